@@ -1,0 +1,5 @@
+"""`python -m bilbo`."""
+
+from bilbo.cli import main
+
+main()

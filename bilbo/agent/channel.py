@@ -1,0 +1,50 @@
+"""The agent's end of the channel: requests in, events out, one JSON object a line."""
+
+# ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
+
+import contextlib
+import json
+import queue
+import threading
+from typing import Any, BinaryIO, Dict, Iterator, Optional
+
+Request = Dict[str, Any]
+
+
+class Client:
+    """Hands out the client's requests and takes events for it."""
+
+    def __init__(self, requests: BinaryIO, events: BinaryIO) -> None:
+        self._events = events
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        self._next: Optional[bytes] = None
+        self._id: Any = None
+        threading.Thread(target=self._read, args=(requests,), daemon=True).start()
+
+    def _read(self, requests: BinaryIO) -> None:
+        for line in requests:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+    def wants_more(self, seconds: float) -> bool:
+        """Sleep; True, and at once, when the client has another request or has gone."""
+        if self._next is None:
+            with contextlib.suppress(queue.Empty):
+                self._next = self._lines.get(timeout=seconds)
+        return self._next is not None
+
+    def requests(self) -> Iterator[Request]:
+        """The requests in order, until the client goes."""
+        while True:
+            line = self._lines.get() if self._next is None else self._next
+            self._next = None
+            if not line:
+                return
+            request = json.loads(line.decode())
+            self._id = request["id"]
+            yield request
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Send one event of the present request."""
+        self._events.write(json.dumps(dict(fields, id=self._id, event=event)).encode() + b"\n")
+        self._events.flush()

@@ -1,0 +1,171 @@
+"""What the client can ask for."""
+
+# ruff: noqa: UP006, UP035 - hosts may have Python 3.6, which knows no newer spelling
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+from bilbo.agent.channel import Client, Request
+from bilbo.agent.measure import measure
+from bilbo.agent.service import (
+    Failure,
+    Service,
+    cluster_folder,
+    locked,
+    open_private,
+    read_text,
+    write_private,
+)
+from bilbo.agent.watch import PROBE_PAUSE, TAIL, call_roll, check_free, watch
+
+
+def on_measure(client: Client, request: Request) -> None:
+    """`packages`, `executables` -> `measured`."""
+    client.emit("measured", **measure(request["packages"], request["executables"]))
+
+
+def on_init(client: Client, request: Request) -> None:
+    """`commands`: run each once in this host's life, in order -> `done` or
+    `exited`.
+
+    What is done is remembered command by command, so that another attempt goes on at the one that
+    failed. When the client leaves the commands run to their end all the same.
+    """
+    folder = cluster_folder(request["cluster"])
+    with locked(folder):
+        done = json.loads(read_text(folder / "init.done") or "[]")
+        before = len(done)
+        for command in request["commands"]:
+            if command in done:
+                continue
+            log = open_private(folder / "init.log", os.O_APPEND)
+            code = subprocess.call(
+                ["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+            os.close(log)
+            if code:
+                tail = Service(folder, "init").tail(TAIL)
+                client.emit("exited", code=code, log=tail, command=command)
+                return
+            done.append(command)
+            write_private(folder / "init.done", json.dumps(done))
+    client.emit("done", ran=len(done) - before)
+
+
+def on_start(client: Client, request: Request) -> None:
+    """Start a `service` unless it runs, and watch it -> `started` or `already`, and `watch`'s.
+
+    `files` (name to text) lie beside its script; the addresses that it `listens` on must be free.
+    `fresh` stops a running one first; `replace` does so only if its files are not those.
+    """
+    folder = cluster_folder(request["cluster"])
+    service = Service(folder, request["service"])
+    files = {folder / name: text for name, text in request["files"].items()}
+    with locked(folder):
+        running = service.supervisor() is not None
+        changed = running and any(read_text(path) != text for path, text in files.items())
+        already = running and not request["fresh"] and not (changed and request["replace"])
+        if not already:
+            service.stop()  # even if it does not run: what its last run left would be in the way
+            for host, port in request["listens"]:
+                check_free(host, port)
+            for path, text in files.items():
+                write_private(path, text)
+            write_private(folder / "supervisor.py", request["supervisor"])
+            service.launch()
+    client.emit("already" if already else "started", changed=changed)
+    watch(client, service, request["page"], request["seconds"])
+
+
+def on_roll(client: Client, request: Request) -> None:
+    """`page` of the head's `service` -> `roll` at every change, `exited`."""
+    call_roll(
+        client, Service(cluster_folder(request["cluster"]), request["service"]), request["page"]
+    )
+
+
+def on_stop(client: Client, request: Request) -> None:
+    """End the named `services` -> `done`."""
+    folder = cluster_folder(request["cluster"])
+    with locked(folder):
+        for name in request["services"]:
+            Service(folder, name).stop()
+    client.emit("done")
+
+
+def present_services(folder: Path) -> List[Service]:
+    """The services that were ever started here."""
+    return [Service(folder, path.stem) for path in sorted(folder.glob("*.sh"))]
+
+
+def on_status(client: Client, request: Request) -> None:
+    """Which services run -> `status`."""
+    rows = [
+        {"service": each.name, "running": each.supervisor() is not None, "code": each.exit_code()}
+        for each in present_services(cluster_folder(request["cluster"]))
+    ]
+    client.emit("status", services=rows)
+
+
+def on_logs(client: Client, request: Request) -> None:
+    """The last `lines` of the `services`' logs (all if empty), then what is added if asked to
+    `follow` -> `log`, `done`."""
+    folder = cluster_folder(request["cluster"])
+    wanted = [Service(folder, name) for name in request["services"]]
+    places = []
+    for service in wanted or present_services(folder):
+        place = [0, 0]
+        with contextlib.suppress(FileNotFoundError):
+            stat = service.log.stat()
+            place = [stat.st_ino, stat.st_size]
+        places.append((service, place))
+        client.emit("log", service=service.name, lines=service.tail(request["lines"]))
+    while request["follow"] and not client.wants_more(PROBE_PAUSE):
+        for service, place in places:
+            added = added_lines(service.log, place)
+            if added:
+                client.emit("log", service=service.name, lines=added)
+    client.emit("done")
+
+
+def added_lines(path: Path, place: List[int]) -> List[str]:
+    """Whole lines that were added since `place` ([inode, offset]), which is moved on."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        inode = os.fstat(file.fileno()).st_ino
+        start = place[1] if inode == place[0] else 0
+        file.seek(start)
+        data = file.read(2**20)
+        whole = data[: data.rfind(b"\n") + 1]
+        place[:] = [inode, start + len(whole)]
+        return whole.decode(errors="replace").splitlines()
+    return []
+
+
+REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
+    "measure": on_measure,
+    "init": on_init,
+    "start": on_start,
+    "roll": on_roll,
+    "stop": on_stop,
+    "status": on_status,
+    "logs": on_logs,
+}
+
+
+def serve() -> None:
+    """Answer the client's requests until it goes; what fails is its request's `failed`."""
+    client = Client(sys.stdin.buffer, sys.stdout.buffer)
+    for request in client.requests():
+        try:
+            REQUESTS[request["op"]](client, request)
+        except BrokenPipeError:
+            os._exit(0)  # nobody listens; a normal exit would stumble over the same pipe
+        except Failure as error:
+            client.emit("failed", cause=str(error))
+        except Exception as error:
+            client.emit("failed", cause=f"{type(error).__name__}: {error}")

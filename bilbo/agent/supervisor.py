@@ -1,0 +1,70 @@
+"""Runs one service's script to its end, keeps its log bounded, and leaves its exit code.
+
+Usage: python3 supervisor.py BASE, where BASE.sh is the script. It stands alone: it lies on the host
+as a file of its own.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from typing import Any
+
+LOG_LIMIT = 5 * 2**20  # bytes; a log is turned over once, so a service keeps twice this at most
+
+
+class Log:
+    """A file that only the user can read and that is turned over when it is full."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._open()
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._size = os.fstat(self._file).st_size
+
+    def write(self, data: bytes) -> None:
+        """Add to the log; on a full disk the output is lost, but the service lives."""
+        with contextlib.suppress(OSError):
+            if self._size + len(data) > LOG_LIMIT:
+                os.close(self._file)
+                os.rename(self._path, self._path + ".1")  # noqa: PTH104
+                self._open()
+            self._size += os.write(self._file, data)
+
+
+def copy(child: Any, log: Log) -> None:
+    """Copy a process's output until it has ended."""
+    while True:
+        ended = child.poll() is not None
+        if select.select([child.stdout], [], [], 0.5)[0]:
+            data = os.read(child.stdout.fileno(), 65536)
+            if not data:
+                return
+            log.write(data)
+        elif ended:  # something that it left running holds the pipe open
+            return
+
+
+def main(base: str) -> None:
+    """Run BASE.sh with its output in BASE.log, then write BASE.exit."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        # The service decides when it ends. SIG_IGN would be inherited by it; a handler is not.
+        signal.signal(number, lambda *_: None)
+    child = subprocess.Popen(
+        ["bash", base + ".sh"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    copy(child, Log(base + ".log"))
+    code = child.wait()
+    with open(base + ".exit", "w") as file:  # noqa: PTH123
+        file.write(str(code))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

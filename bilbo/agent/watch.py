@@ -1,0 +1,104 @@
+"""Watching a service: is it alive, does it answer, who has joined it."""
+
+# ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
+
+import contextlib
+import errno
+import http.client
+import json
+import os
+import socket
+import time
+from typing import Any, Dict, Optional, Tuple
+
+from bilbo.agent.channel import Client
+from bilbo.agent.service import Failure, Service
+
+PROBE_PAUSE = 0.1
+WATCH_PAUSE = 0.25
+TAIL = 20  # lines of a log that go with bad news
+
+Page = Dict[str, Any]  # host, port, path, headers
+
+
+def check_free(host: str, port: int) -> None:
+    """Say before a start what would otherwise be a guess from a log."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            if error.errno == errno.EADDRINUSE:
+                why = "another process listens there already"
+            raise Failure(f"cannot listen on {host}:{port}: {why}") from None
+
+
+def fetch(page: Page) -> Tuple[int, bytes]:
+    """The status and body of a page; OSError if it does not answer."""
+    connection = http.client.HTTPConnection(page["host"], page["port"], timeout=5)
+    try:
+        connection.request("GET", page["path"], headers=dict(page["headers"]))
+        response = connection.getresponse()
+        return response.status, response.read()
+    except http.client.HTTPException as error:
+        raise OSError(f"it answers, but not HTTP: {error!r}") from None
+    finally:
+        connection.close()
+
+
+def trouble_with(page: Page) -> str:
+    """What is wrong with a page's answer; empty if nothing is."""
+    where = f"http://{page['host']}:{page['port']}{page['path']}"
+    try:
+        status, _ = fetch(page)
+    except OSError as error:
+        return f"{where}: {error.strerror or error}"
+    return "" if status == 200 else f"{where}: HTTP status {status}"
+
+
+def watch(client: Client, service: Service, page: Optional[Page], seconds: float) -> None:
+    """Watch a service until it ends (`exited`) or the client wants something else.
+
+    With a page, say once that it answers (`ready`), or that it did not in time (`timeout`).
+    """
+    end = time.monotonic() + seconds
+    while True:
+        if not service.supervisor():
+            client.emit("exited", code=service.exit_code(), log=service.tail(TAIL))
+            return
+        if page:
+            trouble = trouble_with(page)
+            if not trouble:
+                client.emit("ready")
+                page = None
+            elif time.monotonic() > end:
+                client.emit("timeout", cause=trouble, log=service.tail(TAIL))
+                return
+        if client.wants_more(PROBE_PAUSE if page else WATCH_PAUSE):
+            return
+
+
+def call_roll(client: Client, service: Service, page: Page) -> None:
+    """Tell who joins and leaves the engine's head, while its service lives."""
+    known: Dict[str, str] = {}
+    pause = 0.0
+    while not client.wants_more(pause):
+        if not service.supervisor():
+            client.emit("exited", code=service.exit_code(), log=service.tail(TAIL))
+            return
+        began = time.monotonic()
+        with contextlib.suppress(OSError, ValueError):  # too busy to answer is not an end
+            present = dask_workers(json.loads(fetch(page)[1].decode()))
+            joined = {name: at for name, at in present.items() if known.get(name) != at}
+            left = [name for name in known if name not in present]
+            if joined or left:
+                client.emit("roll", joined=joined, left=left)
+            known = present
+        # A thousand workers make a page of megabytes: leave the head most of its time.
+        pause = max(0.2, 5 * (time.monotonic() - began))
+
+
+def dask_workers(identity: Dict[str, Any]) -> Dict[str, str]:
+    """Name to address of the workers in a Dask scheduler's identity."""
+    return {str(each["name"]): address for address, each in identity["workers"].items()}

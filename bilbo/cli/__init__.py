@@ -1,0 +1,97 @@
+"""The command line: parse, call, echo, and the one place that catches `BilboError`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from bilbo import __version__
+from bilbo.cli.context import Context, home
+from bilbo.errors import BilboError
+from bilbo.record import Store
+
+_COMMANDS = {
+    "clusters": "bilbo.cli.look",
+    "create": "bilbo.cli.make",
+    "dashboard": "bilbo.cli.look",
+    "desc": "bilbo.cli.look",
+    "destroy": "bilbo.cli.make",
+    "local": "bilbo.cli.standin",
+    "notebook": "bilbo.cli.look",
+    "plan": "bilbo.cli.make",
+    "profiles": "bilbo.cli.look",
+    "version": "bilbo.cli.look",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when it is asked for: start-up stays short."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, _COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " `bilbo` alone lists the commands."
+            ctx.fail(f"there is no command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Lazy,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+)
+@click.option("-v", "--verbose", count=True, help="Increase message verbosity.")
+@click.option("--local", is_flag=True, help="Use the stand-in AWS on this machine.")
+@click.pass_context
+def bilbo(ctx: click.Context, verbose: int, local: bool) -> None:
+    """Data clusters on AWS from small JSON profiles: JupyterLab and Dask."""
+    store = Store(home())
+    ctx.obj = Context(verbose=verbose, local=local, store=store)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        return
+    if ctx.invoked_subcommand != "version":
+        store.prepare()
+
+
+def main() -> None:
+    """Runs the command line and exits: see `errors` for the exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code = bilbo.main(standalone_mode=False, prog_name="bilbo")
+    except BilboError as error:
+        click.echo(f"bilbo: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("bilbo: interrupted", err=True)
+        code = 130
+    except BrokenPipeError:
+        # Whoever read the output has enough of it.
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+__all__ = ["__version__", "bilbo", "main"]

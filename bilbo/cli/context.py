@@ -1,0 +1,111 @@
+"""What the commands share: bilbo's home, and which AWS a cluster lives in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bilbo.errors import LocalError
+from bilbo.model import ClusterSpec, Target
+from bilbo.record import Record, Store
+
+if TYPE_CHECKING:
+    from bilbo.cluster import Work
+
+
+@dataclass
+class Context:
+    """The options before the command's name, and what follows from them."""
+
+    verbose: int
+    local: bool
+    store: Store
+
+    @property
+    def home(self) -> Path:
+        """bilbo's home: BILBO_HOME, else `~/.bilbo`."""
+        return self.store.home
+
+
+pass_context = click.make_pass_decorator(Context)
+
+
+def home() -> Path:
+    """bilbo's home as an absolute path: BILBO_HOME, else `~/.bilbo`."""
+    named = os.environ.get("BILBO_HOME")
+    return Path(named).expanduser().absolute() if named else Path.home() / ".bilbo"
+
+
+def target_of(context: Context, record: Record) -> Target:
+    """The AWS that an existing cluster lives in. Raises LocalError for a stopped stand-in."""
+    from bilbo import local
+
+    if record.endpoint_url is None:
+        return Target(region=record.region)
+    if not local.owns(context.home, record.endpoint_url):
+        environment = {"AWS_ENDPOINT_URL": record.endpoint_url}
+        return Target(record.region, record.endpoint_url, environment)
+    running = local.target(context.home)
+    if running is None:
+        raise LocalError(
+            f"cluster {record.name!r} lives in the stand-in AWS, which is not running",
+            hint="Its machines went with it. Start it again with `bilbo local start`; then "
+            f"`bilbo destroy {record.name}` clears up, or `bilbo create` makes it anew.",
+        )
+    return replace(running, region=record.region)
+
+
+def load(
+    context: Context, profile: str, name: str | None, overrides: tuple[str, ...] = ()
+) -> tuple[ClusterSpec, Target]:
+    """The profile's specification and its AWS: the cluster's own where it exists already."""
+    from bilbo import profile as profiles
+
+    cluster = profiles.cluster_name(profile, name)
+    record = context.store.find(cluster)
+    if record:
+        target = target_of(context, record)
+    elif context.local:
+        from bilbo import local
+
+        target = local.start(context.home, region=_region() or "us-east-1")
+    else:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL")
+        target = Target(region=_region() or "", endpoint_url=endpoint)
+    spec = profiles.load(
+        profile,
+        context.home,
+        cluster=cluster,
+        overrides=overrides,
+        region=target.region or None,
+    )
+    return spec, replace(target, region=spec.region)
+
+
+def _region() -> str | None:
+    """The region that Terraform's provider would use: environment, then AWS's configuration."""
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    if not (Path.home() / ".aws" / "config").is_file() and "AWS_CONFIG_FILE" not in os.environ:
+        return None
+    import botocore.session
+
+    region: str | None = botocore.session.Session().get_config_variable("region")
+    return region
+
+
+@contextmanager
+def work(context: Context, target: Target, *, yes: bool = False) -> Iterator[Work]:
+    """What an operation needs, with progress shown while it lasts."""
+    from bilbo.cli.console import Console
+    from bilbo.cluster import Work
+
+    with Console(yes=yes, verbose=context.verbose) as console:
+        yield Work(context.store, target, console)

@@ -1,0 +1,85 @@
+"""The commands of the stand-in AWS: `local start|stop|status|fault`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bilbo.cli.context import Context, pass_context
+from bilbo.report import table
+
+
+@click.group(short_help="Start and stop the stand-in AWS.")
+def local() -> None:
+    """The stand-in AWS on this machine: try bilbo without an AWS account.
+
+    `bilbo --local COMMAND` starts it when it is needed.
+    """
+
+
+@local.command(short_help="Start the stand-in AWS.")
+@pass_context
+def start(context: Context) -> None:
+    """Start the stand-in AWS; it goes on until `bilbo local stop`."""
+    from bilbo import local as standin
+
+    target = standin.start(context.home)
+    click.echo(f"The stand-in AWS answers at {target.endpoint_url}")
+
+
+@local.command(short_help="Stop the stand-in AWS.")
+@pass_context
+def stop(context: Context) -> None:
+    """Stop the stand-in AWS, and with it every machine in it."""
+    from bilbo import local as standin
+
+    if standin.status(context.home) is None:
+        click.echo("The stand-in AWS is not running.")
+        return
+    standin.stop(context.home)
+    click.echo("The stand-in AWS has stopped.")
+
+
+@local.command(short_help="Show the stand-in AWS.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@pass_context
+def status(context: Context, as_json: bool) -> None:
+    """Show where the stand-in AWS answers, and its instances."""
+    from dataclasses import asdict
+
+    from bilbo import local as standin
+
+    found = standin.status(context.home)
+    if as_json:
+        document = {"running": found is not None, **(asdict(found) if found else {})}
+        click.echo(json.dumps(document, indent=4, sort_keys=True))
+    elif found is None:
+        click.echo("The stand-in AWS is not running. Start it with: bilbo local start")
+    else:
+        click.echo(f"Endpoint: {found.endpoint_url}\nSSH port: {found.ssh_port}\nAMI: {found.ami}")
+        click.echo(f"Key pair: {found.key_name} ({found.private_key})")
+        if found.instances:
+            rows = [("INSTANCE", "STATE", "ADDRESS", "NAME")]
+            keys = ("instance_id", "state", "private_ip", "name")
+            rows += [tuple(str(item.get(key) or "-") for key in keys) for item in found.instances]
+            click.echo("\n" + table(rows))
+
+
+@local.command(short_help="Make the stand-in AWS misbehave.")
+@click.argument("fault")
+@pass_context
+def fault(context: Context, fault: str) -> None:
+    """Make the stand-in AWS misbehave as AWS does, until `clear`.
+
+    \b
+    FAULT is one of:
+      capacity=N                           no machine is free after N
+      boot=SECONDS                         instances take that long to boot
+      ssh=INSTANCE:refuse|silent|reject    one host's SSH is sick
+      clear                                all is well again
+    """
+    from bilbo import local as standin
+
+    standin.inject(context.home, fault)
+    click.echo(f"Fault: {fault}")

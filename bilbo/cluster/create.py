@@ -1,0 +1,240 @@
+"""`create`: from a specification to running services, as one short function."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bilbo import record as states
+from bilbo.cluster.work import Work, interrupted, interruptible, known_hosts, same_place, settle
+from bilbo.errors import BilboError, PartlyDone, RemoteError
+from bilbo.inventory import inventory, missing
+from bilbo.model import ClusterSpec, HostResult, Inventory
+from bilbo.record import Record, now
+from bilbo.render import render
+from bilbo.report import changes, failures, numbers
+from bilbo.terraform import Outcome, Terraform
+
+# How long addresses may be missing from AWS's answers after the instances are there.
+_ADDRESS_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Created:
+    """The cluster as it is now; `record` None where the profile asks for no instance.
+
+    `changed` False means that there was nothing to do.
+    """
+
+    record: Record | None
+    changed: bool = True
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """Terraform's part: what runs, and the error that kept it from being all."""
+
+    inventory: Inventory
+    changed: bool
+    error: BilboError | None = None
+
+
+def create(spec: ClusterSpec, work: Work, *, yes: bool = False, my_ip: bool = False) -> Created:
+    """Makes the cluster be as `spec` says, or completes it.
+
+    Raises PartlyDone when some of it works, RemoteError when none does, TerraformError,
+    AwsError, RecordError and Interrupted. The record is written before anything is made.
+    """
+    with work.store.lock(spec.name, "create"), interruptible(spec.name):
+        before = work.store.find(spec.name)
+        if before is None and not any(True for _ in spec.groups()):
+            return Created(None, changed=False)
+        same_place(before, work)
+        spec = settle(spec, work, before, my_ip)
+        terraform = work.terraform(spec.name)
+        record = _begin(spec, work, before, terraform)
+        applied = _apply(spec, work, terraform, before, yes=yes)
+        if not applied.changed and _finished(before, applied):
+            return Created(work.store.save(before or record), changed=False)
+        record = work.store.save(_with_nodes(record, spec, applied.inventory))
+        results = _start(spec, work, record)
+        return _conclude(spec, work, record, applied, results)
+
+
+def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terraform) -> Record:
+    _tell(spec, work, "Create")
+    record = Record(
+        name=spec.name,
+        status=states.CREATING,
+        region=spec.region,
+        type=spec.engine,
+        created_time=before.created_time if before else now(),
+        profile=spec.profile,
+        profile_name=spec.profile_name,
+        terraform_dir=str(terraform.folder),
+        endpoint_url=work.target.endpoint_url,
+        inventory=before.inventory if before else Inventory(),
+        cidrs=spec.cidrs,
+        token=before.token if before and before.token else secrets.token_hex(24),
+    )
+    return work.store.save(record)
+
+
+def _tell(spec: ClusterSpec, work: Work, verb: str) -> None:
+    if verb == "Create" and spec.engine:
+        work.progress.say(f"Create {spec.engine} cluster '{spec.name}'.")
+    if spec.notebook:
+        work.progress.say(f"{verb} notebook.")
+    if verb == "Start" and spec.engine:
+        work.progress.say(f"Start {spec.engine} scheduler & workers.")
+
+
+# -- Terraform's part ----------------------------------------------------------------------
+
+
+def _apply(
+    spec: ClusterSpec, work: Work, terraform: Terraform, before: Record | None, *, yes: bool
+) -> _Applied:
+    terraform.write(render(spec))
+    terraform.init()
+    if before is None:
+        outcome = terraform.apply(work.progress.terraform)
+    else:
+        planned = _planned(spec, work, terraform)
+        if not planned.changes and planned.exit_code == 0:
+            return _Applied(inventory(spec, terraform.outputs()), changed=False)
+        _agree(planned, before, work, yes=yes)
+        outcome = terraform.apply(work.progress.terraform, plan_file=_plan_file(terraform))
+        if outcome.ok and not planned.changes:
+            return _Applied(inventory(spec, outcome.outputs), changed=False)
+    if outcome.interrupted:
+        raise interrupted(spec.name)
+    if not outcome.ok:
+        return _salvage(spec, work, terraform, outcome)
+    return _Applied(_complete(spec, work, terraform, outcome), changed=True)
+
+
+def _plan_file(terraform: Terraform) -> Path:
+    return terraform.cluster_folder / "plan.tfplan"
+
+
+def _planned(spec: ClusterSpec, work: Work, terraform: Terraform) -> Outcome:
+    planned = terraform.plan(_plan_file(terraform), work.progress.terraform)
+    if planned.interrupted:
+        raise interrupted(spec.name)
+    if not planned.ok:
+        raise terraform.error(planned, f"terraform plan failed for cluster {spec.name!r}")
+    return planned
+
+
+def _agree(planned: Outcome, before: Record, work: Work, *, yes: bool) -> None:
+    """Asks before anything that runs is ended. Raises BilboError when it may not be."""
+    if planned.changes and any(True for _ in before.inventory.nodes()):
+        work.progress.say(changes(planned))
+    if not planned.destructive or yes:
+        return
+    question = f"{len(planned.destructive)} resource(s) would be destroyed or replaced. Go on?"
+    if not work.progress.confirm(question):
+        work.store.save(before)
+        raise BilboError("nothing was changed")
+
+
+def _salvage(spec: ClusterSpec, work: Work, terraform: Terraform, failed: Outcome) -> _Applied:
+    """Keeps what AWS did make: a group that is short of machines must not be replaced."""
+    error = terraform.error(failed, f"Terraform could not make all of cluster {spec.name!r}")
+    for resource in terraform.state().get("resources", []):
+        for instance in resource["instances"]:
+            if instance.get("status") == "tainted":
+                terraform.untaint(f"{resource['module']}.{resource['type']}.{resource['name']}")
+    refreshed = terraform.apply(work.progress.terraform, refresh_only=True)
+    if refreshed.interrupted:
+        raise interrupted(spec.name)
+    found = inventory(spec, refreshed.outputs)
+    if not refreshed.ok or not any(True for _ in found.nodes()):
+        work.store.save(work.store.load(spec.name).changed(status=states.FAILED))
+        raise error
+    return _Applied(found, changed=True, error=error)
+
+
+def _complete(spec: ClusterSpec, work: Work, terraform: Terraform, applied: Outcome) -> Inventory:
+    """The inventory, looked at again while AWS does not yet give every address."""
+    found = inventory(spec, applied.outputs)
+    deadline = time.monotonic() + _ADDRESS_SECONDS
+    while missing(spec, found) and time.monotonic() < deadline:
+        refreshed = terraform.apply(work.progress.terraform, refresh_only=True)
+        if refreshed.interrupted:
+            raise interrupted(spec.name)
+        found = inventory(spec, refreshed.outputs or terraform.outputs())
+    return found
+
+
+def _finished(before: Record | None, applied: _Applied) -> bool:
+    return (
+        before is not None
+        and before.status == states.READY
+        and before.inventory == applied.inventory
+    )
+
+
+# -- the SSH stage -------------------------------------------------------------------------
+
+
+def _with_nodes(record: Record, spec: ClusterSpec, found: Inventory) -> Record:
+    from bilbo import services
+
+    return record.changed(
+        status=states.STARTING,
+        inventory=found,
+        notebook_url=services.notebook_url(found.notebook, record.token)
+        if found.notebook
+        else None,
+        dask_scheduler_address=services.dask_scheduler_address(found.head) if found.head else None,
+        dask_dashboard_url=services.dask_dashboard_url(found.head) if found.head else None,
+    )
+
+
+def _start(spec: ClusterSpec, work: Work, record: Record) -> Sequence[HostResult]:
+    if not any(True for _ in record.inventory.nodes()):
+        return ()
+    import asyncio
+
+    from bilbo import remote
+
+    _tell(spec, work, "Start")
+    raise NotImplementedError(asyncio, remote, known_hosts)
+
+
+def _conclude(
+    spec: ClusterSpec,
+    work: Work,
+    record: Record,
+    applied: _Applied,
+    results: Sequence[HostResult],
+) -> Created:
+    """Saves how it went, and raises where it is not whole."""
+    short = missing(spec, applied.inventory)
+    failed = [result for result in results if not result.ok]
+    if not failed and not short and applied.error is None:
+        ready = record.changed(status=states.READY, ready_time=now(), problems={})
+        return Created(work.store.save(ready))
+    head_lost = spec.head is not None and not any(
+        result.ok and result.node.role == spec.head.role for result in results
+    )
+    useless = head_lost or not any(result.ok for result in results)
+    problems = {result.node.instance_id: f"{result.stage}: {result.cause}" for result in failed}
+    status = states.FAILED if useless else states.PARTIAL
+    work.store.save(record.changed(status=status, ready_time=now(), problems=problems))
+    lines = failures(results, dict(numbers(record.inventory)))
+    lines += [f"{group.name}: {count} of {group.count} missing" for group, count in short]
+    if applied.error:
+        lines += str(applied.error).splitlines()
+    kind = RemoteError if useless else PartlyDone
+    what = "does not work" if useless else "works in part"
+    raise kind(
+        f"cluster {spec.name!r} {what}",
+        details=tuple(lines),
+        hint=f"The same `bilbo create` completes it; `bilbo destroy {spec.name}` removes it.",
+    )

@@ -1,0 +1,107 @@
+"""What every operation on a cluster needs, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from bilbo import aws
+from bilbo.errors import Interrupted, RecordError
+from bilbo.model import ClusterSpec, NodeGroup, Target
+from bilbo.record import Record, Store
+from bilbo.terraform import Terraform
+
+
+class Progress(Protocol):
+    """Where an operation tells what it does. Nothing that it prints is a result."""
+
+    def say(self, text: str) -> None:
+        """A stage begins, or something worth a line happened."""
+
+    def terraform(self, event: Mapping[str, Any]) -> None:
+        """Terraform wrote a line of its JSON stream."""
+
+    def host(self, instance_id: str, role: str, stage: str, message: str) -> None:
+        """A host reached a stage."""
+
+    def confirm(self, question: str) -> bool:
+        """Whether a person agrees. Raises BilboError where nobody can be asked."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where records are kept, which AWS is meant, and who is told."""
+
+    store: Store
+    target: Target
+    progress: Progress
+
+    def terraform(self, name: str) -> Terraform:
+        """Terraform in the folder of one cluster."""
+        return Terraform(self.store.folder(name), self.target.environment, self.store.home)
+
+
+def settle(spec: ClusterSpec, work: Work, before: Record | None, my_ip: bool) -> ClusterSpec:
+    """The specification with what depends on the target and on who asks filled in.
+
+    The addresses admitted stay those of the record until `my_ip` asks for them again.
+    """
+    spec = _with_ssh_port(spec, work.target.ssh_port)
+    if spec.cidrs or not spec.needs_security_group:
+        return spec
+    remembered = before.cidrs if before and not my_ip else ()
+    cidrs = work.target.caller_cidrs or remembered or (aws.caller_cidr(),)
+    return replace(spec, cidrs=cidrs)
+
+
+def _with_ssh_port(spec: ClusterSpec, port: int | None) -> ClusterSpec:
+    if port is None:
+        return spec
+
+    def moved(group: NodeGroup) -> NodeGroup:
+        return replace(group, machine=replace(group.machine, ssh_port=port))
+
+    return replace(
+        spec,
+        notebook=moved(spec.notebook) if spec.notebook else None,
+        head=moved(spec.head) if spec.head else None,
+        workers=tuple(moved(group) for group in spec.workers),
+    )
+
+
+def same_place(record: Record | None, work: Work) -> None:
+    """Raises RecordError when the cluster lives in another region or AWS than is asked for."""
+    if record is None:
+        return
+    there = (record.region, record.endpoint_url)
+    if there != (work.target.region, work.target.endpoint_url):
+        place = record.region + (f" at {record.endpoint_url}" if record.endpoint_url else " on AWS")
+        raise RecordError(
+            f"cluster {record.name!r} lives in {place}",
+            hint=f"Choose another name with -n, or first: bilbo destroy {record.name}",
+        )
+
+
+@contextmanager
+def interruptible(name: str) -> Iterator[None]:
+    """Turns Ctrl-C between Terraform's runs into an error that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise interrupted(name) from error
+
+
+def interrupted(name: str) -> Interrupted:
+    """What to say after Ctrl-C in the middle of creating a cluster."""
+    return Interrupted(
+        f"interrupted; what exists of cluster {name!r} is in its Terraform state",
+        hint=f"Go on with the same `bilbo create`, or remove it: bilbo destroy {name}",
+    )
+
+
+def known_hosts(work: Work, name: str) -> Path:
+    """The file that remembers the host keys of a cluster's instances."""
+    return work.store.folder(name) / "known_hosts"

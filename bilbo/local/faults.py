@@ -1,0 +1,74 @@
+"""The faults that the stand-in can be told to show, and how they are written."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass, field
+
+from bilbo.errors import UsageError
+
+SSH_MODES = ("refuse", "silent", "reject")
+
+FORMS = (
+    "capacity=N                 no more than N instances run; AWS answers InsufficientInstanceCapacity",
+    "limit=N                    no more than N instances run; AWS answers VcpuLimitExceeded",
+    "boot=SECONDS               SSH of an instance answers so long after its launch",
+    "ssh=INSTANCE:refuse        nothing listens; INSTANCE is an id, an address, a name, or NAME#2",
+    "ssh=INSTANCE:silent        the connection is taken and nothing is ever said",
+    "ssh=INSTANCE:reject        every key is refused",
+    "deny=SERVICE:ACTION        the permission is missing, as in deny=ec2:RunInstances",
+    "expired                    the credentials have expired",
+    "clear                      all is well again",
+)
+
+
+@dataclass
+class Faults:
+    """What is wrong at present. `ssh` maps an instance as the user named it to its mode."""
+
+    capacity: int | None = None
+    limit: int | None = None
+    boot: float = 0.0
+    ssh: dict[str, str] = field(default_factory=dict)
+    denied: set[str] = field(default_factory=set)
+    expired: bool = False
+
+    def apply(self, text: str) -> None:
+        """Add the fault that `text` names; `clear` takes all away.
+
+        Raises UsageError, with nothing changed, when `text` has none of the `FORMS`.
+        """
+        kind, _, value = text.strip().partition("=")
+        if kind == "clear" and not value:
+            self.__init__()  # type: ignore[misc]
+        elif kind == "expired" and not value:
+            self.expired = True
+        elif kind in ("capacity", "limit") and re.fullmatch(r"\d{1,6}", value):
+            setattr(self, kind, int(value))
+        elif kind == "boot" and re.fullmatch(r"\d{1,5}(\.\d+)?", value):
+            self.boot = float(value)
+        elif kind == "deny" and re.fullmatch(r"[a-z0-9-]+:[A-Za-z0-9*]+", value):
+            self.denied.add(value)
+        elif kind == "ssh" and value.rpartition(":")[0] and value.rpartition(":")[2] in SSH_MODES:
+            instance, _, mode = value.rpartition(":")
+            self.ssh[instance] = mode
+        else:
+            raise UsageError(
+                f"{text!r} is no fault that the stand-in knows",
+                hint="Give one of these forms.",
+                details=FORMS,
+            )
+
+    def denies(self, action: str) -> bool:
+        """Whether `action`, such as `ec2:RunInstances`, is denied; `*` matches any letters."""
+        return any(fnmatch.fnmatchcase(action, pattern) for pattern in self.denied)
+
+    def ssh_mode(self, names: tuple[str, ...]) -> str:
+        """How SSH of the instance with these `names` misbehaves; empty when it is well."""
+        return next((self.ssh[name] for name in names if name in self.ssh), "")
+
+
+def check(text: str) -> None:
+    """Raise UsageError, naming the forms, when `text` is no fault."""
+    Faults().apply(text)

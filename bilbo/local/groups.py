@@ -1,0 +1,299 @@
+"""What the stand-in changes in moto's Auto Scaling, one function a mend.
+
+As on AWS, a group keeps trying to be as large as desired, replaces what it lost, and keeps
+an account of what it did. moto does all at once or never, and tells nobody.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
+from moto.autoscaling.models import (
+    ASG_NAME_TAG,
+    AutoScalingBackend,
+    FakeAutoScalingGroup,
+    InstanceState,
+    autoscaling_backends,
+)
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.core.responses import ActionResult, EmptyResult
+from moto.core.utils import utcnow
+from moto.ec2.exceptions import EC2ClientError
+
+from bilbo.local.hooks import ALIVE, World, check_launch, replace, room, shortage
+
+# A group that cannot grow tries on; its account says so again after this many seconds.
+SAY_AGAIN = 10
+KEPT_ACTIVITIES = 500
+
+
+@dataclass
+class Diary:
+    """What the groups did: (region, group) → activities as AWS tells them, newest first."""
+
+    activities: dict[tuple[str, str], deque[dict[str, Any]]] = field(default_factory=dict)
+
+    def of(self, group: Any) -> deque[dict[str, Any]]:
+        """The activities of `group`."""
+        key = (group.region, group.name)
+        return self.activities.setdefault(key, deque(maxlen=KEPT_ACTIVITIES))
+
+    def write(self, group: Any, description: str, cause: str, failure: str = "") -> None:
+        """Add an activity; one that failed again for the same reason only now and then."""
+        now, story = utcnow(), self.of(group)
+        if failure and story and story[0].get("StatusMessage") == failure:
+            again = (now - story[0]["StartTime"]).total_seconds() > SAY_AGAIN
+            if group.bilbo_tries_on and not again:
+                return
+        activity = {
+            "ActivityId": str(uuid.uuid4()),
+            "AutoScalingGroupName": group.name,
+            "AutoScalingGroupARN": group.arn,
+            "Description": description,
+            "Cause": f"At {now:%Y-%m-%dT%H:%M:%SZ} {cause}",
+            "StartTime": now,
+            "EndTime": now,
+            "StatusCode": "Failed" if failure else "Successful",
+            "Progress": 100,
+            "Details": "{}",
+        }
+        if failure:
+            activity["StatusMessage"] = failure
+        story.appendleft(activity)
+
+
+def install(world: World) -> Diary:
+    """Mend moto's Auto Scaling, for the life of this process."""
+    diary = Diary()
+    FakeAutoScalingGroup.bilbo_tries_on = False
+    refuse_names_in_use_and_bad_templates(diary)
+    launch_what_there_is(world, diary)
+    tell_of_scale_in(diary)
+    tell_activities(diary)
+    delete_as_asked(diary)
+    leave_replacing_to_tend()
+    return diary
+
+
+def refuse_names_in_use_and_bad_templates(diary: Diary) -> None:
+    """moto overwrites a group of the same name, whose instances are then nobody's; and finds
+    out at the launch what AWS says when the group is created.
+    """
+
+    @replace(AutoScalingBackend, "create_auto_scaling_group")
+    def create(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        name = kwargs["name"]
+        if name in self.autoscaling_groups:
+            raise AutoscalingClientError(
+                "AlreadyExists",
+                "AutoScalingGroup by this name already exists - A group with the name "
+                f"{name} already exists",
+            )
+        _check_template(self.ec2_backend, kwargs)
+        diary.activities.pop((self.region_name, name), None)
+        return original(self, *args, **kwargs)
+
+
+def _check_template(ec2: Any, kwargs: dict[str, Any]) -> None:
+    mixed = (kwargs.get("mixed_instances_policy") or {}).get("LaunchTemplate", {})
+    wanted = kwargs.get("launch_template") or mixed.get("LaunchTemplateSpecification")
+    if not wanted:
+        return
+    wanted = {"Version": "$Default", **{k: v for k, v in wanted.items() if v}}
+    try:
+        data = ec2._get_template_from_args(wanted).data
+        check_launch(ec2, data.get("ImageId"), data.get("InstanceType"), data.get("KeyName"))
+        interfaces = data.get("NetworkInterfaces") or []
+        groups = [g for nic in interfaces for g in nic.get("Groups") or []]
+        for group in groups + (data.get("SecurityGroupIds") or []):
+            if ec2.get_security_group_from_id(group) is None:
+                words = f"The security group '{group}' does not exist in default VPC"
+                raise EC2ClientError("InvalidGroup.NotFound", words)
+    except EC2ClientError as error:
+        words = f"You must use a valid fully-formed launch template. {error.message}"
+        raise ValidationError(words) from None
+
+
+def launch_what_there_is(world: World, diary: Diary) -> None:
+    """moto launches all or fails the request, from the template's default version whatever
+    version the group names. AWS launches what there is and notes what there is not.
+    """
+
+    @replace(FakeAutoScalingGroup, "replace_autoscaling_group_instances")
+    def launch(original: Any, self: Any, count: int, tags: dict[str, str]) -> None:
+        before = len(self.active_instances())
+        cause = (
+            "an instance was started in response to a difference between desired and actual "
+            f"capacity, increasing the capacity from {before} to {before + count}."
+        )
+        possible = min(count, room(world))
+        failure = ""
+        try:
+            states = _launch(self, possible, tags) if possible else []
+        except EC2ClientError as error:
+            states, failure = [], error.message
+        self.instance_states.extend(states)
+        for state in states:
+            diary.write(self, f"Launching a new EC2 instance: {state.instance_id}", cause)
+        if possible < count and not failure:
+            _, failure = shortage(world, self.instance_type, self.availability_zones[0])
+        if failure:
+            failure = f"{failure} Launching EC2 instance failed."
+            description = f"Launching a new EC2 instance.  Status Reason: {failure}"
+            diary.write(self, description, cause, failure)
+
+
+def _launch(group: Any, count: int, tags: dict[str, str]) -> list[Any]:
+    template = None
+    if group.ec2_launch_template:
+        template = {
+            "LaunchTemplateId": group.ec2_launch_template.id,
+            "Version": group.launch_template_version,
+        }
+    subnets = (group.vpc_zone_identifier or "").split(",")
+    config = group.launch_config
+    reservation = group.autoscaling_backend.ec2_backend.run_instances(
+        group.image_id,
+        count,
+        group.user_data,
+        group.security_groups,
+        instance_type=group.instance_type,
+        tags={"instance": {**tags, **group.instance_tags, ASG_NAME_TAG: group.name}},
+        placement=group.availability_zones[0],
+        region_name=group.region,
+        launch_config=config,
+        launch_template=template,
+        is_instance_type_default=False,
+        associate_public_ip=config.associate_public_ip_address if config else None,
+        key_name=config.key_name if config else None,
+        subnet_id=subnets[0] or None,
+    )
+    states = []
+    for instance in reservation.instances:
+        instance.autoscaling_group = group
+        protected = group.new_instances_protected_from_scale_in
+        states.append(InstanceState(instance, protected_from_scale_in=protected))
+    return states
+
+
+def tell_of_scale_in(diary: Diary) -> None:
+    """Note which instances a lowered capacity took; moto picks unprotected ones only."""
+
+    @replace(FakeAutoScalingGroup, "set_desired_capacity")
+    def set_desired_capacity(original: Any, self: Any, capacity: int | None) -> None:
+        before = {state.instance_id for state in self.instance_states}
+        original(self, capacity)
+        left = before - {state.instance_id for state in self.instance_states}
+        for instance_id in sorted(left):
+            diary.write(
+                self,
+                f"Terminating EC2 instance: {instance_id}",
+                "an instance was taken out of service in response to a difference between "
+                f"desired and actual capacity, shrinking the capacity to {capacity}.",
+            )
+
+
+def tell_activities(diary: Diary) -> None:
+    """moto answers DescribeScalingActivities with nothing, whatever happened."""
+
+    @replace(AutoScalingResponse, "describe_scaling_activities")
+    def describe(original: Any, self: Any) -> ActionResult:
+        name = self._get_param("AutoScalingGroupName")
+        living = self.autoscaling_backend.autoscaling_groups
+        deleted_too = self._get_bool_param("IncludeDeletedGroups", False)
+        if name and name not in living and not deleted_too:
+            return ActionResult({"Activities": []})
+        found = [
+            activity
+            for (region, group), story in diary.activities.items()
+            for activity in story
+            if region == self.region and name in (None, group) and (deleted_too or group in living)
+        ]
+        wanted = self._get_param("ActivityIds", [])
+        found = [a for a in found if not wanted or a["ActivityId"] in wanted]
+        start = int(self._get_param("NextToken") or 0)
+        end = start + (self._get_int_param("MaxRecords") or 100)
+        more = str(end) if end < len(found) else None
+        return ActionResult({"Activities": found[start:end], "NextToken": more})
+
+
+def delete_as_asked(diary: Diary) -> None:
+    """moto forgets a group and leaves its protected instances running, asked by force or not.
+    AWS refuses while there are instances, and by force terminates every one.
+    """
+
+    @replace(AutoScalingResponse, "delete_auto_scaling_group")
+    def delete(original: Any, self: Any) -> EmptyResult:
+        name = self._get_param("AutoScalingGroupName")
+        backend = self.autoscaling_backend
+        group = backend.autoscaling_groups.get(name)
+        states = list(group.instance_states) if group else []
+        if states and not self._get_bool_param("ForceDelete", False):
+            raise AutoscalingClientError(
+                "ResourceInUse",
+                "You cannot delete an AutoScalingGroup while there are instances or pending "
+                "Spot instance request(s) still in the group.",
+            )
+        for state in states:
+            state.protected_from_scale_in = False
+            state.instance.disable_api_termination = False
+            if state.instance.state != "terminated":
+                backend.ec2_backend.terminate_instances([state.instance_id])
+        if group:
+            group.instance_states = []
+        backend.delete_auto_scaling_group(name)
+        return EmptyResult()
+
+
+def leave_replacing_to_tend() -> None:
+    """moto replaces a terminated instance within the request, if EC2's API was asked; `tend`
+    replaces whatever was lost, a moment later, as AWS does.
+    """
+
+    @replace(AutoScalingBackend, "notify_terminate_instances")
+    def notify(original: Any, self: Any, instance_ids: list[str]) -> None:
+        return None
+
+
+def tend(world: World, diary: Diary) -> None:
+    """Let every group replace what it lost and grow or shrink to what is desired."""
+    for account in list(autoscaling_backends.values()):
+        for backend in list(account.values()):
+            for group in list(backend.autoscaling_groups.values()):
+                with world.lock:
+                    if backend.autoscaling_groups.get(group.name) is group:
+                        _tend(group, diary)
+
+
+def _tend(group: Any, diary: Diary) -> None:
+    suspended = set(group._suspended_processes)
+    lost = [s for s in group.active_instances() if s.instance.state not in ALIVE]
+    lost += [s for s in group.active_instances() if s.health_status == "Unhealthy"]
+    if lost and not suspended & {"ReplaceUnhealthy", "HealthCheck", "Terminate"}:
+        _give_up(group, diary, lost)
+    have, wanted = len(group.active_instances()), group.desired_capacity or 0
+    if (have < wanted and "Launch" not in suspended) or (
+        have > wanted and "Terminate" not in suspended
+    ):
+        group.bilbo_tries_on = True
+        try:
+            group.set_desired_capacity(group.desired_capacity)
+        finally:
+            group.bilbo_tries_on = False
+
+
+def _give_up(group: Any, diary: Diary, lost: list[Any]) -> None:
+    for state in lost:
+        diary.write(
+            group,
+            f"Terminating EC2 instance: {state.instance_id}",
+            "an instance was taken out of service in response to an EC2 health check "
+            "indicating it has been terminated or stopped.",
+        )
+        if state.instance.state != "terminated":
+            state.instance.terminate()
+    group.instance_states = [s for s in group.instance_states if s not in lost]

@@ -1,0 +1,306 @@
+"""What the stand-in changes in moto's EC2, one function a mend.
+
+moto is a mock: it was made to let tests pass. Here its instances must be reachable, and it
+must refuse what AWS refuses. All that depends on moto's inner workings is in this module and
+in `groups`; `TESTED_MOTO` says with which releases.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface
+from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
+from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.models.key_pairs import KeyPairBackend
+from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.ec2.models.security_groups import SecurityGroupBackend
+from moto.ec2.models.subnets import Subnet
+from moto.ec2.models.vpcs import VPCBackend
+from moto.ec2.utils import parse_user_data
+
+from bilbo.local.faults import Faults
+from bilbo.local.network import Addresses
+
+TESTED_MOTO = "5.2"
+
+ALIVE = ("pending", "running")
+
+
+@dataclass
+class World:
+    """What the mends share. `lock` is held by whoever works on moto's models: they are not
+    made for threads. `key` is the name and the OpenSSH text of the key pair of every region.
+    """
+
+    addresses: Addresses
+    key: tuple[str, bytes]
+    faults: Faults = field(default_factory=Faults)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    serial: Iterator[int] = field(default_factory=itertools.count)
+
+
+def install(world: World) -> None:
+    """Mend moto's EC2, for the life of this process."""
+    put_default_vpc_on_loopback(world)
+    give_addresses(world)
+    make_public_address_the_private_one()
+    know_key_pair(world)
+    check_and_complete_launches(world)
+    count_boots(world)
+    read_user_data_of_later_versions()
+    keep_security_groups_in_use()
+
+
+def replace(owner: type, name: str) -> Callable[[Callable[..., Any]], None]:
+    """Replace a method; the replacement gets the method that was there as first argument."""
+
+    def put(mend: Callable[..., Any]) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def mended(*args: Any, **kwargs: Any) -> Any:
+            return mend(original, *args, **kwargs)
+
+        setattr(owner, name, mended)
+
+    return put
+
+
+def all_instances() -> Iterator[Any]:
+    """Every instance of every account and region that was ever asked for."""
+    for account in list(ec2_backends.values()):
+        for backend in list(account.values()):
+            yield from backend.all_instances()
+
+
+def tags_of(instance: Any) -> dict[str, str]:
+    """An instance's tags; moto's own way reads through those of all resources."""
+    return dict(instance.ec2_backend.tags.get(instance.id, {}))
+
+
+def put_default_vpc_on_loopback(world: World) -> None:
+    """moto's default VPC is 172.31.0.0/16, where nobody answers."""
+
+    @replace(VPCBackend, "create_vpc")
+    def create_vpc(original: Any, self: Any, cidr_block: str, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("is_default"):
+            cidr_block = str(world.addresses.network)
+        return original(self, cidr_block, *args, **kwargs)
+
+
+def give_addresses(world: World) -> None:
+    """moto's subnets count on their own, and start over in each region; on loopback no two
+    instances of the stand-in may share an address, whatever subnet they are in.
+    """
+
+    @replace(Subnet, "get_available_subnet_ip")
+    def get_available_subnet_ip(original: Any, self: Any, instance: Any) -> str:
+        address = world.addresses.take(ipaddress.IPv4Network(self.cidr_block, strict=False))
+        if address is None:
+            raise EC2ClientError(
+                "InsufficientFreeAddressesInSubnet",
+                f"There are not enough free addresses in subnet '{self.id}' "
+                "to satisfy the requested number of instances.",
+            )
+        return address
+
+    @replace(Subnet, "request_ip")
+    def request_ip(original: Any, self: Any, ip: str, instance: Any) -> None:
+        if not world.addresses.take_this(ip):
+            raise EC2ClientError("InvalidIPAddress.InUse", f"Address {ip} is in use.")
+
+    @replace(Instance, "terminate")
+    def terminate(original: Any, self: Any) -> Any:
+        if self.state != "terminated":
+            world.addresses.give_back(self.private_ip)
+        return original(self)
+
+
+def make_public_address_the_private_one() -> None:
+    """moto's public addresses are random ones of the internet, and its names lead nowhere."""
+
+    @replace(NetworkInterface, "check_auto_public_ip")
+    def check_auto_public_ip(original: Any, self: Any) -> None:
+        if str(self.public_ip_auto_assign).lower() == "true":
+            self.public_ip = self.private_ip_address
+
+    setattr(Instance, "public_dns_name", property(lambda self: self.public_ip))  # noqa: B010
+
+
+def know_key_pair(world: World) -> None:
+    """Every region knows the stand-in's key pair from its birth."""
+
+    @replace(KeyPairBackend, "__init__")
+    def init(original: Any, self: Any) -> None:
+        original(self)
+        name, public_key = world.key
+        self.import_key_pair(name, public_key, {})
+
+
+def check_and_complete_launches(world: World) -> None:
+    """Whoever launches comes through here: RunInstances, Auto Scaling groups, fleets, Packer.
+
+    moto takes any AMI, type and key; ignores the network interfaces of a launch template;
+    leaves the network interface and a second root volume behind; and has no shortage.
+    """
+
+    @replace(InstanceBackend, "run_instances")
+    def run_instances(
+        original: Any, self: Any, image_id: str, count: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        template = _complete_from_template(self, kwargs)
+        kind = kwargs.get("instance_type")
+        if kwargs.get("is_instance_type_default"):
+            kind = template.get("InstanceType", kind)
+        _put_into_default_subnet(self, kwargs)
+        key = kwargs.get("key_name") or template.get("KeyName")
+        check_launch(self, image_id or template.get("ImageId"), kind, key)
+        check_room(world, count, kind, kwargs.get("placement") or f"{self.region_name}a")
+        reservation = original(self, image_id, count, *args, **kwargs)
+        pair = self.key_pairs.get(key)
+        for instance in reservation.instances:
+            instance.bilbo_key = pair.material_public if pair else None
+            instance.bilbo_serial = next(world.serial)
+            for interface in instance.nics.values():
+                if not kwargs.get("nics") or interface.description == "Primary network interface":
+                    interface.delete_on_termination = True
+        return reservation
+
+
+def _complete_from_template(backend: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Take from a launch template what moto does not; returns the template's data."""
+    if not kwargs.get("launch_template"):
+        return {}
+    data: dict[str, Any] = backend._get_template_from_args(kwargs["launch_template"]).data
+    for interface in data.get("NetworkInterfaces") or []:
+        if str(interface.get("DeviceIndex", 0)) == "0" and not kwargs.get("nics"):
+            if not kwargs.get("security_group_ids"):
+                kwargs["security_group_ids"] = list(interface.get("Groups") or [])
+            public = interface.get("AssociatePublicIpAddress")
+            if kwargs.get("associate_public_ip") is None and public is not None:
+                kwargs["associate_public_ip"] = str(public).lower() == "true"
+            kwargs["subnet_id"] = kwargs.get("subnet_id") or interface.get("SubnetId")
+    disks = data.get("BlockDeviceMappings") or []
+    if disks and all("Ebs" in disk for disk in disks):
+        # moto would make its default root volume first, and then forget it.
+        kwargs.setdefault("block_device_mappings", disks)
+    return data
+
+
+def _put_into_default_subnet(backend: Any, kwargs: dict[str, Any]) -> None:
+    """Without a subnet moto launches into EC2-Classic, at a random address."""
+    if kwargs.get("subnet_id") or any("SubnetId" in nic for nic in kwargs.get("nics") or []):
+        return
+    if any("NetworkInterfaceId" in nic for nic in kwargs.get("nics") or []):
+        return
+    subnets = backend.get_default_subnets()
+    subnet = subnets.get(kwargs.get("placement") or min(subnets, default=""))
+    if subnet:
+        kwargs["subnet_id"] = subnet.id
+
+
+def check_launch(backend: Any, image_id: str | None, kind: str | None, key: str | None) -> None:
+    """Refuse, in AWS's words, an AMI, type or key pair that is not there."""
+    if image_id not in backend.amis:
+        raise EC2ClientError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+    if kind not in _types_of(backend.region_name):
+        raise EC2ClientError("InvalidParameterValue", f"Invalid value '{kind}' for InstanceType.")
+    if key and key not in backend.key_pairs:
+        raise EC2ClientError("InvalidKeyPair.NotFound", f"The key pair '{key}' does not exist")
+    wanted = backend.amis[image_id].architecture
+    able = INSTANCE_TYPES[kind].get("ProcessorInfo", {}).get("SupportedArchitectures", [wanted])
+    if wanted and wanted not in able:
+        raise EC2ClientError(
+            "InvalidParameterValue",
+            f"The architecture '{','.join(able)}' of the specified instance type does not match "
+            f"the architecture '{wanted}' of the specified AMI. Specify an instance type and an "
+            "AMI that have matching architectures, and try again. You can use "
+            "'describe-instance-types' or 'describe-images' to discover the architecture of the "
+            "instance type or AMI.",
+        )
+
+
+@functools.cache
+def _types_of(region: str) -> frozenset[str]:
+    offered = INSTANCE_TYPE_OFFERINGS["region"].get(region, [])
+    return frozenset(offer["InstanceType"] for offer in offered)
+
+
+def room(world: World) -> int:
+    """How many more instances may be launched before a fault's shortage."""
+    bounds = [n for n in (world.faults.capacity, world.faults.limit) if n is not None]
+    if not bounds:
+        return 1_000_000
+    return max(0, min(bounds) - sum(i.state in ALIVE for i in all_instances()))
+
+
+def check_room(world: World, count: int, kind: str | None, zone: str) -> None:
+    """Refuse, in AWS's words, more instances than a fault lets run."""
+    if count > room(world):
+        raise EC2ClientError(*shortage(world, kind, zone))
+
+
+def shortage(world: World, kind: str | None, zone: str) -> tuple[str, str]:
+    """AWS's code and words for a shortage."""
+    limit, capacity = world.faults.limit, world.faults.capacity
+    if limit is not None and (capacity is None or limit < capacity):
+        return (
+            "VcpuLimitExceeded",
+            f"You have requested more vCPU capacity than your current vCPU limit of {limit} "
+            "allows for the instance bucket that the specified instance type belongs to. "
+            "Please visit http://aws.amazon.com/contact-us/ec2-request to request an "
+            "adjustment to this limit.",
+        )
+    return (
+        "InsufficientInstanceCapacity",
+        f"We currently do not have sufficient {kind} capacity in the Availability Zone you "
+        f"requested ({zone}). Our system will be working on provisioning additional capacity. "
+        f"You can currently get {kind} capacity by not specifying an Availability Zone in your "
+        "request or choosing another one.",
+    )
+
+
+def count_boots(world: World) -> None:
+    """Lets the stand-in see that a machine went down, even when it is up again already."""
+    Instance.bilbo_boots = 0
+    for name in ("start", "reboot"):
+
+        @replace(Instance, name)
+        def boot(original: Any, self: Any) -> Any:
+            self.bilbo_boots += 1
+            return original(self)
+
+
+def read_user_data_of_later_versions() -> None:
+    """moto reads the user data of a template's first version only; an instance of a later
+    version fails on an assertion.
+    """
+
+    def user_data(self: Any) -> Any:
+        return parse_user_data(self.data.get("UserData"))
+
+    setattr(LaunchTemplateVersion, "user_data", property(user_data))  # noqa: B010
+
+
+def keep_security_groups_in_use() -> None:
+    """moto deletes a security group under its instances, where AWS refuses."""
+
+    @replace(SecurityGroupBackend, "_delete_security_group")
+    def delete(original: Any, self: Any, vpc_id: str | None, group_id: str) -> Any:
+        for instance in self.all_instances():
+            groups = {group.id for group in instance.security_groups}
+            groups |= {g.id for nic in instance.nics.values() for g in nic.group_set}
+            if instance.state != "terminated" and group_id in groups:
+                raise EC2ClientError(
+                    "DependencyViolation", f"resource {group_id} has a dependent object"
+                )
+        return original(self, vpc_id, group_id)

@@ -1,0 +1,258 @@
+"""The frozen records that bilbo's stages hand to each other. They have no behaviour
+beyond reading themselves; nothing here does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NOTEBOOK = "notebook"
+SCHEDULER = "scheduler"
+WORKER = "worker"
+
+# The tags by which everything of a cluster is found, whatever its Terraform state says.
+CLUSTER_TAG = "bilbo:cluster"
+ROLE_TAG = "bilbo:role"
+GROUP_TAG = "bilbo:group"
+
+SCHEDULER_PORT = 8786
+DASHBOARD_PORT = 8787
+NOTEBOOK_PORT = 8888
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What an `instance` of the profile says, after the common one is merged into a role's.
+
+    `vol_size` is in GiB; None leaves the AMI's own size. `security_group` None means
+    the generated one, `subnet` None the default VPC's. `ssh_private_key` is the path as
+    written in the profile (`~` not yet expanded).
+    """
+
+    ami: str
+    ec2type: str
+    keyname: str
+    ssh_user: str
+    ssh_private_key: str
+    security_group: str | None = None
+    ssh_port: int = 22
+    vol_size: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    subnet: str | None = None
+    iam_instance_profile: str | None = None
+    init_cmd: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """`count` equal machines of one role.
+
+    `name` is the group's name in the profile, in Terraform's module and in the record;
+    it equals the role where there is only one group of it. `instance_name` is the EC2
+    `Name` tag. `nproc` and `nthread` are processes and threads per process of a Dask
+    worker's machine; None means measured on the host.
+    """
+
+    role: str
+    name: str
+    instance_name: str
+    machine: Machine
+    count: int = 1
+    nproc: int | None = None
+    nthread: int | None = None
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """A profile, found good and complete: all that is needed to make one cluster.
+
+    `engine` is the key of the profile that asked for it (`dask`), or None. `head` is the
+    engine's single coordinating machine (Dask's scheduler). `cidrs` are the address ranges
+    that the generated security group admits; empty means the caller's own, still to be
+    asked. `profile` is the profile as JSON, after overrides; `profile_name` the file's name.
+    """
+
+    name: str
+    region: str
+    engine: str | None = None
+    notebook: NodeGroup | None = None
+    head: NodeGroup | None = None
+    workers: tuple[NodeGroup, ...] = ()
+    cidrs: tuple[str, ...] = ()
+    description: str = ""
+    webbrowser: str | None = None
+    profile: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    profile_name: str = ""
+
+    def groups(self) -> Iterator[NodeGroup]:
+        """Every group, in the order in which `desc` numbers its nodes."""
+        if self.notebook:
+            yield self.notebook
+        if self.head:
+            yield self.head
+        yield from self.workers
+
+    @property
+    def ports(self) -> dict[int, str]:
+        """TCP ports that people reach from outside, and what listens there."""
+        ports = {group.machine.ssh_port: "SSH" for group in self.groups()}
+        if self.head:
+            ports |= {SCHEDULER_PORT: "Dask scheduler", DASHBOARD_PORT: "Dask dashboard"}
+        if self.notebook:
+            ports[NOTEBOOK_PORT] = "JupyterLab"
+        return ports
+
+    @property
+    def needs_security_group(self) -> bool:
+        """Whether any machine relies on the generated security group."""
+        return any(group.machine.security_group is None for group in self.groups())
+
+
+@dataclass(frozen=True)
+class Target:
+    """The AWS that a cluster lives in.
+
+    `endpoint_url` is None for AWS itself. `environment` is what Terraform, boto3 and
+    Packer need beside the caller's own environment to reach it. `ssh_port` and
+    `caller_cidrs`, where given, stand in for the profile's SSH port and for asking AWS
+    for the caller's address.
+    """
+
+    region: str
+    endpoint_url: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ssh_port: int | None = None
+    caller_cidrs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One running instance and how to reach it. `group` is its `NodeGroup.name`."""
+
+    role: str
+    group: str
+    instance_id: str
+    public_ip: str
+    private_ip: str
+    private_dns_name: str
+    ec2type: str
+    image_id: str
+    key_name: str
+    ssh_user: str
+    ssh_private_key: str
+    ssh_port: int = 22
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The instances that Terraform's outputs name, workers sorted by group and id."""
+
+    notebook: Node | None = None
+    head: Node | None = None
+    workers: tuple[Node, ...] = ()
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node, in the order in which `desc` numbers them."""
+        if self.notebook:
+            yield self.notebook
+        if self.head:
+            yield self.head
+        yield from self.workers
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a host says of itself: logical CPUs, threads per core, total memory in bytes."""
+
+    cpus: int
+    threads_per_core: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """How one host fared in the SSH stage.
+
+    `stage` is where it stopped, or `ready`: connect, authenticate, measure, init, start,
+    ready. `ok` False comes with the `cause`, what to do (`hint`) and the tail of the
+    service's `log`. `facts` is what was learned of the host.
+    """
+
+    node: Node
+    stage: str
+    ok: bool
+    cause: str = ""
+    hint: str = ""
+    log: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that a host's own address serves, asked for on that host itself."""
+
+    host: str
+    port: int
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one host runs for the cluster.
+
+    `script` is bash, `files` (name to text, secrets among them) lie beside it on the host.
+    `listens` are the addresses that must be free before a start. It is ready when `page` answers
+    200 or, for one that joins the engine's head, when the head knows all `members` by name.
+    `facts` are what was decided for this host and is worth a record.
+    """
+
+    name: str
+    script: str
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    listens: tuple[tuple[str, int], ...] = ()
+    page: Page | None = None
+    members: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """What one host must have, and the service it gets once it is measured.
+
+    `executables` must be on the login shell's PATH; of `packages` the versions are asked, and
+    those in `oldest` must not be older. `replace` restarts a running service whose script or
+    files are no longer what is asked for; otherwise it is left in peace.
+    """
+
+    node: Node
+    service_name: str
+    service: Callable[[Measurement], Service]
+    executables: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    oldest: Mapping[str, str] = field(default_factory=dict)
+    init_cmd: tuple[str, ...] = ()
+    replace: bool = False
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """The SSH stage before it begins: the head first, then all others at once.
+
+    `roll` is the page of the head's host that names who has joined.
+    """
+
+    cluster: str
+    head: HostPlan | None = None
+    notebook: HostPlan | None = None
+    workers: tuple[HostPlan, ...] = ()
+    roll: Page | None = None
+
+    def hosts(self) -> Iterator[HostPlan]:
+        """Every host, in the order in which they get their connections."""
+        if self.head:
+            yield self.head
+        if self.notebook:
+            yield self.notebook
+        yield from self.workers

@@ -1,0 +1,152 @@
+"""Turns a checked profile into a `ClusterSpec`: merges the common instance into each role."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bilbo.errors import ProfileError
+from bilbo.model import NOTEBOOK, SCHEDULER, WORKER, ClusterSpec, Machine, NodeGroup
+from bilbo.profile.checking import mistakes
+from bilbo.profile.places import KeyPath, Places, dotted
+
+REQUIRED = ("ami", "ec2type", "keyname", "ssh_user", "ssh_private_key")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A group of machines that the profile asks for: `part` is what stands at `path`."""
+
+    path: KeyPath
+    role: str
+    name: str
+    instance_name: str
+    part: Mapping[str, Any]
+
+
+def build(
+    document: Mapping[str, Any],
+    name: str,
+    region_default: str | None = None,
+    places: Places | None = None,
+) -> ClusterSpec:
+    """The cluster `name` that `document`, checked before, asks for.
+
+    `region_default` serves a profile that names no region. Raises ProfileError where no
+    region is known, or with all that any role lacks after merging.
+    """
+    places = places or Places()
+    wanted, engine = _wanted(document, name)
+    common = document.get("instance", {})
+    merged = [_merge(common, each.part.get("instance", {})) for each in wanted]
+    _check_complete(wanted, merged, places)
+    pairs = zip(wanted, merged, strict=True)
+    groups = {each.path: _group(each, instance) for each, instance in pairs}
+    return ClusterSpec(
+        name=name,
+        region=_region(document, region_default, places),
+        engine=engine,
+        notebook=next((group for group in groups.values() if group.role == NOTEBOOK), None),
+        head=next((group for group in groups.values() if group.role == SCHEDULER), None),
+        workers=tuple(group for group in groups.values() if group.role == WORKER),
+        cidrs=tuple(document.get("access", {}).get("cidrs", ())),
+        description=document.get("description", ""),
+        webbrowser=document.get("webbrowser"),
+        profile=document,
+    )
+
+
+def _wanted(document: Mapping[str, Any], name: str) -> tuple[list[_Wanted], str | None]:
+    """What the profile asks for, and the engine among it."""
+    wanted = []
+    if "notebook" in document:
+        part = document["notebook"]
+        wanted.append(_Wanted(("notebook",), NOTEBOOK, NOTEBOOK, f"{name}-notebook", part))
+    engine = next((key for key in _ENGINES if key in document), None)
+    if engine:
+        wanted += _ENGINES[engine](document[engine], name)
+    return wanted, engine
+
+
+def _dask(part: Mapping[str, Any], name: str) -> list[_Wanted]:
+    """A scheduler and one group of workers, asked for by name or not."""
+    return [
+        _Wanted(("dask", key), role, role, f"{name}-dask-{role}", part.get(key, {}))
+        for key, role in (("scheduler", SCHEDULER), ("worker", WORKER))
+    ]
+
+
+_ENGINES: Mapping[str, Callable[[Mapping[str, Any], str], list[_Wanted]]] = {"dask": _dask}
+
+
+def _merge(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The common instance with a role's own keys over it; tags are merged one by one.
+
+    Terraform normalises every text to NFC; tags, the only free texts that go through it,
+    are made so here, or they would never equal what comes back.
+    """
+    tags = {**common.get("tags", {}), **own.get("tags", {})}
+    return {**common, **own, "tags": {_nfc(key): _nfc(tags[key]) for key in tags}}
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _check_complete(wanted: list[_Wanted], merged: list[dict[str, Any]], places: Places) -> None:
+    found: dict[KeyPath, str] = {}
+    for each, instance in zip(wanted, merged, strict=True):
+        missing = [key for key in REQUIRED if key not in instance]
+        if missing:
+            own = dotted((*each.path, "instance"))
+            found[each.path] = (
+                f"the {each.role} has no {_listed(missing)}; add to instance or {own}"
+            )
+    if found:
+        raise mistakes(found, places)
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _group(wanted: _Wanted, instance: dict[str, Any]) -> NodeGroup:
+    part = wanted.part
+    return NodeGroup(
+        role=wanted.role,
+        name=wanted.name,
+        instance_name=wanted.instance_name,
+        machine=_machine(instance),
+        count=int(part.get("count", 1)),
+        nproc=_whole(part.get("nproc")),
+        nthread=_whole(part.get("nthread")),
+    )
+
+
+def _machine(instance: dict[str, Any]) -> Machine:
+    return Machine(
+        **{
+            **instance,
+            "ssh_port": int(instance.get("ssh_port", 22)),
+            "vol_size": _whole(instance.get("vol_size")),
+            "init_cmd": tuple(instance.get("init_cmd", ())),
+        }
+    )
+
+
+def _whole(value: float | None) -> int | None:
+    """JSON Schema calls 4.0 an integer too."""
+    return None if value is None else int(value)
+
+
+def _region(document: Mapping[str, Any], default: str | None, places: Places) -> str:
+    region: str | None = document.get("region", default)
+    if not region:
+        raise ProfileError(
+            "no AWS region is named",
+            where=places.where,
+            hint='Add "region" to the profile or set AWS_DEFAULT_REGION.',
+        )
+    return region

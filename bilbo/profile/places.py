@@ -1,0 +1,61 @@
+"""Where in a profile a mistake stands, and how its keys and values are shown in messages."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+KeyPath = tuple[str | int, ...]
+"""The keys and list indexes that lead to a value; () is the whole document."""
+
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """What is known of where a document's values come from.
+
+    `where` is the file, `lines` the line (from 1) of each key or list item, `overrides` the
+    path of each `-p` with the text that the user gave for it.
+    """
+
+    where: str = "profile"
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    overrides: tuple[tuple[KeyPath, str], ...] = ()
+
+    def of(self, path: KeyPath) -> str:
+        """`FILE:LINE` of the nearest thing that has a line, or the `-p` that set it."""
+        for prefix, text in reversed(self.overrides):
+            if path[: len(prefix)] == prefix:
+                return f"-p {shown(text, 80)}"
+        return f"{self.where}:{self.line(path)}" if self.lines else self.where
+
+    def line(self, path: KeyPath) -> int:
+        """The line of `path` or of the nearest parent that has one."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.lines:
+                return self.lines[path[:end]]
+        return 1
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """`text` on one line, safe to print on any terminal, and no longer than `limit`."""
+    short = text if len(text) <= limit else text[: limit - 1] + "…"
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", short)
+
+
+def dotted(path: KeyPath) -> str:
+    """`path` as `-p` takes it, such as `dask.worker.count`."""
+    return ".".join(shown(str(step)) for step in path)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The name among `known` that was probably meant, if any is near."""
+    plain = {re.sub("[^a-z0-9]", "", each.lower()): each for each in known}
+    wanted = re.sub("[^a-z0-9]", "", name[:100].lower())
+    found = difflib.get_close_matches(wanted, plain, n=1)
+    return plain[found[0]] if found else None

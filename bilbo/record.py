@@ -1,0 +1,250 @@
+"""What bilbo remembers of a cluster: `clusters/NAME/cluster.json` under its home.
+
+Versioned, written in one step, readable by its owner only. It is written before anything
+is created, so that nothing that costs money is ever without one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from bilbo.errors import RecordError
+from bilbo.files import private_write
+from bilbo.model import Inventory, Node
+
+VERSION = 1
+
+CREATING = "creating"
+STARTING = "starting"
+READY = "ready"
+PARTIAL = "partial"
+FAILED = "failed"
+DESTROYING = "destroying"
+
+_LOCK_TRY_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Record:
+    """A cluster as bilbo remembers it. Times are ISO 8601 with zone; see `to_json` for the form.
+
+    `cidrs` are the addresses that the generated security group admits, `token` JupyterLab's.
+    `problems` are the last run's failures, a line each, by instance id.
+    """
+
+    name: str
+    status: str
+    region: str
+    type: str | None
+    created_time: str
+    profile: Mapping[str, Any]
+    terraform_dir: str
+    ready_time: str | None = None
+    profile_name: str = ""
+    endpoint_url: str | None = None
+    inventory: Inventory = field(default_factory=Inventory)
+    notebook_url: str | None = None
+    dask_scheduler_address: str | None = None
+    dask_dashboard_url: str | None = None
+    cidrs: tuple[str, ...] = ()
+    token: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def changed(self, **values: Any) -> Record:
+        """A copy with other values."""
+        return replace(self, **values)
+
+
+def now() -> str:
+    """The present time, ISO 8601 with the local zone, to the second."""
+    return datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as `desc -d` prints it and as it is stored."""
+    nodes = {
+        "notebook": _node_json(record.inventory.notebook),
+        "scheduler": _node_json(record.inventory.head),
+        "workers": [_node_json(node) for node in record.inventory.workers],
+    }
+    document: dict[str, Any] = {"version": VERSION}
+    for name in (f.name for f in fields(Record)):
+        if name == "inventory":
+            document |= nodes
+            document["instances"] = [node.instance_id for node in record.inventory.nodes()]
+        else:
+            value = getattr(record, name)
+            document[name] = dict(value) if isinstance(value, Mapping) else value
+    if record.endpoint_url is None:
+        del document["endpoint_url"]
+    return document
+
+
+def from_json(document: Mapping[str, Any], path: Path) -> Record:
+    """The record that `to_json` gave. Raises RecordError for any other document."""
+    version = document.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise RecordError(
+            f"the record has version {version!r}, and this bilbo knows {VERSION}",
+            where=str(path),
+            hint="Use the newer bilbo that wrote it: pip install --upgrade bilbo",
+        )
+    try:
+        known = {f.name for f in fields(Record)} - {"inventory", "cidrs"}
+        return Record(
+            **{name: document[name] for name in known if name in document},
+            cidrs=tuple(document.get("cidrs") or ()),
+            inventory=Inventory(
+                notebook=_node(document.get("notebook")),
+                head=_node(document.get("scheduler")),
+                workers=tuple(Node(**node) for node in document.get("workers") or ()),
+            ),
+        )
+    except TypeError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _node_json(node: Node | None) -> dict[str, Any] | None:
+    return asdict(node) if node else None
+
+
+def _node(document: Mapping[str, Any] | None) -> Node | None:
+    return Node(**document) if document else None
+
+
+def _damaged(path: Path, why: str) -> RecordError:
+    name = path.parent.name
+    return RecordError(
+        f"the record of cluster {name!r} is damaged ({why})",
+        where=str(path),
+        hint=f"Its Terraform state is kept apart: `bilbo create` of its profile with -n {name} "
+        f"repairs the record, `bilbo destroy {name}` removes the cluster.",
+    )
+
+
+class Store:
+    """The records under one home (`~/.bilbo`, or BILBO_HOME)."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def prepare(self) -> None:
+        """Makes the home and its folders. Raises RecordError where that cannot be."""
+        try:
+            for name in ("clusters", "logs", "profiles"):
+                (self.home / name).mkdir(parents=True, exist_ok=True)
+            self.home.chmod(0o700)
+        except OSError as error:
+            raise RecordError(
+                f"bilbo's home cannot be used: {error.strerror}",
+                where=str(self.home),
+                hint="Make it writable, or name another folder in BILBO_HOME.",
+            ) from error
+
+    def folder(self, name: str) -> Path:
+        """The folder of one cluster."""
+        return self.home / "clusters" / name
+
+    def path(self, name: str) -> Path:
+        """The record's file."""
+        return self.folder(name) / "cluster.json"
+
+    def names(self) -> list[str]:
+        """The clusters that have a record, sorted."""
+        return sorted(path.parent.name for path in (self.home / "clusters").glob("*/cluster.json"))
+
+    def load(self, name: str) -> Record:
+        """The record of a cluster. Raises RecordError when there is none or it is damaged."""
+        path = self.path(name)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise self._unknown(name) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise _damaged(path, str(error)) from error
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise _damaged(path, "it is not whole JSON") from error
+        if not isinstance(document, dict):
+            raise _damaged(path, "it is not a JSON object")
+        return from_json(document, path)
+
+    def find(self, name: str) -> Record | None:
+        """The record of a cluster, or None where there is none. Raises RecordError if damaged."""
+        return self.load(name) if self.path(name).exists() else None
+
+    def save(self, record: Record) -> Record:
+        """Writes the record in one step, mode 0600, and returns it. Raises RecordError."""
+        path = self.path(record.name)
+        text = json.dumps(to_json(record), indent=4, ensure_ascii=False, sort_keys=True) + "\n"
+        try:
+            private_write(path, text)
+        except OSError as error:
+            raise RecordError(
+                f"the record cannot be written: {error.strerror}",
+                where=str(path),
+                hint="Free some space, or make the folder writable; then run the command again.",
+            ) from error
+        return record
+
+    def forget(self, name: str) -> None:
+        """Removes all that is kept of a cluster."""
+        shutil.rmtree(self.folder(name), ignore_errors=True)
+
+    @contextmanager
+    def lock(self, name: str, command: str) -> Iterator[None]:
+        """Holds the cluster for one process. Raises RecordError naming who holds it.
+
+        The operating system drops the lock with the process, so that none is ever stale.
+        """
+        from filelock import FileLock, Timeout
+
+        folder = self.home / "clusters" / ".locks"
+        holder = folder / f"{name}.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{name}.lock", timeout=_LOCK_TRY_SECONDS, mode=0o600)
+            lock.acquire()
+        except Timeout as error:
+            raise self._held(name, holder) from error
+        except OSError as error:
+            raise RecordError(
+                f"the cluster's lock cannot be taken: {error.strerror}", where=str(folder)
+            ) from error
+        try:
+            with suppress(OSError):  # a full disk must not hinder destroy
+                holder.write_text(
+                    json.dumps({"pid": os.getpid(), "command": command, "since": now()}),
+                    encoding="utf-8",
+                )
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def _held(self, name: str, holder: Path) -> RecordError:
+        try:
+            held = json.loads(holder.read_text(encoding="utf-8"))
+            who = f"`bilbo {held['command']}` (pid {held['pid']}, since {held['since']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            who = "another bilbo"
+        return RecordError(
+            f"{who} works on cluster {name!r}", hint="Wait for it to end, then try again."
+        )
+
+    def _unknown(self, name: str) -> RecordError:
+        import difflib
+
+        names = self.names()
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "`bilbo clusters` lists those there are."
+        return RecordError(f"there is no cluster {name!r}", hint=hint)

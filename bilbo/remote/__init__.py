@@ -1,0 +1,37 @@
+"""The hosts, over SSH: one connection a host, all hosts at once, each with deadlines.
+
+Every function answers for every host; what one host does wrong is its own result and never ends
+the work on the others.
+"""
+
+from bilbo.remote.bringup import bring_up
+from bilbo.remote.commands import (
+    CommandResult,
+    LogLines,
+    ServiceStatus,
+    fetch_logs,
+    run_command,
+    service_status,
+    stop_services,
+)
+from bilbo.remote.connection import PrivateKeys, connect
+from bilbo.remote.hostkeys import KnownHosts
+from bilbo.remote.terms import Deadlines, HostEvent, HostFailure, Remote
+
+__all__ = [
+    "CommandResult",
+    "Deadlines",
+    "HostEvent",
+    "HostFailure",
+    "KnownHosts",
+    "LogLines",
+    "PrivateKeys",
+    "Remote",
+    "ServiceStatus",
+    "bring_up",
+    "connect",
+    "fetch_logs",
+    "run_command",
+    "service_status",
+    "stop_services",
+]

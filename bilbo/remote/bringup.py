@@ -1,0 +1,124 @@
+"""The SSH stage: from instances that may still be booting to services that answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from bilbo.model import HostPlan, HostResult, Page, StagePlan
+from bilbo.remote.connection import PrivateKeys, connected
+from bilbo.remote.host import HostRun
+from bilbo.remote.roll import Roll
+from bilbo.remote.terms import HostFailure, Remote, on_each
+
+
+async def bring_up(
+    plan: StagePlan, remote: Remote, *, fresh: Collection[str] = ()
+) -> tuple[HostResult, ...]:
+    """Start the plan's services where they do not run, and wait until they are ready.
+
+    The head begins; once it answers, or has failed, the notebook starts, and the workers if it
+    answers. Hosts connect and are measured meanwhile, at most `remote.limit` of them at once; each
+    connection ends when its host is ready or has failed. Services of the roles in `fresh` are
+    stopped first if they run. Returns one result a host, in the order of `plan.hosts()`; what
+    fails on a host is in its result. Cancelled, it leaves the services running.
+    """
+    stage = Stage(plan, remote, fresh)
+    # The head comes first and the slots are given in order, so waiting for it cannot block it.
+    return await on_each(list(plan.hosts()), remote.limit, stage.host)
+
+
+class Stage:
+    """What the hosts of one SSH stage share."""
+
+    def __init__(self, plan: StagePlan, remote: Remote, fresh: Collection[str]) -> None:
+        self.plan = plan
+        self.remote = remote
+        self.fresh = fresh
+        self.keys = PrivateKeys()
+        self.roll = Roll()
+        self.head_settled = asyncio.Event()  # it answers or it has failed
+        self.head_answers = False
+        self.head_is_new = False
+        self.workers_left = len(plan.workers)
+        self.workers_done = asyncio.Event()
+        if not plan.workers:
+            self.workers_done.set()
+        if not plan.head:
+            self.head_settled.set()
+
+    async def host(self, host: HostPlan) -> HostResult:
+        """One host from its connection to its result."""
+        run = HostRun(host, self.plan.cluster, self.remote)
+        try:
+            await self._steps(run)
+        except HostFailure as failure:
+            return run.failed(failure)
+        except Exception as error:  # one host's surprise must not be the end of the others
+            return run.failed(HostFailure(f"unexpected: {type(error).__name__}: {error}"))
+        finally:
+            self._leaves(host)
+        return run.succeeded()
+
+    def _leaves(self, host: HostPlan) -> None:
+        if host is self.plan.head:
+            self.head_settled.set()
+            self.roll.close(f"{host.service_name} failed before this host had joined")
+        elif host is not self.plan.notebook:
+            self.workers_left -= 1
+            if not self.workers_left:
+                self.workers_done.set()
+
+    async def _steps(self, run: HostRun) -> None:
+        work = self._worker
+        if run.plan is self.plan.head:
+            work = self._head
+        elif run.plan is self.plan.notebook:
+            work = self._notebook
+        elif self.head_settled.is_set():
+            self._check_head()  # why connect at all
+        async with connected(run.plan.node, self.remote, self.keys) as connection:
+            await run.prepare(connection)
+            await work(run)
+
+    def _check_head(self) -> None:
+        if not self.head_answers:
+            head = f"{self.plan.head.service_name} failed" if self.plan.head else "there is no head"
+            raise HostFailure(f"not started: {head}", stage="start")
+
+    def _is_fresh(self, run: HostRun) -> bool:
+        return run.plan.node.role in self.fresh
+
+    async def _head(self, run: HostRun) -> None:
+        self.head_is_new = await run.start(fresh=self._is_fresh(run))
+        await run.until_ready()
+        self.head_answers = True
+        self.head_settled.set()
+        if self.plan.roll and not self.workers_done.is_set():
+            await self._keep_roll(run, self.plan.roll)
+
+    async def _keep_roll(self, run: HostRun, page: Page) -> None:
+        """Keep the roll while any worker waits for it."""
+        done = asyncio.ensure_future(self.workers_done.wait())
+        keeping = asyncio.ensure_future(run.keep_roll(page, self.roll))
+        try:
+            await asyncio.wait((done, keeping), return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
+                keeping.result()  # it only ever ends by raising: the head has gone
+        finally:
+            done.cancel()
+            keeping.cancel()
+
+    async def _notebook(self, run: HostRun) -> None:
+        await self.head_settled.wait()
+        await run.start(fresh=self._is_fresh(run))
+        await run.until_ready()
+
+    async def _worker(self, run: HostRun) -> None:
+        if self._is_fresh(run):
+            await run.stop()  # a new head must not take the old worker for the new one
+        await self.head_settled.wait()
+        self._check_head()
+        # A worker of a head that is no more is of no use to the new one.
+        new = await run.start(fresh=self._is_fresh(run) or self.head_is_new)
+        await run.until_joined(self.roll, new=new)

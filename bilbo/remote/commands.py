@@ -1,0 +1,211 @@
+"""Single things asked of hosts that stand: a command, their logs, which services run, a stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import asyncssh
+
+from bilbo.model import Node
+from bilbo.remote.connection import PrivateKeys, connected
+from bilbo.remote.session import Event, Session
+from bilbo.remote.terms import HostFailure, Remote, on_each
+
+Output = Callable[[Node, bytes, bool], None]
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """How a command ended on one host: its exit code, or None and the failure that prevented it.
+
+    A command that a signal ended has 128 and the signal's number, as in a shell.
+    """
+
+    node: Node
+    exit_code: int | None = None
+    failure: HostFailure | None = None
+
+
+@dataclass(frozen=True)
+class LogLines:
+    """Lines of one service's log on one host."""
+
+    node: Node
+    service: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """Whether a service runs, and how it ended if somebody saw it end."""
+
+    node: Node
+    service: str
+    running: bool
+    exit_code: int | None = None
+
+
+async def run_command(
+    nodes: Sequence[Node],
+    command: str,
+    remote: Remote,
+    *,
+    on_output: Output,
+    stdin: AsyncIterable[bytes] | None = None,
+) -> tuple[CommandResult, ...]:
+    """Run a shell command on all nodes at once, its output streamed as it comes.
+
+    `on_output` gets the node, the bytes, and whether they are stderr's. `stdin` is for a single
+    node. The command itself has no deadline.
+    """
+    keys = PrivateKeys()
+
+    async def one(node: Node) -> CommandResult:
+        try:
+            async with connected(node, remote, keys) as connection:
+                return CommandResult(
+                    node, await run_one(connection, node, command, on_output, stdin)
+                )
+        except HostFailure as failure:
+            return CommandResult(node, failure=failure)
+
+    return await on_each(nodes, remote.limit, one)
+
+
+class Stream(asyncssh.SSHClientSession[bytes]):
+    """Passes a command's output on and notes its end."""
+
+    def __init__(self, node: Node, on_output: Output) -> None:
+        self._node = node
+        self._on_output = on_output
+        self.exit_code: int | None = None
+        self.ended = asyncio.Event()
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        """Pass output on."""
+        self._on_output(self._node, data, datatype == asyncssh.EXTENDED_DATA_STDERR)
+
+    def exit_status_received(self, status: int) -> None:
+        """Note the exit code."""
+        self.exit_code = status
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        """Note the signal as a shell would."""
+        numbers = {"HUP": 1, "INT": 2, "QUIT": 3, "ABRT": 6, "KILL": 9, "PIPE": 13, "TERM": 15}
+        self.exit_code = 128 + numbers.get(signal, 0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more will come."""
+        self.ended.set()
+
+
+async def run_one(
+    connection: asyncssh.SSHClientConnection,
+    node: Node,
+    command: str,
+    on_output: Output,
+    stdin: AsyncIterable[bytes] | None,
+) -> int:
+    """Run a command over a connection and return its exit code. Raises HostFailure."""
+    stream = Stream(node, on_output)
+    try:
+        channel, _ = await connection.create_session(lambda: stream, command, encoding=None)
+    except asyncssh.Error as error:
+        raise HostFailure(f"the host runs no command: {error}") from None
+    feeding = asyncio.ensure_future(feed(channel, stdin))
+    try:
+        await stream.ended.wait()
+    finally:
+        feeding.cancel()
+    if stream.exit_code is None:
+        raise HostFailure("the connection was lost while the command ran")
+    return stream.exit_code
+
+
+async def feed(
+    channel: asyncssh.SSHClientChannel[bytes], stdin: AsyncIterable[bytes] | None
+) -> None:
+    """Pass standard input on to its end."""
+    try:
+        if stdin is not None:
+            async for data in stdin:
+                channel.write(data)
+        channel.write_eof()
+    except OSError:
+        return  # the command has ended and wants no more
+
+
+async def fetch_logs(
+    nodes: Sequence[Node],
+    cluster: str,
+    remote: Remote,
+    *,
+    on_lines: Callable[[LogLines], None],
+    services: Sequence[str] = (),
+    lines: int = 100,
+    follow: bool = False,
+) -> tuple[HostFailure | None, ...]:
+    """Hand the last `lines` of the services' logs (all if none is named) to `on_lines`.
+
+    With `follow` what is added comes, too, until the caller cancels. Returns what went wrong for
+    each node.
+    """
+
+    async def one(node: Node, session: Session) -> None:
+        session.send("logs", services=list(services), lines=lines, follow=follow)
+        while (event := await session.event())["event"] == "log":
+            on_lines(LogLines(node, event["service"], tuple(event["lines"])))
+
+    return await with_agent(nodes, cluster, remote, one)
+
+
+async def stop_services(
+    nodes: Sequence[Node], cluster: str, remote: Remote, services: Collection[str]
+) -> tuple[HostFailure | None, ...]:
+    """Stop services and all that they started, where they run. Returns each node's failure."""
+
+    async def one(node: Node, session: Session) -> None:
+        await session.ask("stop", remote.deadlines.start, services=list(services))
+
+    return await with_agent(nodes, cluster, remote, one)
+
+
+async def service_status(
+    nodes: Sequence[Node], cluster: str, remote: Remote
+) -> tuple[tuple[ServiceStatus, ...] | HostFailure, ...]:
+    """The services of each node, or why they cannot be known."""
+    found: dict[str, tuple[ServiceStatus, ...]] = {}
+
+    async def one(node: Node, session: Session) -> None:
+        rows: Event = await session.ask("status", remote.deadlines.start)
+        found[node.instance_id] = tuple(
+            ServiceStatus(node, row["service"], row["running"], row["code"])
+            for row in rows["services"]
+        )
+
+    failures = await with_agent(nodes, cluster, remote, one)
+    return tuple(
+        failure or found[node.instance_id] for node, failure in zip(nodes, failures, strict=True)
+    )
+
+
+async def with_agent(
+    nodes: Sequence[Node],
+    cluster: str,
+    remote: Remote,
+    work: Callable[[Node, Session], Awaitable[None]],
+) -> tuple[HostFailure | None, ...]:
+    """Do something with the agent of every node; each node's failure, if any."""
+    keys = PrivateKeys()
+
+    async def one(node: Node) -> HostFailure | None:
+        try:
+            async with connected(node, remote, keys) as connection:
+                await work(node, await Session.open(connection, cluster))
+        except HostFailure as failure:
+            return failure
+        return None
+
+    return await on_each(nodes, remote.limit, one)

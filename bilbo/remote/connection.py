@@ -1,0 +1,260 @@
+"""Reaching a host: trying until its deadline, and telling in words why it cannot be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+
+from bilbo.model import Node
+from bilbo.remote.terms import HostEvent, HostFailure, Remote
+
+TCP_SECONDS = 4.0  # one attempt; a host that boots drops packets, so many short ones find it sooner
+LOGIN_SECONDS = 20.0  # one attempt, from the first byte to being logged in
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
+HOST_KEY_ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+ASK_SECURITY_GROUP = (
+    "Check that the instance runs and that its security group admits your address to the SSH port."
+)
+
+
+class PrivateKeys:
+    """Private keys by path, each read once however many hosts share it."""
+
+    def __init__(self) -> None:
+        self._keys: dict[Path, asyncssh.SSHKey | HostFailure] = {}
+
+    def load(self, path: Path) -> asyncssh.SSHKey:
+        """The key. Raises HostFailure with what is wrong with the file."""
+        if path not in self._keys:
+            try:
+                self._keys[path] = read_key(path)
+            except HostFailure as failure:
+                self._keys[path] = failure
+        key = self._keys[path]
+        if isinstance(key, HostFailure):
+            raise HostFailure(key.what, stage=key.stage, hint=key.hint)
+        return key
+
+
+def read_key(path: Path) -> asyncssh.SSHKey:
+    """Read a private key as strictly as ssh does. Raises HostFailure."""
+    try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise bad_key(f"others can read the private key {path}", f"Run: chmod 600 '{path}'")
+        return asyncssh.read_private_key(path)
+    except FileNotFoundError:
+        raise bad_key(
+            f"there is no private key {path}", "Correct `ssh_private_key` in the profile."
+        ) from None
+    except OSError as error:
+        raise bad_key(
+            f"the private key {path} cannot be read: {error.strerror}", "Correct its permissions."
+        ) from None
+    except asyncssh.KeyEncryptionError:
+        protected = True
+    except asyncssh.KeyImportError as error:
+        protected = "assphrase" in str(error)
+    if protected:
+        raise bad_key(
+            f"the private key {path} is protected by a passphrase",
+            "bilbo asks for none: name a key without one, or take it off a copy (ssh-keygen -p).",
+        )
+    raise bad_key(f"{path} is not a private key", "Correct `ssh_private_key` in the profile.")
+
+
+def bad_key(what: str, hint: str) -> HostFailure:
+    """A failure that lies in the private key's file."""
+    return HostFailure(what, stage="authenticate", hint=hint)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why one attempt failed. `final`: trying again would change nothing."""
+
+    stage: str
+    cause: str
+    hint: str = ASK_SECURITY_GROUP
+    final: bool = False
+
+    def failure(self, waited: float) -> HostFailure:
+        """The failure that ends all attempts."""
+        how_long = "" if self.final else f" (tried for {waited:.0f} s)"
+        return HostFailure(self.cause + how_long, stage=self.stage, hint=self.hint)
+
+
+class Attempt(asyncssh.SSHClient):
+    """One attempt to log in; notes how far it comes, which the exception does not tell."""
+
+    def __init__(self, node: Node, remote: Remote, address: str) -> None:
+        self.node = node
+        self.where = f"{address} port {node.ssh_port}"
+        self.remote = remote
+        self.connection: asyncssh.SSHClientConnection | None = None
+        self.host_key_accepted = False
+        self.host_key_trouble: Trouble | None = None
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        """TCP stands."""
+        self.connection = conn
+
+    def validate_host_public_key(
+        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+    ) -> bool:
+        """Check the host's key against the one of its first contact."""
+        known_hosts = self.remote.known_hosts
+        try:
+            self.host_key_accepted = known_hosts.accepts(self.node.instance_id, key)
+        except OSError as error:
+            self.host_key_trouble = Trouble(
+                "connect",
+                f"{known_hosts.path} cannot be used: {error.strerror}",
+                "bilbo keeps the hosts' keys there: make it readable and writable.",
+                final=True,
+            )
+        else:
+            if not self.host_key_accepted:
+                self.host_key_trouble = self._changed(key)
+        return self.host_key_accepted
+
+    def _changed(self, key: asyncssh.SSHKey) -> Trouble:
+        path = self.remote.known_hosts.path
+        return Trouble(
+            "connect",
+            f"the host key of {self.node.instance_id} has changed to {key.get_fingerprint()}: "
+            "somebody may be posing as the host",
+            "If you know why (the system was reinstalled), forget the old key and try again: "
+            f"ssh-keygen -R {self.node.instance_id} -f '{path}'",
+            final=True,
+        )
+
+    async def log_in(self, key: asyncssh.SSHKey, address: str) -> asyncssh.SSHClientConnection:
+        """Connect and log in. Raises what sockets, asyncio and asyncssh raise."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            to = (address, self.node.ssh_port)
+            await asyncio.wait_for(
+                asyncio.get_running_loop().sock_connect(sock, to), timeout=TCP_SECONDS
+            )
+            return await asyncio.wait_for(self._log_in_over(sock, key), timeout=LOGIN_SECONDS)
+        finally:
+            if not self.connection:  # else the connection owns the socket
+                sock.close()
+
+    async def _log_in_over(
+        self, sock: socket.socket, key: asyncssh.SSHKey
+    ) -> asyncssh.SSHClientConnection:
+        """Nothing but the profile decides how: no ssh config, no agent, no other keys."""
+        known = self.remote.known_hosts.key(self.node.instance_id)
+        first = [name.decode() for name in known.sig_algorithms] if known else []
+        algorithms = [*first, *(name for name in HOST_KEY_ALGORITHMS if name not in first)]
+        return await asyncssh.connect(
+            sock=sock,
+            client_factory=lambda: self,
+            config=None,
+            username=self.node.ssh_user,
+            client_keys=[key],
+            client_certs=[],
+            agent_path=None,
+            agent_forwarding=False,
+            known_hosts=([], [], []),  # validate_host_public_key decides
+            server_host_key_algs=algorithms,
+            x509_trusted_certs=None,
+            preferred_auth="publickey",
+            gss_host=None,
+            compression_algs=None,
+            login_timeout=LOGIN_SECONDS,
+            keepalive_interval=15,
+            keepalive_count_max=3,
+        )
+
+    def explain(self, error: BaseException) -> Trouble:
+        """What an exception of `log_in` means."""
+        if self.host_key_trouble:
+            return self.host_key_trouble
+        if isinstance(error, asyncssh.PermissionDenied):
+            return Trouble(
+                "authenticate",
+                f"{self.where} refuses the key for user {self.node.ssh_user}",
+                f"Check that `ssh_private_key` belongs to the key pair {self.node.key_name} and "
+                "that `ssh_user` is the AMI's user.",
+            )
+        if isinstance(error, (asyncssh.KeyExchangeFailed, asyncssh.ProtocolNotSupported)):
+            return Trouble("connect", f"{self.where}: {error}", "", final=True)
+        return Trouble("connect", f"{self.where} {self._how(error)}")
+
+    def _how(self, error: BaseException) -> str:
+        if self.connection is None:
+            if isinstance(error, ConnectionRefusedError):
+                return "refuses connections"
+            if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+                return "does not answer"
+            return f"cannot be reached: {getattr(error, 'strerror', None) or error}"
+        if not self.connection.get_extra_info("server_version"):
+            if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+                return "accepts TCP but sends no SSH banner"
+            return "accepts TCP and closes it without an SSH banner"
+        if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+            return "speaks SSH but does not finish the login"
+        return f"breaks off the login: {error}"
+
+
+async def connect(node: Node, remote: Remote, keys: PrivateKeys) -> asyncssh.SSHClientConnection:
+    """A logged-in connection, tried for until `remote.deadlines.connect` is over.
+
+    A refused key is tried again for a short while only, a changed host key not at all.
+    Raises HostFailure with the last attempt's cause.
+    """
+    key = keys.load(remote.key_path(node))
+    address = node.public_ip or node.private_ip
+    began = time.monotonic()
+    end = began + remote.deadlines.connect
+    pause, told = FIRST_PAUSE, ""
+    while True:
+        attempt = Attempt(node, remote, address)
+        try:
+            login = attempt.log_in(key, address)
+            return await asyncio.wait_for(login, timeout=end - time.monotonic())
+        except (OSError, asyncio.TimeoutError, asyncssh.Error) as error:
+            trouble = attempt.explain(error)
+        now = time.monotonic()
+        if trouble.stage == "authenticate" and not told.startswith("authenticate"):
+            end = min(end, now + remote.deadlines.new_key)
+        if trouble.final or now + pause >= end:
+            raise trouble.failure(now - began)
+        if told != f"{trouble.stage}: {trouble.cause}":
+            told = f"{trouble.stage}: {trouble.cause}"
+            remote.on_event(HostEvent(node, trouble.stage, f"waiting: {trouble.cause}"))
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    node: Node, remote: Remote, keys: PrivateKeys
+) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """`connect`, closed at the end; at once if the work was cut short."""
+    connection = await connect(node, remote, keys)
+    try:
+        yield connection
+        connection.close()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(connection.wait_closed(), timeout=2)
+    finally:
+        connection.abort()

@@ -1,0 +1,217 @@
+"""One host in the SSH stage: what is asked of it, step by step, and how it fared."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+import asyncssh
+
+from bilbo.model import HostPlan, HostResult, Measurement, Page, Service
+from bilbo.remote.roll import Roll
+from bilbo.remote.session import Event, Session, agent_source
+from bilbo.remote.terms import HostEvent, HostFailure, Remote
+
+SEE_LOGS = "Read the whole log with `bilbo logs`; running the command again goes on from here."
+
+
+class HostRun:
+    """One host's way through the stages. Every step raises HostFailure."""
+
+    def __init__(self, plan: HostPlan, cluster: str, remote: Remote) -> None:
+        self.plan = plan
+        self.remote = remote
+        self.deadlines = remote.deadlines
+        self.stage = "connect"
+        self.facts: dict[str, Any] = {}
+        self._cluster = cluster
+        self._session: Session
+        self._service: Service
+
+    def _enters(self, stage: str, message: str) -> None:
+        self.stage = stage
+        self.remote.on_event(HostEvent(self.plan.node, stage, message))
+
+    def succeeded(self) -> HostResult:
+        """The result of a host that is ready."""
+        self._enters("ready", f"{self.plan.service_name} is ready")
+        return HostResult(self.plan.node, "ready", True, facts=self.facts)
+
+    def failed(self, failure: HostFailure) -> HostResult:
+        """The result of a host that has stopped in its present stage, or its failure's."""
+        self._enters(failure.stage or self.stage, f"failed: {failure.what}")
+        return HostResult(
+            self.plan.node,
+            self.stage,
+            False,
+            cause=failure.what,
+            hint=failure.hint,
+            log=failure.details,
+            facts=self.facts,
+        )
+
+    async def prepare(self, connection: asyncssh.SSHClientConnection) -> None:
+        """Run the profile's own commands, measure the host and check what it has."""
+        self._enters("measure", "connected")
+        self._session = await Session.open(connection, self._cluster)
+        if self.plan.init_cmd and await self._init():
+            self._session.close()  # a new login sees what the commands have put on PATH
+            self._session = await Session.open(connection, self._cluster)
+        self._enters("measure", "measuring")
+        found = await self._session.ask(
+            "measure",
+            self.deadlines.start,
+            packages=self.plan.packages,
+            executables=self.plan.executables,
+        )
+        measured = Measurement(found["cpus"], found["threads_per_core"], found["memory"])
+        self.facts.update(asdict(measured), python=found["python"], versions=found["versions"])
+        check_software(self.plan, found)
+        self._service = self.plan.service(measured)
+        self.facts.update(self._service.facts, service=self._service.name)
+
+    async def _init(self) -> bool:
+        """Run `init_cmd`; whether there was anything left to run."""
+        self._enters("init", "running init_cmd")
+        commands = self.plan.init_cmd
+        event = await self._session.ask("init", self.deadlines.init, commands=commands)
+        if event["event"] == "exited":
+            raise HostFailure(
+                f"init_cmd ended with exit code {event['code']}: {event['command']}",
+                hint="Running the command again goes on at this command of init_cmd.",
+                log=event["log"],
+            )
+        return bool(event["ran"])
+
+    async def start(self, *, fresh: bool) -> bool:
+        """Start the service unless it runs; `fresh` stops it first. Whether it is a new one."""
+        service = self._service
+        self._enters("start", f"starting {service.name}")
+        event = await self._session.ask(
+            "start",
+            self.deadlines.start,
+            service=service.name,
+            files={f"{service.name}.sh": service.script, **service.files},
+            supervisor=agent_source("supervisor"),
+            listens=service.listens,
+            page=page_fields(service.page),
+            seconds=self.deadlines.ready,
+            fresh=fresh,
+            replace=self.plan.replace,
+        )
+        new = bool(event["event"] == "started")
+        self.facts.update(already=not new, changed=event["changed"])
+        state = "started" if new else "runs already"
+        if event["changed"] and not new:
+            state += ", though not as it would be started now"
+        self._enters("ready", f"{service.name} {state}")
+        return new
+
+    async def stop(self) -> None:
+        """Stop the service if it runs."""
+        self._enters("start", f"stopping {self.plan.service_name}")
+        names = [self.plan.service_name]
+        await self._session.ask("stop", self.deadlines.start, services=names)
+
+    async def until_ready(self) -> None:
+        """Wait until the service's page answers."""
+        patience = self.deadlines.ready + 10  # the host keeps the time; this is for a dead host
+        try:
+            event = await asyncio.wait_for(self._session.event(), timeout=patience)
+        except asyncio.TimeoutError:
+            raise HostFailure(f"the host fell silent for {patience:.0f} s") from None
+        if event["event"] == "timeout":
+            raise HostFailure(
+                f"{self._service.name} was not ready after {self.deadlines.ready:.0f} s: "
+                f"{event['cause']}",
+                hint=SEE_LOGS,
+                log=event["log"],
+            )
+        if event["event"] != "ready":
+            raise self._exited(event)
+
+    async def until_joined(self, roll: Roll, *, new: bool) -> None:
+        """Wait until the head knows all of the service's members.
+
+        Where a just started service replaces one of the same name, the head may not have noticed
+        yet: what it knows now is the old one.
+        """
+        stale = roll.addresses(self._service.members) if new else frozenset()
+        joined = asyncio.ensure_future(roll.wait(self._service.members, stale))
+        ended = asyncio.ensure_future(self._session.event())
+        try:
+            await asyncio.wait(
+                (joined, ended),
+                timeout=self.deadlines.ready,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if joined.done():
+                joined.result()  # raises if the head has gone
+                return
+            if ended.done():
+                raise self._exited(ended.result())
+        finally:
+            joined.cancel()
+            ended.cancel()
+        missing = roll.missing(self._service.members, stale)
+        raise HostFailure(
+            f"{len(missing)} of {len(self._service.members)} processes had not joined after "
+            f"{self.deadlines.ready:.0f} s",
+            hint=SEE_LOGS,
+            log=await self._tail(),
+        )
+
+    async def _tail(self) -> tuple[str, ...]:
+        """The end of the service's log, if the host still tells."""
+        with contextlib.suppress(HostFailure):
+            names = [self._service.name]
+            event = await self._session.ask("logs", 5, services=names, lines=20, follow=False)
+            return tuple(event["lines"])
+        return ()
+
+    async def keep_roll(self, page: Page, roll: Roll) -> NoReturn:
+        """Tell `roll` who joins and leaves, until the head's service ends (HostFailure)."""
+        self._session.send("roll", service=self._service.name, page=page_fields(page))
+        while True:
+            event = await self._session.event()
+            if event["event"] == "exited":
+                raise self._exited(event)
+            roll.update(event["joined"], event["left"])
+
+    def _exited(self, event: Event) -> HostFailure:
+        code = event["code"]
+        how = "was killed" if code is None else f"ended with exit code {code}"
+        return HostFailure(f"{self._service.name} {how}", hint=SEE_LOGS, log=event["log"])
+
+
+def page_fields(page: Page | None) -> dict[str, Any] | None:
+    """A page as the agent takes it."""
+    if page is None:
+        return None
+    return {"host": page.host, "port": page.port, "path": page.path, "headers": dict(page.headers)}
+
+
+def check_software(plan: HostPlan, found: Event) -> None:
+    """Raises HostFailure naming what the host lacks or has too old."""
+    missing = [name for name, path in found["executables"].items() if path is None]
+    if missing:
+        raise HostFailure(
+            f"not on the host's PATH: {', '.join(missing)}",
+            hint=f"Use an AMI on which {plan.node.ssh_user}'s login shell finds it, or install it "
+            "with `init_cmd`.",
+        )
+    for name, oldest in plan.oldest.items():
+        version = found["versions"].get(name)
+        if version and release(version) < release(oldest):
+            raise HostFailure(
+                f"{name} {version} on the host is older than {oldest}",
+                hint=f"Use an AMI with {name} {oldest} or later.",
+            )
+
+
+def release(version: str) -> list[int]:
+    """The leading numbers of a version, for comparing: `2024.1.0rc1` -> [2024, 1, 0]."""
+    return [int(part) for part in re.split(r"[^\d.]", version)[0].split(".") if part]

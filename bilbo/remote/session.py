@@ -1,0 +1,168 @@
+"""A conversation with the agent on a host: one channel for all that a stage asks of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shlex
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import asyncssh
+
+from bilbo.remote.terms import HostFailure
+
+# In the order in which they import each other.
+AGENT_MODULES = ("measure", "service", "channel", "watch", "serve")
+
+# Python on the host gets the modules' sources in the first line of its standard input and treats
+# them as imported. Requests follow there, so no secret is ever in a command line.
+LOADER = """
+import json, sys, types
+for name, source in json.loads(sys.stdin.buffer.readline().decode()):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(source, name, "exec"), module.__dict__)
+sys.modules["bilbo.agent.serve"].serve()
+"""
+# A login shell: AMIs put conda and the like on PATH in profile files.
+COMMAND = f"bash -lc {shlex.quote('exec python3 -c ' + shlex.quote(LOADER))}"
+
+Event = Mapping[str, Any]
+
+
+@cache
+def agent_source(module: str) -> str:
+    """The source of one of the agent's modules."""
+    return (files("bilbo") / "agent" / f"{module}.py").read_text(encoding="utf-8")
+
+
+@cache
+def opening_line() -> bytes:
+    """What the loader reads first."""
+    sources = [(f"bilbo.agent.{name}", agent_source(name)) for name in AGENT_MODULES]
+    return json.dumps(sources).encode() + b"\n"
+
+
+class Lines(asyncssh.SSHClientSession[bytes]):
+    """Takes a channel's output: whole lines of stdout one by one, the end of stderr at the end."""
+
+    def __init__(self) -> None:
+        self.lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.noise: list[str] = []
+        self.errors = b""
+        self.exit_status: int | None = None
+        self.lost: Exception | None = None
+        self._rest = b""
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        """Sort what comes."""
+        if datatype == asyncssh.EXTENDED_DATA_STDERR:
+            self.errors = (self.errors + data)[-4096:]
+            return
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        for line in whole:
+            self.lines.put_nowait(line)
+
+    def exit_status_received(self, status: int) -> None:
+        """Note how the agent ended."""
+        self.exit_status = status
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more will come."""
+        self.lost = exc
+        self.lines.put_nowait(None)
+
+
+class Session:
+    """Requests and events of one host. Used by one task at a time."""
+
+    def __init__(
+        self, channel: asyncssh.SSHClientChannel[bytes], lines: Lines, cluster: str
+    ) -> None:
+        self._channel = channel
+        self._lines = lines
+        self._cluster = cluster
+        self._id = 0
+
+    @classmethod
+    async def open(cls, connection: asyncssh.SSHClientConnection, cluster: str) -> Session:
+        """Start the agent. That it cannot run is told by the first request."""
+        try:
+            lines = Lines()
+            channel, _ = await connection.create_session(lambda: lines, COMMAND, encoding=None)
+        except (asyncssh.Error, OSError) as error:
+            raise HostFailure(f"the host runs no command: {error}") from None
+        session = cls(channel, lines, cluster)
+        session._write(opening_line())
+        return session
+
+    def _write(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # it has ended: why, the next event() tells
+            self._channel.write(data)
+
+    def close(self) -> None:
+        """End the agent."""
+        self._channel.close()
+
+    def send(self, op: str, **fields: Any) -> None:
+        """Ask for something; what is watched for an earlier request ends."""
+        self._id += 1
+        request = {"id": self._id, "op": op, "cluster": self._cluster, **fields}
+        self._write(json.dumps(request).encode() + b"\n")
+
+    async def event(self) -> Event:
+        """The next event of the last request. Can be cancelled without losing one.
+
+        Raises HostFailure if the agent could not do what was asked or has ended.
+        """
+        while True:
+            line = await self._lines.lines.get()
+            if line is None:
+                self._lines.lines.put_nowait(None)
+                raise self._ended()
+            event = self._parse(line)
+            if event is None or event["id"] != self._id:
+                continue
+            if event["event"] == "failed":
+                raise HostFailure(event["cause"])
+            return event
+
+    def _parse(self, line: bytes) -> Event | None:
+        """A line as an event; profile files of a login shell may print anything, too."""
+        try:
+            event = json.loads(line)
+            if isinstance(event, dict) and "event" in event:
+                return event
+        except ValueError:
+            pass
+        self._lines.noise = [*self._lines.noise[-9:], line.decode(errors="replace")]
+        return None
+
+    async def ask(self, op: str, deadline: float, **fields: Any) -> Event:
+        """Ask, and wait for the first event. Raises HostFailure, also after `deadline` seconds."""
+        self.send(op, **fields)
+        try:
+            return await asyncio.wait_for(self.event(), timeout=deadline)
+        except asyncio.TimeoutError:
+            raise HostFailure(f"the host did not answer within {deadline:.0f} s") from None
+
+    def _ended(self) -> HostFailure:
+        lines, status = self._lines, self._lines.exit_status
+        said = lines.errors.decode(errors="replace").splitlines()[-20:] or lines.noise
+        if status is None:
+            why = f": {lines.lost}" if lines.lost else ""
+            return HostFailure(
+                f"the connection was lost{why}",
+                hint="Check that the instance runs. Running the command again goes on from here.",
+            )
+        if status == 127:
+            missing = "python3" if any("python3" in line for line in said) else "bash"
+            return HostFailure(
+                f"{missing} is not on the host's PATH",
+                hint=f"Use an AMI that has {missing} (Python 3.6 or later) for login shells.",
+                log=said,
+            )
+        return HostFailure(f"bilbo's agent ended with exit code {status} on the host", log=said)

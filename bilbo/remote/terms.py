@@ -1,0 +1,98 @@
+"""What all of `remote` speaks in: deadlines, events, failures, and what a call needs beside its
+hosts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from bilbo.errors import RemoteError
+from bilbo.model import Node
+from bilbo.remote.hostkeys import KnownHosts
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long one host may take for a stage, in seconds from when its turn has come.
+
+    `connect` covers all attempts to reach it and log in, `start` each request that should be quick
+    (measuring, starting a process), `ready` the wait for what was started, `init` the profile's
+    own commands. `new_key` is how long a refused key is tried again: on a fresh instance the SSH
+    server may be up before the key is in place.
+    """
+
+    connect: float = 180.0
+    start: float = 60.0
+    ready: float = 120.0
+    init: float = 900.0
+    new_key: float = 30.0
+
+    @classmethod
+    def all(cls, seconds: float) -> Deadlines:
+        """The same deadline for every stage, as `--timeout` asks."""
+        return cls(seconds, seconds, seconds, seconds, min(seconds, cls.new_key))
+
+
+@dataclass(frozen=True)
+class HostEvent:
+    """Progress of one host: it has come to `stage`, or something there is worth telling."""
+
+    node: Node
+    stage: str
+    message: str
+
+
+class HostFailure(RemoteError):
+    """One host did not do what it was to do. `stage` is empty where the caller knows it better;
+    `details` is the tail of the log that tells why."""
+
+    def __init__(
+        self, what: str, *, stage: str = "", hint: str = "", log: Iterable[str] = ()
+    ) -> None:
+        super().__init__(what, hint=hint, details=tuple(log))
+        self.stage = stage
+
+
+def own_path(node: Node) -> Path:
+    """The private key's path as the profile gives it, `~` expanded."""
+    return Path(node.ssh_private_key).expanduser()
+
+
+def ignore(event: HostEvent) -> None:
+    """Progress that nobody wants to see."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What reaching hosts needs beside the hosts.
+
+    `key_path` finds a node's private key; `limit` is how many connections are open at once.
+    """
+
+    known_hosts: KnownHosts
+    deadlines: Deadlines = Deadlines()
+    on_event: Callable[[HostEvent], None] = ignore
+    key_path: Callable[[Node], Path] = own_path
+    limit: int = 64
+
+
+async def on_each(
+    items: Sequence[Item], limit: int, work: Callable[[Item], Awaitable[Result]]
+) -> tuple[Result, ...]:
+    """`work` on every item, at most `limit` at once, begun and answered in their order.
+
+    `work` raises for nothing that one item does wrong. A cancellation reaches all of them.
+    """
+    slots = asyncio.Semaphore(limit)
+
+    async def one(item: Item) -> Result:
+        async with slots:
+            return await work(item)
+
+    return tuple(await asyncio.gather(*(one(item) for item in items)))

@@ -1,0 +1,221 @@
+"""Turns a cluster's specification into the files of a Terraform root module.
+
+Only `main.tf` is rendered: literal values that call the static modules copied beside it,
+so that a review shows a change of two workers as a change of one line. The same
+specification gives the same bytes on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from bilbo import __version__
+from bilbo.errors import RenderError
+from bilbo.model import CLUSTER_TAG, GROUP_TAG, ROLE_TAG, ClusterSpec, NodeGroup
+from bilbo.resources import folder
+
+SECURITY_GROUP = "module.security_group.id"
+SUBNET = "module.network.subnet_id"
+
+# HCL knows fewer short escapes than JSON.
+_ESCAPES_OF_JSON_ALONE = {"b": "\\u0008", "f": "\\u000c", "/": "/"}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A piece of Terraform's language that is not a literal, such as `module.a.id`."""
+
+    text: str
+
+
+def hcl_string(text: str) -> str:
+    """`text` as an HCL string literal that can never become code.
+
+    Source of the rules: HCL's native syntax specification, "Template Expressions"
+    (`$${` and `%%{` escape `${` and `%{`) and "Literal Values".
+
+    Raises RenderError for what HCL cannot hold: NUL and lone surrogates.
+    """
+    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise RenderError(f"{text!r} has a character that Terraform cannot hold")
+    quoted = re.sub(
+        r"\\(.)",
+        lambda match: _ESCAPES_OF_JSON_ALONE.get(match[1], match[0]),
+        json.dumps(text, ensure_ascii=False),
+    )
+    return quoted.replace("${", "$${").replace("%{", "%%{")
+
+
+def hcl(value: Any) -> str:
+    """Any JSON value or `Expression` as HCL on one line."""
+    if isinstance(value, Expression):
+        return value.text
+    if isinstance(value, str):
+        return hcl_string(value)
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{hcl_string(key)} = {hcl(value[key])}" for key in value)
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, Sequence):
+        return f"[{', '.join(hcl(item) for item in value)}]"
+    raise RenderError(f"a {type(value).__name__} has no form in Terraform's language")
+
+
+def attributes(arguments: Mapping[str, Any], indent: int = 2) -> str:
+    """Arguments of a block, a line each, aligned as `terraform fmt` does.
+
+    Maps come last, an entry a line, so that a review shows the entry that changed.
+    """
+    flat = {key: value for key, value in arguments.items() if not isinstance(value, Mapping)}
+    lines = _aligned({key: hcl(value) for key, value in flat.items()}, indent)
+    for key, value in arguments.items():
+        if isinstance(value, Mapping):
+            entries = {hcl_string(name): hcl(item) for name, item in sorted(value.items())}
+            lines += ["", " " * indent + f"{key} = {{"]
+            lines += [*_aligned(entries, indent + 2), " " * indent + "}"]
+    return "\n".join(lines)
+
+
+def _aligned(pairs: Mapping[str, str], indent: int) -> list[str]:
+    width = max((len(key) for key in pairs), default=0)
+    return [f"{' ' * indent}{key:<{width}} = {value}" for key, value in pairs.items()]
+
+
+def render(spec: ClusterSpec) -> dict[str, str]:
+    """The files of the cluster's Terraform folder: `{relative path: text}`.
+
+    Raises RenderError when the generated security group is needed and `spec.cidrs` is
+    empty, or a value has no form in Terraform's language.
+    """
+    return {"main.tf": _main(spec), **_modules_used(spec)}
+
+
+def _main(spec: ClusterSpec) -> str:
+    groups = list(spec.groups())
+    return _template().render(
+        header=_header(spec),
+        region=spec.region,
+        instance_types=sorted({g.machine.ec2type for g in groups if g.machine.subnet is None}),
+        security_group=_security_group(spec) if spec.needs_security_group else None,
+        modules=[_module(spec, group) for group in groups],
+        outputs=_outputs(spec),
+    )
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(folder("templates") / "terraform"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= {"hcl": hcl, "attributes": attributes}
+    return environment.get_template("main.tf.j2")
+
+
+def _modules_used(spec: ClusterSpec) -> dict[str, str]:
+    names = {_kind(group) for group in spec.groups()}
+    if any(group.machine.subnet is None for group in spec.groups()):
+        names.add("network")
+    if spec.needs_security_group:
+        names.add("security_group")
+    root = folder("templates") / "terraform"
+    return {
+        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
+        for name in sorted(names)
+        for path in sorted((root / "modules" / name).glob("*.tf"))
+    }
+
+
+def _header(spec: ClusterSpec) -> str:
+    source = f" from the profile {json.dumps(spec.profile_name)}" if spec.profile_name else ""
+    return f'Cluster "{spec.name}", written by bilbo {__version__}{source}.'
+
+
+def module_label(group: NodeGroup) -> str:
+    """The label of a group's module block; Terraform addresses begin with `module.LABEL.`."""
+    return group.role if group.name == group.role else f"{group.role}_{group.name}"
+
+
+def _kind(group: NodeGroup) -> str:
+    return "worker_pool" if group.role == "worker" else "node"
+
+
+def _module(spec: ClusterSpec, group: NodeGroup) -> dict[str, Any]:
+    machine = group.machine
+    subnet = machine.subnet if machine.subnet is not None else Expression(SUBNET)
+    security_group = machine.security_group or Expression(SECURITY_GROUP)
+    arguments: dict[str, Any] = {
+        "name": group.instance_name,
+        "ami": machine.ami,
+        "instance_type": machine.ec2type,
+        "key_name": machine.keyname,
+        "subnet_id": subnet,
+        "security_group_ids": [security_group],
+    }
+    if machine.vol_size is not None:
+        arguments["volume_size"] = machine.vol_size
+    if machine.iam_instance_profile is not None:
+        arguments["iam_instance_profile"] = machine.iam_instance_profile
+    if _kind(group) == "worker_pool":
+        arguments["instance_count"] = group.count
+    bilbos_own = {CLUSTER_TAG: spec.name, ROLE_TAG: group.role, GROUP_TAG: group.name}
+    arguments["tags"] = {**machine.tags, **bilbos_own}
+    return {"label": module_label(group), "kind": _kind(group), "arguments": arguments}
+
+
+def _security_group(spec: ClusterSpec) -> dict[str, Any]:
+    if not spec.cidrs:
+        raise RenderError(
+            "the generated security group has no address to admit",
+            hint="Name the addresses in the profile's access.cidrs, or a security_group.",
+        )
+    machines = [group.machine for group in spec.groups()]
+    subnet = next((m.subnet for m in machines if m.subnet), None)
+    tags = {key: value for machine in reversed(machines) for key, value in machine.tags.items()}
+    arguments = {
+        "cluster": spec.name,
+        "name": f"{spec.name}-bilbo",
+        "subnet_id": subnet if subnet else Expression(SUBNET),
+        "ipv4_cidrs": sorted(cidr for cidr in spec.cidrs if ":" not in cidr),
+        "ipv6_cidrs": sorted(cidr for cidr in spec.cidrs if ":" in cidr),
+        "peer_security_group_ids": sorted({m.security_group for m in machines if m.security_group}),
+        "ports": {str(port): name for port, name in sorted(spec.ports.items())},
+        "tags": {**tags, CLUSTER_TAG: spec.name},
+    }
+    return {key: value for key, value in arguments.items() if value != []}
+
+
+def _outputs(spec: ClusterSpec) -> list[dict[str, Any]]:
+    outputs = [
+        {
+            "name": group.role,
+            "description": f"The {group.role}, as the SSH stage needs it.",
+            "value": Expression(f"module.{module_label(group)}.node"),
+        }
+        for group in (spec.notebook, spec.head)
+        if group
+    ]
+    if spec.workers:
+        pools = {
+            group.name: Expression(f"module.{module_label(group)}.nodes") for group in spec.workers
+        }
+        outputs.append(
+            {
+                "name": "workers",
+                "description": "The running workers by group and instance ID.",
+                "value": pools,
+            }
+        )
+    return outputs

@@ -1,0 +1,182 @@
+"""Records, plans and results as text. Pure: strings out, no I/O.
+
+The wording and the layout are those of bilbo's specification; tests hold them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from bilbo.model import ClusterSpec, HostResult, Inventory, Node, NodeGroup
+from bilbo.record import Record
+
+if TYPE_CHECKING:
+    from bilbo.terraform import Change, Outcome
+
+NOTHING_TO_DO = "Nothing to do."
+_SYMBOLS = {
+    "create": "  + ",
+    "update": "  ~ ",
+    "replace": "-/+ ",
+    "delete": "  - ",
+    "import": "  = ",
+    "move": "  > ",
+}
+_TITLES = {"notebook": "Notebook", "scheduler": "Scheduler", "worker": "Worker"}
+
+
+def summary(record: Record) -> str:
+    """A cluster as `create` and `desc` print it; nodes are numbered on from the notebook."""
+    lines = [f"Name: {record.name}"]
+    if record.status != "ready":
+        lines.append(f"Status: {record.status}")
+    if record.ready_time:
+        lines.append(f"Ready Time: {local_time(record.ready_time)}")
+    numbered = dict(numbers(record.inventory))
+    if record.inventory.notebook:
+        lines += ["", "Notebook:", _node_line(numbered, record.inventory.notebook)]
+    if record.type:
+        lines.append(f"Type: {record.type}")
+    if record.inventory.head:
+        lines += ["", "Scheduler:", _node_line(numbered, record.inventory.head)]
+    if record.inventory.workers:
+        lines += ["", "Workers:"]
+        lines += [_node_line(numbered, worker) for worker in record.inventory.workers]
+    return "\n".join(lines)
+
+
+def numbers(inventory: Inventory) -> Iterator[tuple[str, int]]:
+    """`(instance id, number)` as `desc` prints them, from 1."""
+    for number, node in enumerate(inventory.nodes(), start=1):
+        yield node.instance_id, number
+
+
+def _node_line(numbered: Mapping[str, int], node: Node) -> str:
+    number = numbered[node.instance_id]
+    return f"[{number}] instance_id: {node.instance_id}, public_ip: {node.public_ip}"
+
+
+def next_steps(record: Record) -> str:
+    """What a person can do with the cluster now."""
+    lines = []
+    if record.notebook_url:
+        lines.append(f"Open JupyterLab:      bilbo notebook {record.name}")
+    if record.dask_dashboard_url:
+        lines.append(f"Open the dashboard:   bilbo dashboard {record.name}")
+    if record.dask_scheduler_address:
+        lines.append(f"From your own Python: Client({record.dask_scheduler_address!r})")
+    lines.append(f"Remove it all:        bilbo destroy {record.name}")
+    return "\n".join(lines)
+
+
+def local_time(iso: str) -> str:
+    """An ISO 8601 time as local time, to the second."""
+    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def age(iso: str) -> str:
+    """How long ago a time was, in its largest unit: `42s`, `5m`, `3h`, `12d`."""
+    seconds = int((datetime.now(timezone.utc) - datetime.fromisoformat(iso)).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(seconds, 0)}s"
+
+
+# -- plans ---------------------------------------------------------------------------------
+
+
+def plan_blocks(spec: ClusterSpec, estimates: Mapping[str, str]) -> str:
+    """What the profile asks for, a block a role. `estimates` is worker sizing by group name."""
+    return "\n\n".join("\n".join(_block(spec, group, estimates)) for group in spec.groups())
+
+
+def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) -> Iterator[str]:
+    machine = group.machine
+    admits = ", ".join(spec.cidrs)
+    named = "" if group.name == group.role else f" ({group.name})"
+    yield f"  {_TITLES.get(group.role, group.role.capitalize())}{named}:"
+    yield f"    AMI: {machine.ami}"
+    yield f"    Instance Type: {machine.ec2type}"
+    yield f"    Security Group: {machine.security_group or f'generated, admits {admits}'}"
+    yield f"    Key Name: {machine.keyname}"
+    if group.role == "worker":
+        yield f"    Count: {group.count}"
+        if group.name in estimates:
+            yield f"    {estimates[group.name]}"
+
+
+def estimate(group: NodeGroup, cpus: int, threads_per_core: int, memory: int) -> str:
+    """A worker's sizing as expected from its instance type (`memory` in bytes)."""
+    processes = group.nproc or cpus
+    threads = group.nthread or threads_per_core
+    gib = memory / processes / 2**30
+    return f"Processes: {processes}, Threads: {threads}, Memory: about {gib:.1f} GiB per process"
+
+
+def changes(outcome: Outcome) -> str:
+    """Terraform's resource changes as a short list and their count."""
+    lines = [_change_line(change) for change in outcome.changes]
+    return "\n".join([*lines, "", counts(outcome.changes)])
+
+
+def counts(planned: Iterable[Change]) -> str:
+    """Terraform's own closing line: a replacement counts as one to add and one to destroy."""
+    counted = Counter(change.action for change in planned)
+    replaced = counted["replace"]
+    return (
+        f"{counted['create'] + replaced} to add, {counted['update']} to change, "
+        f"{counted['delete'] + replaced} to destroy"
+    )
+
+
+def _change_line(change: Change) -> str:
+    reason = f"  ({change.reason.replace('_', ' ')})" if change.reason else ""
+    return f"{_SYMBOLS.get(change.action, '  ? ')}{change.address}{reason}"
+
+
+# -- hosts ---------------------------------------------------------------------------------
+
+
+def failures(results: Sequence[HostResult], numbered: Mapping[str, int]) -> list[str]:
+    """Every failed host: its number and id, the stage, the cause, its log and what to do."""
+    lines: list[str] = []
+    for result in results:
+        if result.ok:
+            continue
+        node = result.node
+        number = numbered.get(node.instance_id)
+        place = f"[{number}] " if number else ""
+        lines.append(
+            f"{place}{node.role} {node.instance_id} ({node.public_ip}) "
+            f"failed at {result.stage}: {result.cause}"
+        )
+        lines += [f"    | {line}" for line in result.log]
+        if result.hint:
+            lines.append(f"    {result.hint}")
+    return lines
+
+
+# -- lists ---------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned to the left; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def clusters(records: Iterable[Record]) -> str:
+    """Name, status, type, nodes and age of each cluster."""
+    rows = [("NAME", "STATUS", "TYPE", "NODES", "AGE")]
+    for record in records:
+        nodes = sum(1 for _ in record.inventory.nodes())
+        kind = record.type or ("notebook" if record.inventory.notebook else "-")
+        rows.append((record.name, record.status, kind, str(nodes), age(record.created_time)))
+    return table(rows)

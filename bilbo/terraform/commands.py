@@ -1,0 +1,197 @@
+"""Terraform's commands, one method each: argv in, outcome out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from python_terraform import IsFlagged
+from python_terraform import Terraform as ArgvBuilder
+
+from bilbo.errors import TerraformError
+from bilbo.files import private_write
+from bilbo.terraform import process
+from bilbo.terraform.environment import binary, environment
+from bilbo.terraform.stream import Diagnostic, OnEvent, Outcome, to_error
+
+
+def _ignore(_event: Mapping[str, Any]) -> None:
+    pass
+
+
+class _Argv(ArgvBuilder):  # type: ignore[misc] # python-terraform ships no types
+    def read_state_file(self, file_path: str | None = None) -> None:
+        """Reads nothing: with a remote backend it would take its settings for the state."""
+
+
+class Terraform:
+    """Terraform in the folder of one cluster: `CLUSTER_FOLDER/terraform`.
+
+    Logs and the pid file stand beside it in `CLUSTER_FOLDER`. `extra` is what the target's
+    AWS needs in the environment.
+    """
+
+    def __init__(self, cluster_folder: Path, extra: Mapping[str, str], home: Path) -> None:
+        self.cluster_folder = cluster_folder
+        self.folder = cluster_folder / "terraform"
+        self._extra = extra
+        self._home = home
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The environment of every process started here."""
+        return environment(os.environ, self._extra, self._home)
+
+    @cached_property
+    def _builder(self) -> _Argv:
+        return _Argv(terraform_bin_path=binary(self.environment))
+
+    def argv(self, command: str, *arguments: str, **options: Any) -> list[str]:
+        """The exact argv of a command, binary first."""
+        built: list[str] = self._builder.generate_cmd_string(command, *arguments, **options)
+        return built
+
+    # -- without the provider ------------------------------------------------------------
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Makes the folder hold exactly these `.tf` files beside Terraform's own."""
+        for path in self.folder.rglob("*.tf"):
+            relative = path.relative_to(self.folder)
+            if relative.parts[0] != ".terraform" and relative.as_posix() not in files:
+                path.unlink()
+        for name, text in files.items():
+            path = self.folder / name
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                private_write(path, text)
+
+    def init(self, *, backend_config: Mapping[str, str] | None = None) -> bool:
+        """Runs `terraform init` unless nothing that it looks at has changed since the last.
+
+        Returns whether it ran. Raises TerraformError.
+        """
+        stamp = self.folder / ".terraform" / "bilbo-init"
+        wanted = self._init_digest(backend_config)
+        if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+            return False
+        options: dict[str, Any] = {"input": False, "no_color": IsFlagged}
+        if backend_config:
+            options |= {"backend_config": dict(backend_config), "reconfigure": IsFlagged}
+        done = process.capture(
+            self.argv("init", **options), folder=self.folder, environment=self.environment
+        )
+        if done.returncode:
+            raise self._failed("terraform init failed", done.stdout + done.stderr)
+        private_write(stamp, self._init_digest(backend_config))
+        return True
+
+    def outputs(self) -> dict[str, Any]:
+        """`{name: value}` from the state. Raises TerraformError."""
+        text = self._captured("output", json=IsFlagged, no_color=IsFlagged)
+        return {name: output["value"] for name, output in json.loads(text or "{}").items()}
+
+    def state(self) -> dict[str, Any]:
+        """The state as Terraform stores it; `{}` where there is none. Raises TerraformError."""
+        if not (self.folder / ".terraform").is_dir():
+            return {}
+        text = self._captured("state pull")
+        state: dict[str, Any] = json.loads(text) if text.strip() else {}
+        return state
+
+    def untaint(self, address: str) -> None:
+        """Takes back that Terraform would replace a resource. Raises TerraformError."""
+        self._captured("untaint", address, no_color=IsFlagged)
+
+    # -- with the provider ---------------------------------------------------------------
+
+    def plan(
+        self, out: Path, on_event: OnEvent = _ignore, *, refresh_only: bool = False
+    ) -> Outcome:
+        """Plans into the file `out`; exit code 2 means that there are changes."""
+        options: dict[str, Any] = {
+            "json": IsFlagged,
+            "input": False,
+            "detailed_exitcode": IsFlagged,
+            "out": str(out),
+        }
+        if refresh_only:
+            options["refresh_only"] = IsFlagged
+        return self._streamed("plan", on_event, **options)
+
+    def apply(
+        self,
+        on_event: OnEvent = _ignore,
+        *,
+        plan_file: Path | None = None,
+        refresh_only: bool = False,
+    ) -> Outcome:
+        """Applies a saved plan, or plans and applies in one process."""
+        options: dict[str, Any] = {"json": IsFlagged, "input": False, "auto_approve": IsFlagged}
+        if refresh_only:
+            options["refresh_only"] = IsFlagged
+        arguments = [str(plan_file)] if plan_file else []
+        return self._streamed("apply", on_event, *arguments, **options)
+
+    def destroy(self, on_event: OnEvent = _ignore) -> Outcome:
+        """Destroys all that is in the state."""
+        return self._streamed(
+            "destroy", on_event, json=IsFlagged, input=False, auto_approve=IsFlagged
+        )
+
+    def import_(self, address: str, identifier: str) -> None:
+        """Takes an existing resource into the state. Raises TerraformError."""
+        self._captured("import", address, identifier, input=False, no_color=IsFlagged)
+
+    # -- together ------------------------------------------------------------------------
+
+    def error(self, outcome: Outcome, what: str) -> TerraformError:
+        """The outcome's errors in a person's words."""
+        return to_error(outcome, what, str(self.cluster_folder))
+
+    def _streamed(
+        self, command: str, on_event: OnEvent, *arguments: str, **options: Any
+    ) -> Outcome:
+        return process.run(
+            self.argv(command, *arguments, **options),
+            folder=self.folder,
+            environment=self.environment,
+            log=self.cluster_folder / f"{command}.jsonl",
+            operation=command,
+            on_event=on_event,
+        )
+
+    def _captured(self, command: str, *arguments: str, **options: Any) -> str:
+        done = process.capture(
+            self.argv(command, *arguments, **options),
+            folder=self.folder,
+            environment=self.environment,
+        )
+        if done.returncode:
+            raise self._failed(f"terraform {command} failed", done.stdout + done.stderr)
+        return done.stdout
+
+    def _failed(self, what: str, text: str) -> TerraformError:
+        lines = [line.strip("╷╵│ \t") for line in text.splitlines()]
+        said = Diagnostic("error", "Terraform said", "\n".join(line for line in lines if line))
+        return to_error(Outcome(exit_code=1, diagnostics=(said,)), what, str(self.cluster_folder))
+
+    def _init_digest(self, backend_config: Mapping[str, str] | None) -> str:
+        """Changes when `init` has something to do: providers, modules, backend, lock, binary."""
+        main = self.folder / "main.tf"
+        looked_at = [
+            line.strip()
+            for line in (main.read_text(encoding="utf-8").splitlines() if main.is_file() else [])
+            if line.strip().startswith(("source", "version", "module", "backend", "bucket", "key"))
+        ]
+        lock = self.folder / ".terraform.lock.hcl"
+        parts = [
+            self._builder.terraform_bin_path,
+            *looked_at,
+            json.dumps(dict(backend_config or {}), sort_keys=True),
+            lock.read_text(encoding="utf-8") if lock.is_file() else "",
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()

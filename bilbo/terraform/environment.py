@@ -1,0 +1,85 @@
+"""Terraform's surroundings: which binary, which environment, which provider mirror."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from bilbo.errors import TerraformError
+from bilbo.files import private_write
+
+MIRROR = "registry.terraform.io"
+
+# Stray settings of the caller's shell that would change what bilbo asked for.
+_UNWANTED = ("TF_LOG", "TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_REATTACH_PROVIDERS")
+
+
+def binary(environment: Mapping[str, str]) -> str:
+    """Path of `terraform`, else of OpenTofu's `tofu`. Raises TerraformError for neither."""
+    for name in ("terraform", "tofu"):
+        path = shutil.which(name, path=environment.get("PATH"))
+        if path:
+            return path
+    raise TerraformError(
+        "neither terraform nor tofu is on PATH",
+        hint="Install Terraform 1.6 or later: https://developer.hashicorp.com/terraform/install",
+    )
+
+
+def environment(base: Mapping[str, str], extra: Mapping[str, str], home: Path) -> dict[str, str]:
+    """The environment of every Terraform process; an empty value in `extra` removes a variable.
+
+    Writes `home/terraform.rc` when the machine holds a provider mirror that Terraform
+    would not find by itself.
+    """
+    kept = {key: value for key, value in base.items() if not key.startswith(_UNWANTED)}
+    merged = {**kept, **extra}
+    result = {key: value for key, value in merged.items() if value or key not in extra}
+    result |= {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
+    configured = _cli_config(base)
+    if configured is None:
+        result.pop("TF_CLI_CONFIG_FILE", None)
+        mirror = _unlisted_mirror()
+        if mirror:
+            result["TF_CLI_CONFIG_FILE"] = str(_write_config(home, mirror))
+    return result
+
+
+def _cli_config(base: Mapping[str, str]) -> Path | None:
+    """The user's own CLI configuration, which is left alone; None without one."""
+    named = base.get("TF_CLI_CONFIG_FILE") or base.get("TERRAFORM_CONFIG")
+    if os.name == "nt":
+        default = Path(base.get("APPDATA", "")) / "terraform.rc"
+    else:
+        default = Path.home() / ".terraformrc"
+    candidate = Path(named) if named else default
+    return candidate if candidate.is_file() else None
+
+
+def _unlisted_mirror() -> Path | None:
+    """A mirror one level under /opt. Those in Terraform's implied folders need no setting.
+
+    Source: Terraform's documentation, "Implied Local Mirror Directories".
+    """
+    found = sorted(Path("/opt").glob(f"*/{MIRROR}/hashicorp/aws"))
+    return found[0].parents[2] if found else None
+
+
+def _write_config(home: Path, mirror: Path) -> Path:
+    # Only what the mirror holds is taken from it; the rest comes from where it always does.
+    held = [f"{MIRROR}/{p.parent.name}/{p.name}" for p in sorted((mirror / MIRROR).glob("*/*"))]
+    listed = ", ".join(f'"{name}"' for name in held)
+    text = (
+        "# Written by bilbo: this machine holds a provider mirror.\n"
+        "provider_installation {\n"
+        f'  filesystem_mirror {{\n    path    = "{mirror.as_posix()}"\n'
+        f"    include = [{listed}]\n  }}\n"
+        f"  direct {{\n    exclude = [{listed}]\n  }}\n"
+        "}\n"
+    )
+    path = home / "terraform.rc"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        private_write(path, text)
+    return path

@@ -1,0 +1,55 @@
+"""What AWS and Terraform say when they refuse, and what a person can do about it."""
+
+from __future__ import annotations
+
+_NO_CAPACITY = (
+    "AWS has no machine of that type free there now: try later, another ec2type, "
+    "or a subnet in another zone."
+)
+_QUOTA = "The account's quota is used up: ask for more in Service Quotas, or use fewer machines."
+_PERMISSION = (
+    "The AWS user lacks the permission that the message names: ask who manages the account."
+)
+
+# The first sign that stands in the message gives the hint.
+_HINTS = (
+    ("InsufficientInstanceCapacity", _NO_CAPACITY),
+    ("do not have sufficient", _NO_CAPACITY),
+    ("VcpuLimitExceeded", _QUOTA),
+    ("InstanceLimitExceeded", _QUOTA),
+    (
+        "InvalidAMI",
+        "Check the profile's ami: it must exist in this region and be shared with this account.",
+    ),
+    ("InvalidKeyPair", "Check the profile's keyname: the key pair must exist in this region."),
+    (
+        "InvalidGroup",
+        "Check the profile's security_group: it must exist in this region, in the subnet's VPC.",
+    ),
+    ("InvalidSubnet", "Check the profile's subnet: it must exist in this region."),
+    ("no matching EC2 Subnet", "The region has no default VPC: name a subnet in the profile."),
+    ("ExpiredToken", "The AWS credentials have expired: log in again (for SSO: aws sso login)."),
+    ("RequestExpired", "The AWS credentials have expired, or this machine's clock is wrong."),
+    (
+        "No valid credential sources",
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
+    ),
+    ("AuthFailure", "AWS does not accept these credentials: check them, and the region."),
+    ("UnauthorizedOperation", _PERMISSION),
+    ("AccessDenied", _PERMISSION),
+    ("Error acquiring the state lock", "Another Terraform works on this cluster: wait for it."),
+    (
+        "Failed to query available provider packages",
+        "Terraform cannot reach its registry: check the network, or put a provider mirror "
+        "in one of Terraform's plugin folders.",
+    ),
+    (
+        "connection refused",
+        "AWS's endpoint does not answer: check the network (for the stand-in: bilbo local start).",
+    ),
+)
+
+
+def hint_for(message: str) -> str:
+    """What to do about a message of AWS's or Terraform's; empty where nothing is known."""
+    return next((hint for sign, hint in _HINTS if sign in message), "")
