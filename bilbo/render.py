@@ -98,7 +98,7 @@ def render(spec: ClusterSpec) -> dict[str, str]:
 
 def _main(spec: ClusterSpec) -> str:
     groups = list(spec.groups())
-    return _template().render(
+    text: str = _template().render(
         header=_header(spec),
         region=spec.region,
         instance_types=sorted({g.machine.ec2type for g in groups if g.machine.subnet is None}),
@@ -106,6 +106,7 @@ def _main(spec: ClusterSpec) -> str:
         modules=[_module(spec, group) for group in groups],
         outputs=_outputs(spec),
     )
+    return text
 
 
 @cache

@@ -30,6 +30,7 @@ DASHBOARD_PORT = 8787
 NOTEBOOK_PORT = 8888
 
 TOKEN_FILE = "jupyter.token"
+HERE = 'here=$(cd -- "$(dirname "$0")" && pwd)'  # the folder that a script lies in
 DASK_PACKAGES = ("dask", "distributed", "cloudpickle", "msgpack", "toolz", "tornado")
 JUPYTER_PACKAGES = ("jupyterlab", "jupyter_server")
 
@@ -110,16 +111,11 @@ def group_of(spec: ClusterSpec, node: Node) -> NodeGroup:
 def bash(what: str, lines: list[str], command: list[str]) -> str:
     """A script for people to read: `lines`, then `command` in place of the shell.
 
-    `command` has one option a line, each already quoted for the shell. `$here` is the folder that
-    the script lies in.
+    `command` has one option a line, each already quoted for the shell.
     """
-    start = [
-        "#!/bin/bash",
-        f"# Written by bilbo: {what}.",
-        'here=$(cd "$(dirname "$0")" && pwd)',
-        'cd "$HOME" || exit',
-    ]
-    return "\n".join([*start, *lines, "exec " + " \\\n    ".join(command)]) + "\n"
+    start = ["#!/bin/bash", f"# Written by bilbo: {what}."]
+    end = ['cd "$HOME" || exit', "exec " + " \\\n    ".join(command)]
+    return "\n".join([*start, *lines, *end]) + "\n"
 
 
 def options(values: Mapping[str, object]) -> list[str]:
@@ -169,7 +165,7 @@ def dask_worker_service(
         name="dask-worker",
         script=bash(
             f"Dask's worker of cluster {spec.name}",
-            [],
+            [HERE],
             [f"dask worker {scheduler}", *command, where],
         ),
         members=dask_member_names(node.instance_id, size.nworkers),
@@ -260,7 +256,9 @@ def notebook_plan(
 def notebook_script(spec: ClusterSpec, node: Node, environment: Mapping[str, str]) -> str:
     """JupyterLab reads its token from a file that only the user can read: argv is for everyone to
     see, and an environment variable is inherited, and may be printed, by every kernel."""
-    lines = ["unset JUPYTER_TOKEN", f'export JUPYTER_TOKEN_FILE="$here/{TOKEN_FILE}"']
+    lines = [HERE, "unset JUPYTER_TOKEN", f'export JUPYTER_TOKEN_FILE="$here/{TOKEN_FILE}"']
+    # JupyterLab writes the token into a file there that anyone could read elsewhere.
+    lines += ['export JUPYTER_RUNTIME_DIR="$here/jupyter"']
     lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     lines += ["as_root=()", 'if [ "$(id -u)" = 0 ]; then as_root=(--allow-root); fi']
     command = [

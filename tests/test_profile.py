@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from strategies import broken_profiles, broken_texts, json_values, texts, valid_profiles
 
 from bilbo import profile
-from bilbo.errors import BilboError, ProfileError, UsageError
+from bilbo.errors import BilboError, ProfileError
 from bilbo.model import ClusterSpec
 from bilbo.profile.checking import schema
 from bilbo.resources import folder
@@ -135,99 +135,6 @@ def test_unreadable_files(home: Path) -> None:
         profile.read(home)
     with pytest.raises(ProfileError, match="cannot be read: No such file"):
         profile.read(home / "none.json")
-
-
-def test_find_prefers_the_profiles_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bare name is a profile of the home first, then a file here; a path is a path."""
-    monkeypatch.chdir(home)
-    here = home / "test.json"
-    here.write_text("{}", encoding="utf-8")
-    assert profile.find("test.json", home) == Path("test.json")
-    saved = save(home, "test.json", {})
-    assert profile.find("test.json", home) == saved
-    assert profile.find("./test.json", home) == Path("test.json")
-    assert profile.find(str(here), home) == here
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("test", "A profile is named with its extension: test.json"),
-        ("tset.json", "Did you mean test.json?"),
-        ("unlike", "There are: other.json, test.json"),
-        ("", "There are: other.json, test.json"),
-        ("a\0b", "There are: other.json, test.json"),
-        ("x" * 5000, "There are: other.json, test.json"),
-    ],
-)
-def test_find_says_what_there_is(name: str, hint: str, home: Path) -> None:
-    """A profile that is not there is answered with those that are."""
-    save(home, "test.json", {})
-    save(home, "other.json", {})
-    (home / "profiles" / "notes.txt").touch()
-    assert profile.names(home) == ["other.json", "test.json"]
-    with pytest.raises(ProfileError) as caught:
-        profile.find(name, home)
-    assert caught.value.hint == hint
-
-
-@pytest.mark.parametrize(
-    "name", ["../x.json", "/none/x.json", "~nobody-here/x.json", "a/\0", "/" + "x" * 5000]
-)
-def test_find_refuses_missing_paths(name: str, home: Path) -> None:
-    """A path that leads nowhere is named, however odd it is."""
-    with pytest.raises(ProfileError, match="there is no such file"):
-        profile.find(name, home)
-
-
-def test_no_profiles_folder(tmp_path: Path) -> None:
-    """A home without profiles has none, and says where they go."""
-    assert profile.names(tmp_path) == []
-    with pytest.raises(ProfileError, match="Save a profile there"):
-        profile.find("test.json", tmp_path)
-
-
-@pytest.mark.parametrize("name", ["a", "test-cluster", "my_cluster2", "A" * 40])
-def test_good_cluster_names(name: str) -> None:
-    """Ordinary names are taken."""
-    profile.check_cluster_name(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("", "is empty"),
-        ("a" * 300, "has 300 characters; 40 are allowed"),
-        ("../x", "must begin with a letter"),
-        ("-rf", "must begin with a letter"),
-        ("a\0b", "hold only letters"),
-        ("a\n", "hold only letters"),
-        ("a/b", "hold only letters"),
-        ("a b", "hold only letters"),
-        ("é", "must begin with a letter"),
-        ("a-", "not end in -"),
-        ("1a", "must begin with a letter"),
-        ("Con", "a device's on Windows"),
-        ("sg-1", "AWS keeps"),
-    ],
-)
-def test_bad_cluster_names(name: str, words: str) -> None:
-    """Names that would escape a folder, or that AWS or a file system refuses, are refused."""
-    with pytest.raises(UsageError, match=words) as caught:
-        profile.check_cluster_name(name)
-    assert caught.value.exit_code == 2 and str(caught.value).isprintable() is False
-    assert "\0" not in str(caught.value)
-
-
-def test_key_path_follows_the_home(tmp_path: Path) -> None:
-    """A key in bilbo's own folder is found wherever BILBO_HOME is; other paths stay."""
-    assert (
-        profile.expand_key_path("~/.bilbo/local/local.pem", tmp_path)
-        == tmp_path / "local/local.pem"
-    )
-    assert profile.expand_key_path("~/.ssh/k.pem", tmp_path) == Path.home() / ".ssh/k.pem"
-    assert profile.expand_key_path("/k $HOME.pem", tmp_path) == Path("/k $HOME.pem")
-    assert profile.expand_key_path("~nobody-here/k", tmp_path) == Path("~nobody-here/k")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,11 @@ def on_init(client: Client, request: Request) -> None:
                 continue
             log = open_private(folder / "init.log", os.O_APPEND)
             code = subprocess.call(
-                ["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                ["bash", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=str(Path.home()),
             )
             os.close(log)
             if code:
@@ -71,7 +75,8 @@ def on_start(client: Client, request: Request) -> None:
         changed = running and any(read_text(path) != text for path, text in files.items())
         already = running and not request["fresh"] and not (changed and request["replace"])
         if not already:
-            service.stop()  # even if it does not run: what its last run left would be in the way
+            # Even if it does not run: what its last run left behind would be in the way.
+            service.stop(request["grace"])
             for host, port in request["listens"]:
                 check_free(host, port)
             for path, text in files.items():
@@ -90,11 +95,11 @@ def on_roll(client: Client, request: Request) -> None:
 
 
 def on_stop(client: Client, request: Request) -> None:
-    """End the named `services` -> `done`."""
+    """End the named `services`, after `grace` seconds by force -> `done`."""
     folder = cluster_folder(request["cluster"])
     with locked(folder):
         for name in request["services"]:
-            Service(folder, name).stop()
+            Service(folder, name).stop(request["grace"])
     client.emit("done")
 
 

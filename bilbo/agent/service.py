@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Iterable, Iterator, List, Optional, Set
 
 MARKER = "BILBO_SERVICE"  # in the environment of all that a service starts, whatever its session
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -141,8 +140,8 @@ class Service:
         """Every process that the service started, in whatever session it is by now."""
         return processes_with(f"{MARKER}={self.file('')}".encode())
 
-    def stop(self) -> None:
-        """End all that belongs to the service and nothing else: kindly, then by force.
+    def stop(self, grace: float) -> None:
+        """End all that belongs to the service and nothing else: kindly, after `grace` by force.
 
         Only the process group is asked: who keeps house for others (Jupyter for its kernels) ends
         them better than we could.
@@ -153,7 +152,7 @@ class Service:
                 os.killpg(supervisor, signal.SIGTERM)
         else:
             send(signal.SIGTERM, self.members())
-        if not self._gone(GRACE):
+        if not self._gone(grace):
             send(signal.SIGKILL, self.members())
             if not self._gone(5.0):
                 raise Failure(f"{self.name} could not be stopped, not even by SIGKILL")

@@ -15,6 +15,11 @@ from typing import Any
 LOG_LIMIT = 5 * 2**20  # bytes; a log is turned over once, so a service keeps twice this at most
 
 
+def open_private(path: str) -> int:
+    """Open a file to add to it, made so that only the user can read it."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
 class Log:
     """A file that only the user can read and that is turned over when it is full."""
 
@@ -23,7 +28,7 @@ class Log:
         self._open()
 
     def _open(self) -> None:
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = open_private(self._path)
         self._size = os.fstat(self._file).st_size
 
     def write(self, data: bytes) -> None:
@@ -62,7 +67,7 @@ def main(base: str) -> None:
     )
     copy(child, Log(base + ".log"))
     code = child.wait()
-    with open(base + ".exit", "w") as file:  # noqa: PTH123
+    with open(open_private(base + ".exit"), "w") as file:
         file.write(str(code))
 
 

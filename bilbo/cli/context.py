@@ -67,7 +67,8 @@ def load(
     """The profile's specification and its AWS: the cluster's own where it exists already."""
     from bilbo import profile as profiles
 
-    cluster = profiles.cluster_name(profile, name)
+    cluster = profiles.cluster_name(profiles.find(profile, context.home)) if name is None else name
+    profiles.check_cluster_name(cluster)
     record = context.store.find(cluster)
     if record:
         target = target_of(context, record)

@@ -60,7 +60,7 @@ def status(context: Context, as_json: bool) -> None:
         click.echo(f"Endpoint: {found.endpoint_url}\nSSH port: {found.ssh_port}\nAMI: {found.ami}")
         click.echo(f"Key pair: {found.key_name} ({found.private_key})")
         if found.instances:
-            rows = [("INSTANCE", "STATE", "ADDRESS", "NAME")]
+            rows: list[tuple[str, ...]] = [("INSTANCE", "STATE", "ADDRESS", "NAME")]
             keys = ("instance_id", "state", "private_ip", "name")
             rows += [tuple(str(item.get(key) or "-") for key in keys) for item in found.instances]
             click.echo("\n" + table(rows))

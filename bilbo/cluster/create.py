@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bilbo import record as states
-from bilbo.cluster.work import Work, interrupted, interruptible, known_hosts, same_place, settle
+from bilbo.cluster.work import Work, interrupted, interruptible, reach, same_place, settle
 from bilbo.errors import BilboError, PartlyDone, RemoteError
 from bilbo.inventory import inventory, missing
 from bilbo.model import ClusterSpec, HostResult, Inventory
@@ -201,10 +201,11 @@ def _start(spec: ClusterSpec, work: Work, record: Record) -> Sequence[HostResult
         return ()
     import asyncio
 
-    from bilbo import remote
+    from bilbo import remote, services
 
     _tell(spec, work, "Start")
-    raise NotImplementedError(asyncio, remote, known_hosts)
+    plan = services.stage_plan(spec, record.inventory, record.token)
+    return asyncio.run(remote.bring_up(plan, reach(work, spec.name)))
 
 
 def _conclude(

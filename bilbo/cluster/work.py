@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bilbo import aws
 from bilbo.errors import Interrupted, RecordError
-from bilbo.model import ClusterSpec, NodeGroup, Target
+from bilbo.model import SCHEDULER, ClusterSpec, NodeGroup, Target
+from bilbo.profile import expand_key_path
 from bilbo.record import Record, Store
 from bilbo.terraform import Terraform
+
+if TYPE_CHECKING:
+    from bilbo.remote import Remote
 
 
 class Progress(Protocol):
@@ -102,6 +105,21 @@ def interrupted(name: str) -> Interrupted:
     )
 
 
-def known_hosts(work: Work, name: str) -> Path:
-    """The file that remembers the host keys of a cluster's instances."""
-    return work.store.folder(name) / "known_hosts"
+def reach(work: Work, name: str) -> Remote:
+    """How the hosts of a cluster are reached: keys, host keys, deadlines, and who is told."""
+    from bilbo.remote import Deadlines, HostEvent, KnownHosts, Remote
+
+    waiting: list[bool] = []
+
+    def tell(event: HostEvent) -> None:
+        if event.node.role == SCHEDULER and event.stage == "ready" and not waiting:
+            waiting.append(True)
+            work.progress.say("Waiting for Dask dashboard ready.")
+        work.progress.host(event.node.instance_id, event.node.role, event.stage, event.message)
+
+    return Remote(
+        known_hosts=KnownHosts(work.store.folder(name) / "known_hosts"),
+        deadlines=Deadlines(),
+        on_event=tell,
+        key_path=lambda node: expand_key_path(node.ssh_private_key, work.store.home),
+    )

@@ -69,12 +69,13 @@ class Diary:
 def install(world: World) -> Diary:
     """Mend moto's Auto Scaling, for the life of this process."""
     diary = Diary()
-    FakeAutoScalingGroup.bilbo_tries_on = False
+    setattr(FakeAutoScalingGroup, "bilbo_tries_on", False)  # noqa: B010
     refuse_names_in_use_and_bad_templates(diary)
     launch_what_there_is(world, diary)
     tell_of_scale_in(diary)
     tell_activities(diary)
     delete_as_asked(diary)
+    keep_policy_when_it_is_not_updated()
     leave_replacing_to_tend()
     return diary
 
@@ -156,12 +157,14 @@ def _launch(group: Any, count: int, tags: dict[str, str]) -> list[Any]:
         }
     subnets = (group.vpc_zone_identifier or "").split(",")
     config = group.launch_config
+    policy = (group.mixed_instances_policy or {}).get("LaunchTemplate", {})
+    first = next(iter(policy.get("Overrides") or []), {})
     reservation = group.autoscaling_backend.ec2_backend.run_instances(
         group.image_id,
         count,
         group.user_data,
         group.security_groups,
-        instance_type=group.instance_type,
+        instance_type=first.get("InstanceType") or group.instance_type,
         tags={"instance": {**tags, **group.instance_tags, ASG_NAME_TAG: group.name}},
         placement=group.availability_zones[0],
         region_name=group.region,
@@ -247,6 +250,18 @@ def delete_as_asked(diary: Diary) -> None:
             group.instance_states = []
         backend.delete_auto_scaling_group(name)
         return EmptyResult()
+
+
+def keep_policy_when_it_is_not_updated() -> None:
+    """moto forgets a group's mixed instances policy at the next change of anything else."""
+
+    @replace(FakeAutoScalingGroup, "update")
+    def update(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        if not kwargs.get("launch_config_name") and not kwargs.get("launch_template"):
+            kwargs["mixed_instances_policy"] = (
+                kwargs.get("mixed_instances_policy") or self.mixed_instances_policy
+            )
+        original(self, *args, **kwargs)
 
 
 def leave_replacing_to_tend() -> None:

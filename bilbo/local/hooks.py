@@ -7,6 +7,7 @@ in `groups`; `TESTED_MOTO` says with which releases.
 
 from __future__ import annotations
 
+import copy
 import functools
 import ipaddress
 import itertools
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
@@ -25,6 +27,7 @@ from moto.ec2.models.launch_templates import LaunchTemplateVersion
 from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.models.vpcs import VPCBackend
+from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import parse_user_data
 
 from bilbo.local.faults import Faults
@@ -32,6 +35,7 @@ from bilbo.local.network import Addresses
 
 TESTED_MOTO = "5.2"
 
+ROOT_DEVICES = ("/dev/sda1", "/dev/xvda")
 ALIVE = ("pending", "running")
 
 
@@ -55,6 +59,7 @@ def install(world: World) -> None:
     make_public_address_the_private_one()
     know_key_pair(world)
     check_and_complete_launches(world)
+    take_the_root_disks_size_from_the_image()
     count_boots(world)
     read_user_data_of_later_versions()
     keep_security_groups_in_use()
@@ -163,17 +168,37 @@ def check_and_complete_launches(world: World) -> None:
             kind = template.get("InstanceType", kind)
         _put_into_default_subnet(self, kwargs)
         key = kwargs.get("key_name") or template.get("KeyName")
-        check_launch(self, image_id or template.get("ImageId"), kind, key)
+        image = image_id or template.get("ImageId")
+        check_launch(self, image, kind, key)
+        for disk in kwargs.get("block_device_mappings") or []:
+            if "Ebs" in disk and not disk["Ebs"].get("SnapshotId"):
+                size = self.amis[image].block_device_mappings[0]["Ebs"]["VolumeSize"]
+                disk["Ebs"]["VolumeSize"] = disk["Ebs"].get("VolumeSize") or size
         check_room(world, count, kind, kwargs.get("placement") or f"{self.region_name}a")
         reservation = original(self, image_id, count, *args, **kwargs)
         pair = self.key_pairs.get(key)
         for instance in reservation.instances:
             instance.bilbo_key = pair.material_public if pair else None
             instance.bilbo_serial = next(world.serial)
+            # An instance is in the groups of its first network interface.
+            instance.security_groups = list(instance.nics[0].group_set)
             for interface in instance.nics.values():
                 if not kwargs.get("nics") or interface.description == "Primary network interface":
                     interface.delete_on_termination = True
         return reservation
+
+
+def take_the_root_disks_size_from_the_image() -> None:
+    """moto refuses a root disk without a size, which on AWS has its image's."""
+    original = InstanceResponse._validate_block_device_mapping
+
+    def validate(mapping: dict[str, Any]) -> None:
+        disk = dict(mapping.get("Ebs") or {})
+        if disk and mapping.get("DeviceName") in ROOT_DEVICES:
+            disk.setdefault("VolumeSize", 8)
+        original({**mapping, "Ebs": disk} if disk else mapping)
+
+    setattr(InstanceResponse, "_validate_block_device_mapping", staticmethod(validate))  # noqa: B010
 
 
 def _complete_from_template(backend: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +217,7 @@ def _complete_from_template(backend: Any, kwargs: dict[str, Any]) -> dict[str, A
     disks = data.get("BlockDeviceMappings") or []
     if disks and all("Ebs" in disk for disk in disks):
         # moto would make its default root volume first, and then forget it.
-        kwargs.setdefault("block_device_mappings", disks)
+        kwargs.setdefault("block_device_mappings", copy.deepcopy(disks))
     return data
 
 
@@ -271,7 +296,7 @@ def shortage(world: World, kind: str | None, zone: str) -> tuple[str, str]:
 
 def count_boots(world: World) -> None:
     """Lets the stand-in see that a machine went down, even when it is up again already."""
-    Instance.bilbo_boots = 0
+    setattr(Instance, "bilbo_boots", 0)  # noqa: B010
     for name in ("start", "reboot"):
 
         @replace(Instance, name)
@@ -286,7 +311,8 @@ def read_user_data_of_later_versions() -> None:
     """
 
     def user_data(self: Any) -> Any:
-        return parse_user_data(self.data.get("UserData"))
+        data = self.data.get("UserData") or None
+        return data if isinstance(data, Base64EncodedString) else parse_user_data(data)
 
     setattr(LaunchTemplateVersion, "user_data", property(user_data))  # noqa: B010
 

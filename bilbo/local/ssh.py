@@ -151,6 +151,11 @@ class HomeSftp(asyncssh.SFTPServer):
         """The path on this machine."""
         return os.path.join(self._home, path)  # noqa: PTH118 - bytes
 
+    def exit(self) -> None:
+        """Say that all went well; OpenSSH's scp fails when it is told nothing."""
+        with contextlib.suppress(OSError):
+            self.channel.exit(0)
+
 
 def _environment(host: Host, process: Process) -> dict[str, str]:
     """What a command finds in its environment: as sshd gives it, and the marks."""
@@ -326,7 +331,7 @@ def _take_signals(process: Process, running: Running) -> None:
             _resize(running.terminal, event.term_size)
 
     # asyncssh hands these events to whoever reads stdin, which is a pipe here.
-    process.exception_received = received  # type: ignore[method-assign]
+    setattr(process, "exception_received", received)  # noqa: B010
 
 
 def _signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "build",
     "check",
     "check_cluster_name",
+    "cluster_name",
     "expand_key_path",
     "find",
     "load",

@@ -11,7 +11,7 @@ import asyncssh
 from bilbo.model import Node
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.session import Event, Session
-from bilbo.remote.terms import HostFailure, Remote, on_each
+from bilbo.remote.terms import STOP_GRACE, HostFailure, Remote, on_each
 
 Output = Callable[[Node, bytes, bool], None]
 
@@ -167,7 +167,8 @@ async def stop_services(
     """Stop services and all that they started, where they run. Returns each node's failure."""
 
     async def one(node: Node, session: Session) -> None:
-        await session.ask("stop", remote.deadlines.start, services=list(services))
+        names = list(services)
+        await session.ask("stop", remote.deadlines.start, services=names, grace=STOP_GRACE)
 
     return await with_agent(nodes, cluster, remote, one)
 

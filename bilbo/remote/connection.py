@@ -225,23 +225,25 @@ async def connect(node: Node, remote: Remote, keys: PrivateKeys) -> asyncssh.SSH
     address = node.public_ip or node.private_ip
     began = time.monotonic()
     end = began + remote.deadlines.connect
-    pause, told = FIRST_PAUSE, ""
+    pause = FIRST_PAUSE
+    last: Trouble | None = None
     while True:
         attempt = Attempt(node, remote, address)
         try:
             login = attempt.log_in(key, address)
             return await asyncio.wait_for(login, timeout=end - time.monotonic())
         except (OSError, asyncio.TimeoutError, asyncssh.Error) as error:
-            trouble = attempt.explain(error)
-        now = time.monotonic()
-        if trouble.stage == "authenticate" and not told.startswith("authenticate"):
+            now = time.monotonic()
+            # An attempt that the deadline cuts short knows less than the one before.
+            trouble = last if last and now >= end else attempt.explain(error)
+        if trouble.stage == "authenticate" and not (last and last.stage == "authenticate"):
             end = min(end, now + remote.deadlines.new_key)
-        if trouble.final or now + pause >= end:
+        if trouble.final or end - now < FIRST_PAUSE:
             raise trouble.failure(now - began)
-        if told != f"{trouble.stage}: {trouble.cause}":
-            told = f"{trouble.stage}: {trouble.cause}"
+        if trouble != last:
             remote.on_event(HostEvent(node, trouble.stage, f"waiting: {trouble.cause}"))
-        await asyncio.sleep(pause)
+        last = trouble
+        await asyncio.sleep(min(pause, end - now - FIRST_PAUSE / 2))
         pause = min(2 * pause, LONGEST_PAUSE)
 
 

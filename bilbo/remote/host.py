@@ -13,7 +13,7 @@ import asyncssh
 from bilbo.model import HostPlan, HostResult, Measurement, Page, Service
 from bilbo.remote.roll import Roll
 from bilbo.remote.session import Event, Session, agent_source
-from bilbo.remote.terms import HostEvent, HostFailure, Remote
+from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, Remote
 
 SEE_LOGS = "Read the whole log with `bilbo logs`; running the command again goes on from here."
 
@@ -100,6 +100,7 @@ class HostRun:
             page=page_fields(service.page),
             seconds=self.deadlines.ready,
             fresh=fresh,
+            grace=STOP_GRACE,
             replace=self.plan.replace,
         )
         new = bool(event["event"] == "started")
@@ -114,7 +115,7 @@ class HostRun:
         """Stop the service if it runs."""
         self._enters("start", f"stopping {self.plan.service_name}")
         names = [self.plan.service_name]
-        await self._session.ask("stop", self.deadlines.start, services=names)
+        await self._session.ask("stop", self.deadlines.start, services=names, grace=STOP_GRACE)
 
     async def until_ready(self) -> None:
         """Wait until the service's page answers."""

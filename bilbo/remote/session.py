@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shlex
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -18,8 +17,8 @@ from bilbo.remote.terms import HostFailure
 # In the order in which they import each other.
 AGENT_MODULES = ("measure", "service", "channel", "watch", "serve")
 
-# Python on the host gets the modules' sources in the first line of its standard input and treats
-# them as imported. Requests follow there, so no secret is ever in a command line.
+# Python on the host runs the first line of its standard input, which takes the modules' sources
+# from the second and treats them as imported. Requests follow: no secret is in a command line.
 LOADER = """
 import json, sys, types
 for name, source in json.loads(sys.stdin.buffer.readline().decode()):
@@ -28,7 +27,7 @@ for name, source in json.loads(sys.stdin.buffer.readline().decode()):
 sys.modules["bilbo.agent.serve"].serve()
 """
 # A login shell: AMIs put conda and the like on PATH in profile files.
-COMMAND = f"bash -lc {shlex.quote('exec python3 -c ' + shlex.quote(LOADER))}"
+COMMAND = "bash -lc 'exec python3 -c \"import sys; exec(sys.stdin.buffer.readline())\"'"
 
 Event = Mapping[str, Any]
 
@@ -40,10 +39,10 @@ def agent_source(module: str) -> str:
 
 
 @cache
-def opening_line() -> bytes:
-    """What the loader reads first."""
+def opening_lines() -> bytes:
+    """What starts the agent: a line of Python and a line of JSON."""
     sources = [(f"bilbo.agent.{name}", agent_source(name)) for name in AGENT_MODULES]
-    return json.dumps(sources).encode() + b"\n"
+    return f"exec({json.dumps(LOADER)})\n{json.dumps(sources)}\n".encode()
 
 
 class Lines(asyncssh.SSHClientSession[bytes]):
@@ -96,7 +95,7 @@ class Session:
         except (asyncssh.Error, OSError) as error:
             raise HostFailure(f"the host runs no command: {error}") from None
         session = cls(channel, lines, cluster)
-        session._write(opening_line())
+        session._write(opening_lines())
         return session
 
     def _write(self, data: bytes) -> None:

@@ -13,6 +13,8 @@ from bilbo.errors import RemoteError
 from bilbo.model import Node
 from bilbo.remote.hostkeys import KnownHosts
 
+STOP_GRACE = 10.0  # seconds that a service has to end by itself before it is killed
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

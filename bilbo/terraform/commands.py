@@ -24,7 +24,7 @@ def _ignore(_event: Mapping[str, Any]) -> None:
     pass
 
 
-class _Argv(ArgvBuilder):  # type: ignore[misc] # python-terraform ships no types
+class _Argv(ArgvBuilder):
     def read_state_file(self, file_path: str | None = None) -> None:
         """Reads nothing: with a remote backend it would take its settings for the state."""
 
@@ -49,11 +49,14 @@ class Terraform:
 
     @cached_property
     def _builder(self) -> _Argv:
-        return _Argv(terraform_bin_path=binary(self.environment))
+        make: Any = _Argv  # python-terraform has no annotations
+        builder: _Argv = make(terraform_bin_path=binary(self.environment))
+        return builder
 
     def argv(self, command: str, *arguments: str, **options: Any) -> list[str]:
         """The exact argv of a command, binary first."""
-        built: list[str] = self._builder.generate_cmd_string(command, *arguments, **options)
+        generate: Any = self._builder.generate_cmd_string
+        built: list[str] = generate(command, *arguments, **options)
         return built
 
     # -- without the provider ------------------------------------------------------------

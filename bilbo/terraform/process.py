@@ -18,9 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from bilbo.files import private_write
 from bilbo.terraform.stream import Diagnostic, Event, OnEvent, Outcome, outcome, parse
+
+if TYPE_CHECKING:
+    import psutil
 
 _POLL_SECONDS = 0.03
 
@@ -166,7 +170,7 @@ def counted_interrupts() -> Iterator[_Interrupts]:
             signal.signal(number, handler)
 
 
-def _follow(process: subprocess.Popen[bytes] | object, log: Path, on_event: OnEvent) -> Outcome:
+def _follow(process: subprocess.Popen[bytes] | psutil.Process, log: Path, on_event: OnEvent) -> Outcome:
     events: list[Event] = []
     told = False
     with counted_interrupts() as interrupts, log.open(encoding="utf-8", errors="replace") as lines:
@@ -182,7 +186,7 @@ def _follow(process: subprocess.Popen[bytes] | object, log: Path, on_event: OnEv
                 break
             if interrupts.count and not told:
                 told = True
-                _interrupt(process.pid)  # type: ignore[attr-defined]
+                _interrupt(process.pid)
                 on_event({"type": "bilbo_interrupt"})
             time.sleep(_POLL_SECONDS)
     code = process.returncode if isinstance(process, subprocess.Popen) else None
@@ -202,10 +206,9 @@ def _with_raw_output(result: Outcome, log: Path) -> Outcome:
     return replace(result, diagnostics=(*result.diagnostics, crash))
 
 
-def _alive(process: object) -> bool:
+def _alive(process: subprocess.Popen[bytes] | psutil.Process) -> bool:
     if isinstance(process, subprocess.Popen):
         return process.poll() is None
     import psutil
 
-    assert isinstance(process, psutil.Process)
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

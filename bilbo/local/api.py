@@ -1,0 +1,246 @@
+"""What stands between the clients and moto: who may come in, what is counted, what is refused.
+
+A WSGI application around moto's own. Below `/_bilbo/` it answers for the stand-in itself.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, unquote
+from xml.sax.saxutils import escape
+
+from bilbo.errors import UsageError
+from bilbo.local.faults import Faults
+from bilbo.local.hooks import World
+from bilbo.local.state import ADMIN, ADMIN_HEADER
+
+log = logging.getLogger(__name__)
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+ACCOUNT = "123456789012"
+# Actions that AWS checks while it carries out another: (denied, carried out, in the request)
+IMPLIED = (
+    ("iam:PassRole", "ec2:RunInstances", "IamInstanceProfile"),
+    ("iam:CreateServiceLinkedRole", "autoscaling:CreateAutoScalingGroup", ""),
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to AWS. `action` is as in a policy, such as `ec2:RunInstances`."""
+
+    service: str
+    action: str
+    region: str
+    access_key: str
+    body: str
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether it cannot have changed an instance."""
+        return self.action.partition(":")[2].startswith(("Describe", "Get", "List", "Head"))
+
+
+class Api:
+    """The application. `on_change` is called after a request that may have changed something,
+    `status` answers for the stand-in.
+    """
+
+    def __init__(
+        self,
+        moto: Callable[[Environ, StartResponse], Iterable[bytes]],
+        world: World,
+        access_key: str,
+        on_change: Callable[[], None],
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._moto = moto
+        self._world = world
+        self._access_key = access_key
+        self._on_change = on_change
+        self._status = status
+        self._calls: Counter[str] = Counter()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        body = _read_body(environ)
+        if environ.get("PATH_INFO", "").startswith(ADMIN):
+            return self._administer(environ, body, start_response)
+        call = parse_call(environ, body)
+        if call.access_key != self._access_key:
+            return _refuse(call, _no_such_key(call), start_response)
+        self._calls[call.action] += 1
+        refusal = refusal_of(call, self._world.faults)
+        if refusal:
+            return _refuse(call, refusal, start_response)
+        try:
+            # moto's models are not made for several threads; Terraform comes with ten.
+            with self._world.lock:
+                answer = self._moto(environ, start_response)
+                try:
+                    return [b"".join(answer)]
+                finally:
+                    getattr(answer, "close", lambda: None)()
+        except Exception as error:
+            # Status 400: clients try again for minutes on what they think is the server's day.
+            log.exception("%s failed", call.action)
+            words = f"The stand-in AWS cannot do {call.action}: {error or type(error).__name__}"
+            return _refuse(call, ("400 Bad Request", "UnsupportedOperation", words), start_response)
+        finally:
+            if not call.reads_only:
+                self._on_change()
+
+    def _administer(
+        self, environ: Environ, body: bytes, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer for the stand-in itself."""
+        header = "HTTP_" + ADMIN_HEADER.upper().replace("-", "_")
+        route: tuple[str, str]
+        route = (environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix(ADMIN))
+        if environ.get(header) != self._access_key:
+            return _answer(start_response, "403 Forbidden", {"error": "the key is wrong"})
+        if route == ("GET", "ping"):
+            return _answer(start_response, "200 OK", {})
+        if route == ("GET", "status"):
+            return _answer(start_response, "200 OK", self._status())
+        if route[1] == "calls" and route[0] in ("GET", "DELETE"):
+            counted = dict(sorted(self._calls.items()))
+            if route[0] == "DELETE":
+                self._calls.clear()
+            return _answer(start_response, "200 OK", counted)
+        if route == ("POST", "fault"):
+            try:
+                with self._world.lock:
+                    self._world.faults.apply(body.decode())
+            except UsageError as error:
+                return _answer(start_response, "400 Bad Request", {"error": str(error)})
+            self._on_change()
+            return _answer(start_response, "200 OK", {})
+        return _answer(start_response, "404 Not Found", {"error": "no such route"})
+
+
+def _read_body(environ: Environ) -> bytes:
+    """The request's body, read before any lock is held, and put back for moto."""
+    try:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        length = 0
+    if not length:
+        return b""
+    body: bytes = environ["wsgi.input"].read(length)
+    environ["wsgi.input"] = io.BytesIO(body)
+    return body
+
+
+def parse_call(environ: Environ, body: bytes) -> Call:
+    """Which action of which service a request asks for, and with whose key."""
+    query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+    signed = re.search(r"Credential=([^,\s]+)", environ.get("HTTP_AUTHORIZATION", ""))
+    credential = signed[1] if signed else query.get("X-Amz-Credential", [""])[0]
+    key, _, region, service, *_ = [*unquote(credential).split("/"), "", "", "", ""]
+    form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
+    text = body.decode("utf-8", "replace") if form else ""
+    named = re.search(r"(?:^|&)Action=(\w+)", text) or re.search(
+        r"(?:^|&)Action=(\w+)", environ.get("QUERY_STRING", "")
+    )
+    target = environ.get("HTTP_X_AMZ_TARGET", "")
+    if named:
+        action = named[1]
+    elif target:
+        action = target.rpartition(".")[2]
+    else:
+        action = _s3_action(environ, query) if service == "s3" else environ["REQUEST_METHOD"]
+    return Call(service, f"{service}:{action}", region, key, text)
+
+
+def _s3_action(environ: Environ, query: dict[str, list[str]]) -> str:
+    """The name of an S3 request, near enough to count and to deny by."""
+    method = environ["REQUEST_METHOD"].title()
+    bucket, _, key = environ.get("PATH_INFO", "").strip("/").partition("/")
+    settings = ("versioning", "encryption", "publicAccessBlock", "policy", "tagging", "acl")
+    setting = next((name for name in settings if name in query), "")
+    if setting and not key:
+        return f"{method}Bucket{setting[0].upper()}{setting[1:]}"
+    if key:
+        return f"{'Put' if method == 'Post' else method}Object"
+    if not bucket:
+        return "ListAllMyBuckets"
+    return {"Get": "ListBucket", "Put": "CreateBucket", "Post": "DeleteObject"}.get(
+        method, f"{method}Bucket"
+    )
+
+
+def refusal_of(call: Call, faults: Faults) -> tuple[str, str, str] | None:
+    """HTTP status, code and words with which AWS would refuse `call`; None when it would not."""
+    if faults.expired:
+        if call.service == "ec2":
+            return ("400 Bad Request", "RequestExpired", "Request has expired.")
+        words = "The security token included in the request is expired"
+        return ("403 Forbidden", "ExpiredToken", words)
+    denied = call.action if faults.denies(call.action) else ""
+    for implied, action, words in IMPLIED:
+        if call.action == action and words in call.body and faults.denies(implied):
+            denied = implied
+    if not denied:
+        return None
+    who = f"arn:aws:iam::{ACCOUNT}:user/local"
+    words = (
+        f"User: {who} is not authorized to perform: {denied} on resource: * "
+        f"because no identity-based policy allows the {denied} action"
+    )
+    if call.service == "ec2":
+        words = f"You are not authorized to perform this operation. {words}"
+        return ("403 Forbidden", "UnauthorizedOperation", words)
+    return ("403 Forbidden", "AccessDenied", words)
+
+
+def _no_such_key(call: Call) -> tuple[str, str, str]:
+    if call.service == "ec2":
+        words = "AWS was not able to validate the provided access credentials"
+        return ("401 Unauthorized", "AuthFailure", words)
+    if call.service == "s3":
+        words = "The AWS Access Key Id you provided does not exist in our records."
+        return ("403 Forbidden", "InvalidAccessKeyId", words)
+    words = "The security token included in the request is invalid."
+    return ("403 Forbidden", "InvalidClientTokenId", words)
+
+
+def _refuse(
+    call: Call, refusal: tuple[str, str, str], start_response: StartResponse
+) -> Iterable[bytes]:
+    """An error in the form that the service's clients read."""
+    status, code, words = refusal
+    request = str(uuid.uuid4())
+    inner = f"<Code>{escape(code)}</Code><Message>{escape(words)}</Message>"
+    if call.service == "ec2":
+        text = (
+            f"<Response><Errors><Error>{inner}</Error></Errors>"
+            f"<RequestID>{request}</RequestID></Response>"
+        )
+    elif call.service == "s3" or not call.service:
+        text = f"<Error>{inner}<RequestId>{request}</RequestId></Error>"
+    else:
+        text = (
+            f"<ErrorResponse><Error><Type>Sender</Type>{inner}</Error>"
+            f"<RequestId>{request}</RequestId></ErrorResponse>"
+        )
+    data = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
+    headers = [("Content-Type", "text/xml"), ("Content-Length", str(len(data)))]
+    start_response(status, headers)
+    return [data]
+
+
+def _answer(start_response: StartResponse, status: str, content: Any) -> Iterable[bytes]:
+    data = json.dumps(content).encode()
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
+    start_response(status, headers)
+    return [data]

@@ -1,0 +1,193 @@
+"""Keeps what runs on this machine in step with the instances that moto holds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+
+from bilbo.local import ssh
+from bilbo.local.hooks import World, all_instances, tags_of
+from bilbo.local.processes import end_of_standin
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.25  # seconds; a change by the API is looked at at once
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A running instance as moto has it. `names` are all that a fault may call it by."""
+
+    instance_id: str
+    address: str
+    public_key: bytes | None
+    boots: int
+    names: tuple[str, ...] = ()
+
+
+@dataclass
+class Machine:
+    """A running instance as it is here. `mode` is how its SSH misbehaves, empty when well."""
+
+    wanted: Wanted
+    host: ssh.Host
+    opens_at: float
+    mode: str = ""
+    listener: asyncssh.SSHAcceptor | asyncio.AbstractServer | None = None
+
+    async def open(self, mode: str) -> None:
+        """Listen, or not, as `mode` says. Raises OSError when the address is taken."""
+        if self.listener and {mode, self.mode} <= {"", "reject"}:
+            self.mode, self.host.rejects = mode, mode == "reject"
+            return
+        self.close()
+        self.mode, self.host.rejects = mode, mode == "reject"
+        if mode == "silent":
+            self.listener = await asyncio.start_server(
+                _say_nothing, self.host.address, self.host.port
+            )
+        elif mode != "refuse":
+            self.listener = await ssh.listen(self.host)
+
+    def close(self) -> None:
+        """End the SSH server and its connections, as a machine does that loses its power."""
+        if self.listener:
+            self.listener.close()
+            self.listener = None
+        for connection in list(self.host.connections):
+            connection.abort()
+
+
+async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while await reader.read(65536):
+            pass
+    writer.close()
+
+
+class Machines:
+    """All machines. `changed` may be called from any thread to have them looked at now."""
+
+    def __init__(self, world: World, folder: Path, port: int, mark: str) -> None:
+        self._world = world
+        self._folder = folder
+        self._port = port
+        self._mark = mark
+        self._machines: dict[str, Machine] = {}
+        self._host_keys: dict[str, asyncssh.SSHKey] = {}
+        self._look = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._working: set[asyncio.Future[None]] = set()
+
+    def changed(self) -> None:
+        """Look at the machines now."""
+        self._loop.call_soon_threadsafe(self._look.set)
+
+    async def keep(self) -> None:
+        """Look at the machines again and again; ends when cancelled, with all closed."""
+        try:
+            while True:
+                try:
+                    await self._reconcile()
+                except Exception:
+                    log.exception("machines and instances could not be brought in step")
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._look.wait(), LOOK_EVERY)
+                self._look.clear()
+        finally:
+            for machine in self._machines.values():
+                machine.close()
+
+    async def _reconcile(self) -> None:
+        wanted, dead = self._snapshot()
+        gone = [
+            machine
+            for instance_id, machine in self._machines.items()
+            if instance_id not in wanted or wanted[instance_id].boots != machine.wanted.boots
+        ]
+        if gone:
+            await self._shut_down(gone, dead)
+        now = time.monotonic()
+        for item in wanted.values():
+            if item.instance_id not in self._machines:
+                self._machines[item.instance_id] = self._machine(item, now)
+        due = []
+        for instance_id, machine in self._machines.items():
+            mode = self._world.faults.ssh_mode(wanted[instance_id].names)
+            needs_listener = machine.listener is None and mode != "refuse"
+            if machine.opens_at <= now and (machine.mode != mode or needs_listener):
+                due.append(self._open(machine, mode))
+        await asyncio.gather(*due)
+
+    def _snapshot(self) -> tuple[dict[str, Wanted], set[str]]:
+        """The running instances, and which of ours are terminated for good."""
+        with self._world.lock:
+            alive = [i for i in all_instances() if i.state != "terminated"]
+            names = _names(alive) if self._world.faults.ssh else {}
+            wanted = {
+                i.id: Wanted(
+                    i.id,
+                    i.private_ip,
+                    i.bilbo_key,
+                    i.bilbo_boots,
+                    names.get(i.id, ()),
+                )
+                for i in alive
+                if i.state == "running" and hasattr(i, "bilbo_key")
+            }
+            return wanted, self._machines.keys() - {i.id for i in alive}
+
+    def _machine(self, wanted: Wanted, now: float) -> Machine:
+        instance_id = wanted.instance_id
+        if instance_id not in self._host_keys:
+            self._host_keys[instance_id] = asyncssh.generate_private_key("ssh-ed25519")
+        host = ssh.Host(
+            instance_id=instance_id,
+            address=wanted.address,
+            port=self._port,
+            public_key=wanted.public_key,
+            folder=self._folder / instance_id,
+            mark=self._mark,
+            host_key=self._host_keys[instance_id],
+        )
+        return Machine(wanted, host, now + self._world.faults.boot)
+
+    async def _open(self, machine: Machine, mode: str) -> None:
+        try:
+            await machine.open(mode)
+        except OSError as error:  # tried again at the next look
+            log.warning("%s: no SSH: %s", machine.wanted.instance_id, error)
+
+    async def _shut_down(self, gone: list[Machine], dead: set[str]) -> None:
+        ids = {machine.wanted.instance_id for machine in gone}
+        for machine in gone:
+            machine.close()
+            self._machines.pop(machine.wanted.instance_id, None)
+        await asyncio.to_thread(end_of_standin, self._mark, ids)
+        for instance_id in ids & dead:
+            self._host_keys.pop(instance_id, None)
+            task = self._loop.run_in_executor(None, shutil.rmtree, self._folder / instance_id, True)
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
+
+
+def _names(instances: list[object]) -> dict[str, tuple[str, ...]]:
+    """What a fault may call each instance: id, address, Name tag, and Name#N.
+
+    N counts, from 1, the instances of that name that are not terminated, oldest first.
+    """
+    counts: dict[str, int] = {}
+    found = {}
+    for instance in sorted(instances, key=lambda i: getattr(i, "bilbo_serial", 0)):
+        name = tags_of(instance).get("Name", "")
+        counts[name] = counts.get(name, 0) + 1
+        called = (f"{name}#{counts[name]}", name) if name else ()
+        found[instance.id] = (instance.id, instance.private_ip, *called)  # type: ignore[attr-defined]
+    return found

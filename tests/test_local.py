@@ -1,0 +1,804 @@
+"""The stand-in AWS, as its users see it: boto3, SSH clients, Terraform."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncssh
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from conftest import StandIn
+
+from bilbo import local
+from bilbo.errors import LocalError, UsageError
+from bilbo.local.faults import FORMS, Faults
+from bilbo.local.processes import of_standin
+
+T = TypeVar("T")
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is for Linux")
+
+
+class Aws:
+    """boto3 clients of a stand-in, and the few things that these tests do again and again."""
+
+    def __init__(self, standin: StandIn) -> None:
+        self.home, self.target = standin.home, standin.target
+        env = standin.target.environment
+        session = boto3.Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+        self._session = session
+        self.ec2 = self.client("ec2")
+        self.asg = self.client("autoscaling")
+
+    def client(self, service: str, region: str = "us-east-1") -> Any:
+        return self._session.client(service, region, endpoint_url=self.target.endpoint_url)
+
+    def run(self, name: str = "", ec2: Any = None, **more: Any) -> dict[str, Any]:
+        """Launch one instance of the known AMI."""
+        asked = {"ImageId": local.KNOWN_AMI, "InstanceType": "m5.large", "KeyName": "local"}
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name or "one"}]}]
+        answer = (ec2 or self.ec2).run_instances(
+            **{**asked, "TagSpecifications": tags, "MinCount": 1, "MaxCount": 1, **more}
+        )
+        return dict(answer["Instances"][0])
+
+    def template(self, name: str, **data: Any) -> str:
+        asked = {"ImageId": local.KNOWN_AMI, "InstanceType": "m5.xlarge", "KeyName": "local"}
+        made = self.ec2.create_launch_template(
+            LaunchTemplateName=name, LaunchTemplateData={**asked, **data}
+        )
+        return str(made["LaunchTemplate"]["LaunchTemplateId"])
+
+    def group(self, name: str, size: int, **more: Any) -> None:
+        """A group of `size` instances from a template of its own."""
+        template = more.pop("template", None) or self.template(name)
+        self.asg.create_auto_scaling_group(
+            AutoScalingGroupName=name,
+            MinSize=0,
+            MaxSize=100,
+            DesiredCapacity=size,
+            AvailabilityZones=["us-east-1a"],
+            LaunchTemplate={"LaunchTemplateId": template, "Version": "$Latest"},
+            **more,
+        )
+
+    def members(self, name: str) -> list[str]:
+        groups = self.asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])
+        return [i["InstanceId"] for i in groups["AutoScalingGroups"][0]["Instances"]]
+
+    def states(self, ids: list[str]) -> set[str]:
+        found = self.ec2.describe_instances(InstanceIds=ids)["Reservations"]
+        return {i["State"]["Name"] for r in found for i in r["Instances"]}
+
+    def address(self, instance_id: str) -> str:
+        found = self.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
+        return str(found[0]["Instances"][0]["PublicIpAddress"])
+
+
+@pytest.fixture(scope="session")
+def aws(standin: StandIn) -> Aws:
+    return Aws(standin)
+
+
+@pytest.fixture(scope="session")
+def machine(aws: Aws) -> dict[str, Any]:
+    """An instance for tests that change nothing in it but files of their own."""
+    return aws.run("shared")
+
+
+@contextlib.contextmanager
+def fault(aws: Aws, *texts: str) -> Iterator[None]:
+    for text in texts:
+        local.inject(aws.home, text)
+    try:
+        yield
+    finally:
+        local.inject(aws.home, "clear")
+
+
+def eventually(look: Callable[[], T], within: float = 5.0) -> T:
+    """What `look` returns once that is true; the last answer when it never is."""
+    deadline = time.monotonic() + within
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+async def connect(aws: Aws, address: str, **more: Any) -> asyncssh.SSHClientConnection:
+    """Connect as soon as SSH answers."""
+    key = str(aws.home / "local" / "local.pem")
+    asked = {"username": "ubuntu", "client_keys": [key], "known_hosts": None, "config": []}
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return await asyncssh.connect(address, aws.target.ssh_port, **{**asked, **more})
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.03)
+
+
+def on(
+    aws: Aws, address: str, work: Callable[[asyncssh.SSHClientConnection], Coroutine[Any, Any, T]]
+) -> T:
+    """The result of `work` with a connection to the instance at `address`."""
+
+    async def connected() -> T:
+        async with await connect(aws, address) as connection:
+            return await asyncio.wait_for(work(connection), 20)
+
+    return asyncio.run(connected())
+
+
+def shell(aws: Aws, address: str, command: str, **more: Any) -> asyncssh.SSHCompletedProcess:
+    return on(aws, address, lambda connection: connection.run(command, **more))
+
+
+# --- the process ---------------------------------------------------------------------------
+
+
+def test_importing_it_is_cheap() -> None:
+    """`import bilbo.local` brings in neither moto nor asyncssh nor boto3."""
+    code = "import sys, bilbo.local; print({'moto','asyncssh','boto3','flask'} & set(sys.modules))"
+    root = Path(local.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_start_is_idempotent_and_two_homes_run_at_once(aws: Aws, tmp_path: Path) -> None:
+    """A second start is the first one's stand-in; another home has addresses of its own; after
+    a stop nothing is left running, and the next start has the same addresses again."""
+    assert local.start(aws.home) == local.target(aws.home) == aws.target
+    other = local.start(tmp_path)
+    try:
+        assert other.endpoint_url != aws.target.endpoint_url
+        there = Aws(StandIn(tmp_path, other))
+        instance = there.run()
+        here = aws.run()
+        assert instance["PrivateIpAddress"].split(".")[1] != here["PrivateIpAddress"].split(".")[1]
+        shell(there, instance["PublicIpAddress"], "setsid sleep 300 >/dev/null 2>&1 &")
+        mark = str(tmp_path.resolve() / "local")
+        assert of_standin(mark)
+        status = local.status(tmp_path)
+        assert status and [i["instance_id"] for i in status.instances] == [instance["InstanceId"]]
+        local.stop(tmp_path)
+        assert not of_standin(mark)
+        assert not Path(f"/proc/{status.pid}").exists()
+        assert local.target(tmp_path) is None and local.status(tmp_path) is None
+        assert local.owns(tmp_path, str(other.endpoint_url))
+        assert not local.owns(tmp_path, str(aws.target.endpoint_url))
+        again = local.start(tmp_path)
+        assert (again.endpoint_url, again.ssh_port) == (other.endpoint_url, other.ssh_port)
+        assert Aws(StandIn(tmp_path, again)).run()["PrivateIpAddress"] == str(
+            instance["PrivateIpAddress"]
+        )
+    finally:
+        local.stop(tmp_path)
+    with pytest.raises(LocalError, match="does not run"):
+        local.inject(tmp_path, "clear")
+
+
+def test_a_killed_standin_is_followed_by_a_clean_one(tmp_path: Path) -> None:
+    """After SIGKILL of the server, the next start, by several at once, ends what was left."""
+    first = local.start(tmp_path)
+    try:
+        aws = Aws(StandIn(tmp_path, first))
+        shell(aws, aws.run()["PublicIpAddress"], "setsid sleep 300 >/dev/null 2>&1 &")
+        status = local.status(tmp_path)
+        assert status
+        os.kill(status.pid, 9)
+        assert eventually(lambda: local.target(tmp_path) is None)
+        targets: list[Any] = []
+        threads = [
+            threading.Thread(target=lambda: targets.append(local.start(tmp_path))) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(targets) == 3 and targets[0] == targets[1] == targets[2]
+        assert not of_standin(str(tmp_path.resolve() / "local"))
+    finally:
+        local.stop(tmp_path)
+
+
+def test_a_failed_start_shows_the_log(tmp_path: Path) -> None:
+    """A server that cannot come up is a LocalError with its last words."""
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "local.pem").write_text("no key")
+    with pytest.raises(LocalError) as caught:
+        local.start(tmp_path)
+    assert "ended at once" in caught.value.what
+    assert any("key" in line.lower() for line in caught.value.details)
+
+
+def test_files_are_the_owners_alone(aws: Aws) -> None:
+    """State, key and credentials cannot be read by others."""
+    for name in ("state.json", "local.pem", "aws-credentials"):
+        assert (aws.home / "local" / name).stat().st_mode & 0o077 == 0
+
+
+def test_it_listens_on_loopback_only(aws: Aws, machine: dict[str, Any]) -> None:
+    """Every listening socket of the server process is in 127.0.0.0/8."""
+    status = local.status(aws.home)
+    assert status
+    links = (os.readlink(fd) for fd in Path(f"/proc/{status.pid}/fd").iterdir() if fd.is_symlink())
+    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    addresses = [row[1] for row in rows if row[3] == "0A" and row[9] in inodes]
+    assert addresses and all(address[6:8] == "7F" for address in addresses)
+    six = [row.split() for row in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+    assert not [row for row in six if row[3] == "0A" and row[9] in inodes]
+
+
+def test_the_environment_leads_to_it_and_nowhere_else(aws: Aws, tmp_path: Path) -> None:
+    """boto3 in the environment of a caller with a profile, token and proxies of their own."""
+    config = tmp_path / "config"
+    config.write_text("[profile mine]\nregion = eu-west-1\nsso_session = none\n")
+    theirs = {
+        "AWS_PROFILE": "mine",
+        "AWS_CONFIG_FILE": str(config),
+        "AWS_SESSION_TOKEN": "stale",
+        "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:9",
+        "AWS_ROLE_ARN": "arn:aws:iam::1:role/x",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere",
+    }
+    code = "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **theirs, **aws.target.environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "123456789012", done.stderr
+
+
+def test_strangers_are_refused(aws: Aws) -> None:
+    """Who does not have the stand-in's access key cannot run commands through it."""
+    stranger = boto3.client(
+        "ec2",
+        "us-east-1",
+        endpoint_url=aws.target.endpoint_url,
+        aws_access_key_id="AKIAIOSFODNN7EXAMPLE",
+        aws_secret_access_key="x",
+    )
+    with pytest.raises(ClientError, match="AuthFailure"):
+        stranger.describe_instances()
+
+
+# --- SSH -----------------------------------------------------------------------------------
+
+
+def test_commands_are_real_processes_in_a_home_of_their_own(
+    aws: Aws, machine: dict[str, Any]
+) -> None:
+    """Home, working folder, PATH and a clean environment, in plain and in login shells."""
+    address = machine["PublicIpAddress"]
+    assert machine["PrivateIpAddress"] == address and address.startswith("127.")
+    home = aws.home / "local" / "instances" / machine["InstanceId"] / "home"
+    done = shell(aws, address, 'pwd; echo "$HOME"; command -v python; bash -lc "command -v python"')
+    python = str(Path(sys.executable).parent / "python")
+    assert str(done.stdout).split() == [str(home), str(home), python, python]
+    names = {line.split("=")[0] for line in str(shell(aws, address, "env").stdout).splitlines()}
+    assert not [n for n in names if n.startswith(("AWS_", "TF_", "JUPYTER_", "DASK_", "PYTEST_"))]
+    assert "BILBO_INSTANCE" in names and "BILBO_HOME" not in names
+
+
+def test_streams_exit_codes_and_signals(aws: Aws, machine: dict[str, Any]) -> None:
+    """Standard input goes in, output, errors, exit codes and signals come back, in full."""
+    address = machine["PublicIpAddress"]
+    done = shell(aws, address, "cat; echo bad >&2; exit 7", input="good")
+    assert (done.stdout, done.stderr, done.exit_status) == ("good", "bad\n", 7)
+    killed = shell(aws, address, "kill -TERM $$")
+    assert killed.exit_signal and killed.exit_signal[0] == "TERM"
+    data = os.urandom(1 << 20) * 8
+    echoed = shell(aws, address, "cat", input=data, encoding=None)
+    assert echoed.stdout == data
+    assert shell(aws, address, "exit 0").exit_status == 0
+
+
+def test_a_terminal_where_one_is_asked_for(aws: Aws, machine: dict[str, Any]) -> None:
+    """A PTY with the asked size, that changes with the client's window and knows Ctrl-C."""
+
+    async def work(connection: asyncssh.SSHClientConnection) -> tuple[Any, ...]:
+        sized = await connection.run(
+            "tty; stty size", term_type="xterm", term_size=(91, 33), stderr=asyncssh.STDOUT
+        )
+        async with connection.create_process(term_type="xterm", term_size=(80, 24)) as process:
+            process.stdin.write("PS1=; stty -echo; echo ready\n")
+            while "ready" not in await process.stdout.readline():
+                pass
+            await asyncio.sleep(0.2)
+            process.change_terminal_size(100, 40)
+            process.stdin.write("sleep 0.3; stty size; sleep 60\n")
+            while "40 100" not in (line := await process.stdout.readline()):
+                assert line
+            process.stdin.write("\x03")
+            process.stdin.write("exit 5\n")
+            await process.wait()
+            return sized, process.exit_status
+
+    sized, status = on(aws, machine["PublicIpAddress"], work)
+    assert "/dev/pts/" in sized.stdout and "33 91" in sized.stdout
+    assert status == 5
+
+
+def test_only_the_instances_key_opens_it(aws: Aws) -> None:
+    """Another key pair's instance admits that key; a wrong key and a password are refused."""
+    made = aws.ec2.create_key_pair(KeyName="other")["KeyMaterial"]
+    address = aws.run(KeyName="other")["PublicIpAddress"]
+
+    async def tries() -> str:
+        other = asyncssh.import_private_key(made)
+        async with await connect(aws, address, client_keys=[other]) as connection:
+            said = str((await connection.run("echo in")).stdout)
+        with pytest.raises(asyncssh.PermissionDenied):
+            await connect(aws, address)
+        with pytest.raises(asyncssh.PermissionDenied):
+            await connect(aws, address, client_keys=[], password="x")
+        return said
+
+    assert asyncio.run(tries()) == "in\n"
+
+
+def test_sftp_and_scp(aws: Aws, machine: dict[str, Any], tmp_path: Path) -> None:
+    """Files go to and from the instance's home, by SFTP, SCP, and OpenSSH's own scp."""
+    address = machine["PublicIpAddress"]
+    (tmp_path / "a").write_text("payload")
+
+    async def work(connection: asyncssh.SSHClientConnection) -> None:
+        async with connection.start_sftp_client() as sftp:
+            await sftp.put(tmp_path / "a", "by-sftp")
+            await sftp.get("by-sftp", tmp_path / "b")
+            assert (await sftp.realpath(".")).endswith(f"{machine['InstanceId']}/home")
+        await asyncssh.scp(tmp_path / "a", (connection, "by-scp"))
+        await asyncssh.scp((connection, "by-scp"), tmp_path / "c")
+
+    on(aws, address, work)
+    assert (tmp_path / "b").read_text() == (tmp_path / "c").read_text() == "payload"
+    if shutil.which("scp"):
+        options = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes"]
+        options += ["-o", f"UserKnownHostsFile={tmp_path / 'known'}"]
+        key = str(aws.home / "local" / "local.pem")
+        port = str(aws.target.ssh_port)
+        subprocess.run(
+            ["scp", "-q", *options, "-i", key, "-P", port, f"u@{address}:by-scp", tmp_path / "d"],
+            check=True,
+        )
+        assert (tmp_path / "d").read_text() == "payload"
+
+
+def test_a_client_that_goes_takes_its_command_along(aws: Aws, machine: dict[str, Any]) -> None:
+    """The command of a lost connection gets SIGHUP; what it detached lives on."""
+    address = machine["PublicIpAddress"]
+
+    async def work(connection: asyncssh.SSHClientConnection) -> None:
+        await connection.create_process("setsid sleep 311 </dev/null >/dev/null 2>&1 & sleep 312")
+        await asyncio.sleep(0.5)
+        connection.abort()
+
+    on(aws, address, work)
+    assert eventually(lambda: not shell(aws, address, "pgrep -f '[s]leep 312'").stdout)
+    assert shell(aws, address, "pgrep -f '[s]leep 311' && pkill -f '[s]leep 311'").stdout
+
+
+def test_tunnels(aws: Aws, machine: dict[str, Any]) -> None:
+    """A port forwarded through the instance reaches what listens at its private address."""
+    address = machine["PrivateIpAddress"]
+
+    async def work(connection: asyncssh.SSHClientConnection) -> bytes:
+        serve = "import socket,sys; s=socket.create_server(('%s',0)); print(s.getsockname()[1],"
+        serve = serve % address + "flush=True); s.accept()[0].sendall(b'through')"
+        process = await connection.create_process(f'python -c "{serve}"')
+        port = int(await process.stdout.readline())
+        reader, writer = await connection.open_connection(address, port)
+        said = await reader.read()
+        writer.close()
+        return bytes(said)
+
+    assert on(aws, address, work) == b"through"
+
+
+# --- instances -----------------------------------------------------------------------------
+
+
+def test_stop_start_reboot_terminate(aws: Aws) -> None:
+    """A stopped machine has no process and no SSH; started it has its files, address and host
+    key again; a reboot ends its processes; a terminated one is gone, home and all."""
+    instance = aws.run("life")
+    address, ids = instance["PublicIpAddress"], [instance["InstanceId"]]
+    mark = str(aws.home.resolve() / "local")
+
+    async def host_key() -> bytes:
+        async with await connect(aws, address) as connection:
+            await connection.run("echo kept > file; setsid sleep 300 >/dev/null 2>&1 &")
+            key = connection.get_server_host_key()
+            return key.public_data if key else b""
+
+    def dead() -> bool:
+        return ids[0] not in of_standin(mark)
+
+    before = asyncio.run(host_key())
+    assert not dead()
+    aws.ec2.stop_instances(InstanceIds=ids)
+    assert eventually(dead, 1)
+    with pytest.raises(OSError):
+        socket.create_connection((address, aws.target.ssh_port), 1)
+    aws.ec2.start_instances(InstanceIds=ids)
+    assert aws.address(ids[0]) == address
+    assert str(shell(aws, address, "cat file").stdout) == "kept\n"
+    assert asyncio.run(host_key()) == before
+    aws.ec2.reboot_instances(InstanceIds=ids)
+    assert eventually(dead, 1)
+    assert asyncio.run(host_key()) == before
+    aws.ec2.terminate_instances(InstanceIds=ids)
+    assert eventually(dead, 1)
+    assert eventually(lambda: not (aws.home / "local" / "instances" / ids[0]).exists())
+    again = aws.run()
+    assert again["PublicIpAddress"] == address
+    aws.ec2.terminate_instances(InstanceIds=[again["InstanceId"]])
+
+
+def test_every_region_has_addresses_of_its_own(aws: Aws, machine: dict[str, Any]) -> None:
+    """Instances of two regions never share an address; key pair and AMI are in both."""
+    other = aws.client("ec2", "eu-central-1")
+    there = aws.run(ec2=other)
+    assert there["PublicIpAddress"] != machine["PublicIpAddress"]
+    assert shell(aws, there["PublicIpAddress"], "echo hallo").stdout == "hallo\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"ImageId": "ami-00000000000000000"}, "InvalidAMIID.NotFound"),
+        ({"InstanceType": "m5.huge"}, "InvalidParameterValue"),
+        ({"KeyName": "nobody"}, "InvalidKeyPair.NotFound"),
+        ({"SecurityGroupIds": ["sg-00000000000000000"]}, "InvalidGroup.NotFound"),
+        ({"SubnetId": "subnet-00000000000000000"}, "InvalidSubnetID.NotFound"),
+        ({"InstanceType": "m7g.large"}, "InvalidParameterValue"),
+    ],
+)
+def test_what_is_not_there_is_refused(aws: Aws, asked: dict[str, Any], code: str) -> None:
+    """RunInstances refuses unknown things with AWS's codes."""
+    with pytest.raises(ClientError) as caught:
+        aws.run(**asked)
+    assert caught.value.response["Error"]["Code"] == code
+
+
+def test_a_security_group_in_use_stays(aws: Aws) -> None:
+    """A security group cannot be deleted, or made twice, while an instance is in it."""
+    group = aws.ec2.create_security_group(GroupName="in-use", Description="x")["GroupId"]
+    with pytest.raises(ClientError, match=r"InvalidGroup\.Duplicate"):
+        aws.ec2.create_security_group(GroupName="in-use", Description="x")
+    instance = aws.run(SecurityGroupIds=[group])["InstanceId"]
+    with pytest.raises(ClientError, match="DependencyViolation"):
+        aws.ec2.delete_security_group(GroupId=group)
+    interfaces = len(aws.ec2.describe_network_interfaces()["NetworkInterfaces"])
+    aws.ec2.terminate_instances(InstanceIds=[instance])
+    aws.ec2.delete_security_group(GroupId=group)
+    assert len(aws.ec2.describe_network_interfaces()["NetworkInterfaces"]) == interfaces - 1
+
+
+# --- Auto Scaling --------------------------------------------------------------------------
+
+
+def test_a_group_from_the_template_version_it_names(aws: Aws) -> None:
+    """A second template version with user data launches; its security group, public address,
+    disk and tags are taken; no volume is left over."""
+    sg = aws.ec2.create_security_group(GroupName="pool", Description="x")["GroupId"]
+    data = {
+        "UserData": "ZWNobyBoaQ==",
+        "NetworkInterfaces": [{"DeviceIndex": 0, "AssociatePublicIpAddress": True, "Groups": [sg]}],
+        "BlockDeviceMappings": [
+            {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 33, "DeleteOnTermination": True}}
+        ],
+        "TagSpecifications": [
+            {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "pool-w"}]}
+        ],
+    }
+    template = aws.template("pool")
+    aws.ec2.create_launch_template_version(
+        LaunchTemplateId=template,
+        LaunchTemplateData={
+            **data,
+            "ImageId": local.KNOWN_AMI,
+            "InstanceType": "m5.2xlarge",
+            "KeyName": "local",
+        },
+    )
+    volumes = {v["VolumeId"] for v in aws.ec2.describe_volumes()["Volumes"]}
+    aws.group("pool", 2, template=template)
+    ids = aws.members("pool")
+    found = aws.ec2.describe_instances(InstanceIds=ids)["Reservations"]
+    instances = [i for r in found for i in r["Instances"]]
+    assert len(instances) == 2
+    for instance in instances:
+        assert instance["InstanceType"] == "m5.2xlarge"
+        assert [g["GroupId"] for g in instance["SecurityGroups"]] == [sg]
+        tags = {t["Key"]: t["Value"] for t in instance["Tags"]}
+        assert tags["Name"] == "pool-w" and tags["aws:autoscaling:groupName"] == "pool"
+    new = [v for v in aws.ec2.describe_volumes()["Volumes"] if v["VolumeId"] not in volumes]
+    assert [v["Size"] for v in new] == [33, 33]
+    assert shell(aws, aws.address(ids[0]), "echo up").stdout == "up\n"
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="pool", ForceDelete=True)
+    left = {v["VolumeId"] for v in aws.ec2.describe_volumes()["Volumes"]}
+    assert not left & {v["VolumeId"] for v in new}
+
+
+def test_protected_instances_stay_until_forced(aws: Aws) -> None:
+    """Scaling in takes unprotected instances only; the group's name is taken; only a forced
+    deletion ends protected instances, and then all of them."""
+    aws.group("safe", 3, NewInstancesProtectedFromScaleIn=True)
+    ids = aws.members("safe")
+    aws.asg.set_desired_capacity(AutoScalingGroupName="safe", DesiredCapacity=1)
+    time.sleep(1)
+    assert sorted(aws.members("safe")) == sorted(ids)
+    aws.asg.set_instance_protection(
+        AutoScalingGroupName="safe", InstanceIds=[ids[1]], ProtectedFromScaleIn=False
+    )
+    assert eventually(lambda: len(aws.members("safe")) == 2)
+    assert sorted(aws.members("safe")) == sorted([ids[0], ids[2]])
+    with pytest.raises(ClientError, match="AlreadyExists"):
+        aws.group("safe", 1, template=aws.template("safe-2"))
+    with pytest.raises(ClientError, match="ResourceInUse"):
+        aws.asg.delete_auto_scaling_group(AutoScalingGroupName="safe")
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="safe", ForceDelete=True)
+    assert aws.states(ids) == {"terminated"}
+
+
+def test_a_group_replaces_what_it_lost(aws: Aws) -> None:
+    """Instances terminated or stopped by hand are replaced within two seconds, and noted."""
+    aws.group("whole", 2)
+    first, second = aws.members("whole")
+    aws.ec2.terminate_instances(InstanceIds=[first])
+    aws.ec2.stop_instances(InstanceIds=[second])
+    assert eventually(
+        lambda: len(set(aws.members("whole")) - {first, second}) == 2 and len(aws.members("whole")),
+        2.5,
+    )
+    assert aws.states([first, second]) == {"terminated"}
+    told = aws.asg.describe_scaling_activities(AutoScalingGroupName="whole")["Activities"]
+    assert sum(a["Description"].startswith("Terminating") for a in told) == 2
+    assert sum(a["Description"].startswith("Launching") for a in told) == 4
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="whole", ForceDelete=True)
+
+
+def test_a_group_with_a_bad_template_is_refused(aws: Aws) -> None:
+    """CreateAutoScalingGroup names what the template lacks, and makes nothing."""
+    template = aws.template("bad", ImageId="ami-00000000000000000")
+    with pytest.raises(ClientError, match="does not exist") as caught:
+        aws.group("bad", 1, template=template)
+    assert caught.value.response["Error"]["Code"] == "ValidationError"
+    assert not aws.asg.describe_auto_scaling_groups(AutoScalingGroupNames=["bad"])[
+        "AutoScalingGroups"
+    ]
+
+
+# --- faults --------------------------------------------------------------------------------
+
+
+def test_a_shortage(aws: Aws) -> None:
+    """A group gets what there is and a failed activity in AWS's words, RunInstances is refused;
+    when the shortage ends the group grows by itself."""
+    status = local.status(aws.home)
+    assert status
+    living = sum(i["state"] == "running" for i in status.instances)
+    with fault(aws, f"capacity={living + 2}"):
+        aws.group("short", 4)
+        assert len(aws.members("short")) == 2
+        told = aws.asg.describe_scaling_activities(AutoScalingGroupName="short")["Activities"]
+        assert told[0]["StatusCode"] == "Failed" and told[0]["Progress"] == 100
+        assert told[0]["StatusMessage"].startswith(
+            "We currently do not have sufficient m5.xlarge capacity in the Availability Zone "
+            "you requested (us-east-1a)."
+        )
+        assert told[0]["StatusMessage"].endswith("Launching EC2 instance failed.")
+        with pytest.raises(ClientError, match="InsufficientInstanceCapacity"):
+            aws.run()
+    assert eventually(lambda: len(aws.members("short")) == 4, 2.5)
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="short", ForceDelete=True)
+    with fault(aws, "limit=0"), pytest.raises(ClientError, match="VcpuLimitExceeded"):
+        aws.run()
+
+
+def test_sick_hosts(aws: Aws) -> None:
+    """A host refuses, stays silent, rejects the key, boots slowly; and is well when cleared."""
+    port = aws.target.ssh_port
+    names = ["sick#1:refuse", "sick#2:silent", "sick#3:reject"]
+    with fault(aws, *(f"ssh={name}" for name in names)):
+        addresses = [aws.run("sick")["PublicIpAddress"] for _ in range(4)]
+        shell(aws, addresses[3], "true")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((addresses[0], port), 1)
+        with socket.create_connection((addresses[1], port), 1) as silent:
+            silent.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                silent.recv(1)
+        with pytest.raises(asyncssh.PermissionDenied):
+            shell(aws, addresses[2], "true")
+    for address in addresses[:3]:
+        # A connection made while the fault was in force may still be its victim.
+        assert eventually(lambda a=address: _works(aws, a))  # type: ignore[misc]
+    with fault(aws, "boot=1.5"):
+        began = time.monotonic()
+        address = aws.run("slow")["PublicIpAddress"]
+        shell(aws, address, "true")
+        assert time.monotonic() - began > 1.4
+
+
+def _works(aws: Aws, address: str) -> bool:
+    try:
+        return shell(aws, address, "true").exit_status == 0
+    except (OSError, asyncssh.Error):
+        return False
+
+
+def test_denied_and_expired(aws: Aws) -> None:
+    """A missing permission and expired credentials are refused as each service does."""
+    with fault(aws, "deny=ec2:RunInstances", "deny=autoscaling:Create*"):
+        with pytest.raises(ClientError, match=r"UnauthorizedOperation.*ec2:RunInstances"):
+            aws.run()
+        with pytest.raises(ClientError, match=r"AccessDenied.*CreateAutoScalingGroup"):
+            aws.group("denied", 1)
+        aws.ec2.describe_instances()
+    with fault(aws, "deny=iam:PassRole"):
+        aws.run()
+        with pytest.raises(ClientError, match=r"UnauthorizedOperation.*iam:PassRole"):
+            aws.run(IamInstanceProfile={"Name": "x"})
+    with fault(aws, "expired"):
+        with pytest.raises(ClientError, match="RequestExpired"):
+            aws.ec2.describe_instances()
+        with pytest.raises(ClientError, match="ExpiredToken"):
+            aws.client("sts").get_caller_identity()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "capacity=", "boot=soon", "ssh=i-1:dead", "deny=x", "clear=1"]
+)
+def test_a_wrong_fault_names_the_right_forms(aws: Aws, text: str) -> None:
+    """What is no fault is refused with every form that is one, and changes nothing."""
+    with pytest.raises(UsageError) as caught:
+        local.inject(aws.home, text)
+    assert caught.value.details == FORMS
+    faults = Faults(boot=2)
+    with pytest.raises(UsageError):
+        faults.apply(text)
+    assert faults == Faults(boot=2)
+
+
+def test_calls_are_counted(aws: Aws) -> None:
+    """The count of API calls by action, and its reset."""
+    local.calls(aws.home, reset=True)
+    aws.ec2.describe_instances()
+    aws.ec2.describe_instances()
+    aws.client("s3").list_buckets()
+    assert local.calls(aws.home) == {"ec2:DescribeInstances": 2, "s3:ListAllMyBuckets": 1}
+
+
+def test_what_moto_cannot_do_is_named_at_once(aws: Aws) -> None:
+    """An action that moto lacks is an error that clients do not try again."""
+    with pytest.raises(ClientError, match="EnableSerialConsoleAccess") as caught:
+        aws.ec2.enable_serial_console_access()
+    assert caught.value.response["ResponseMetadata"]["RetryAttempts"] == 0
+
+
+def test_s3_conditional_writes(aws: Aws) -> None:
+    """`If-None-Match: *` lets one writer win, which Terraform's S3 lock file rests on."""
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="state")
+    s3.put_object(Bucket="state", Key="lock", Body=b"1", IfNoneMatch="*")
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        s3.put_object(Bucket="state", Key="lock", Body=b"2", IfNoneMatch="*")
+    assert s3.get_object(Bucket="state", Key="lock")["Body"].read() == b"1"
+
+
+# --- Terraform -----------------------------------------------------------------------------
+
+TERRAFORM = """
+terraform {
+  required_providers { aws = { source = "hashicorp/aws" } }
+}
+provider "aws" {}
+variable "size" { type = number }
+resource "aws_security_group" "this" {
+  name = "tf-pool"
+  ingress {
+    from_port   = 22
+    to_port     = 22
+    protocol    = "tcp"
+    cidr_blocks = ["127.0.0.0/8"]
+  }
+}
+resource "aws_launch_template" "this" {
+  name          = "tf-pool"
+  image_id      = "ami-0f49fa254e1806b72"
+  instance_type = "m5.xlarge"
+  key_name      = "local"
+  network_interfaces {
+    associate_public_ip_address = true
+    security_groups             = [aws_security_group.this.id]
+  }
+}
+resource "aws_autoscaling_group" "this" {
+  name                  = "tf-pool"
+  min_size              = var.size
+  max_size              = var.size
+  desired_capacity      = var.size
+  availability_zones    = ["us-east-1a"]
+  protect_from_scale_in = true
+  force_delete          = true
+  launch_template {
+    id      = aws_launch_template.this.id
+    version = aws_launch_template.this.latest_version
+  }
+}
+"""
+
+
+def provider_mirror() -> Path | None:
+    """A folder with Terraform providers on this machine's disk, if it has one."""
+    for folder in sorted(Path("/opt").glob("*/registry.terraform.io")):
+        return folder.parent
+    implied = (".terraform.d/plugins", ".local/share/terraform/plugins")
+    for place in (*(Path.home() / name for name in implied), Path("/usr/share/terraform/plugins")):
+        if (place / "registry.terraform.io").is_dir():
+            return place
+    return None
+
+
+def terraform(folder: Path, aws: Aws, *argv: str) -> subprocess.CompletedProcess[str]:
+    config = folder / "cli.tfrc"
+    mirror = provider_mirror()
+    if mirror:
+        path = json.dumps(str(mirror))
+        config.write_text(f"provider_installation {{ filesystem_mirror {{ path = {path} }} }}\n")
+    else:
+        config.write_text("")
+    mine = {"TF_CLI_CONFIG_FILE": str(config), "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
+    env = {**os.environ, **aws.target.environment, **mine, "TF_CLI_ARGS": "-no-color"}
+    return subprocess.run(
+        ["terraform", *argv],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(not shutil.which("terraform"), reason="no Terraform on PATH")
+def test_terraform_makes_and_destroys(aws: Aws, tmp_path: Path) -> None:
+    """Terraform's AWS provider makes a group that can be reached, finds nothing to change
+    afterwards, is told of a shortage at once, and leaves nothing."""
+    (tmp_path / "main.tf").write_text(TERRAFORM)
+    made = terraform(tmp_path, aws, "init")
+    assert made.returncode == 0, made.stderr
+    made = terraform(tmp_path, aws, "apply", "-auto-approve", "-var=size=2")
+    assert made.returncode == 0, made.stderr
+    members = aws.members("tf-pool")
+    assert len(members) == 2
+    assert shell(aws, aws.address(members[0]), "echo real").stdout == "real\n"
+    same = terraform(tmp_path, aws, "plan", "-detailed-exitcode", "-var=size=2")
+    assert same.returncode == 0, same.stdout + same.stderr
+    with fault(aws, "capacity=0"):
+        short = terraform(tmp_path, aws, "apply", "-auto-approve", "-var=size=3")
+    assert short.returncode == 1
+    assert "sufficient m5.xlarge capacity" in " ".join(short.stderr.split()), short.stderr
+    ids = aws.members("tf-pool")
+    gone = terraform(tmp_path, aws, "destroy", "-auto-approve", "-var=size=2")
+    assert gone.returncode == 0, gone.stderr
+    assert aws.states(ids) == {"terminated"}
+    left = aws.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["tf-pool"]}])
+    assert not left["SecurityGroups"]

@@ -1,0 +1,207 @@
+"""What each host runs, decided from the profile and the inventory alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bilbo import services
+from bilbo.model import (
+    NOTEBOOK,
+    SCHEDULER,
+    WORKER,
+    ClusterSpec,
+    Inventory,
+    Machine,
+    Measurement,
+    Node,
+    NodeGroup,
+)
+
+MACHINE = Machine("ami-1", "m5.xlarge", "key", "ubuntu", "~/key.pem", init_cmd=("true",))
+M5_XLARGE = Measurement(cpus=4, threads_per_core=2, memory=16178872320)
+
+
+def group(role: str, **values: object) -> NodeGroup:
+    return NodeGroup(role, role, f"test-{role}", MACHINE, **values)  # type: ignore[arg-type]
+
+
+def node(role: str, number: int) -> Node:
+    return Node(
+        role=role,
+        group=role,
+        instance_id=f"i-{number}",
+        public_ip=f"13.0.0.{number}",
+        private_ip=f"10.0.0.{number}",
+        private_dns_name=f"ip-10-0-0-{number}",
+        ec2type="m5.xlarge",
+        image_id="ami-1",
+        key_name="key",
+        ssh_user="ubuntu",
+        ssh_private_key="~/key.pem",
+    )
+
+
+SPEC = ClusterSpec(
+    "test",
+    "us-east-1",
+    engine="dask",
+    notebook=group(NOTEBOOK),
+    head=group(SCHEDULER),
+    workers=(group(WORKER, count=2),),
+)
+INVENTORY = Inventory(node(NOTEBOOK, 1), node(SCHEDULER, 2), (node(WORKER, 3), node(WORKER, 4)))
+PLAN = services.stage_plan(SPEC, INVENTORY, "tok&en")
+
+HEAD_SCRIPT = """\
+#!/bin/bash
+# Written by bilbo: Dask's scheduler of cluster test.
+cd "$HOME" || exit
+exec dask scheduler \\
+    --host 10.0.0.2 \\
+    --port 8786 \\
+    --dashboard-address 10.0.0.2:8787
+"""
+WORKER_SCRIPT = """\
+#!/bin/bash
+# Written by bilbo: Dask's worker of cluster test.
+here=$(cd -- "$(dirname "$0")" && pwd)
+cd "$HOME" || exit
+exec dask worker tcp://10.0.0.2:8786 \\
+    --host 10.0.0.3 \\
+    --name i-3 \\
+    --nworkers 4 \\
+    --nthreads 2 \\
+    --memory-limit 4044718080 \\
+    --dashboard-address 10.0.0.3:0 \\
+    --local-directory "$here/scratch"
+"""
+NOTEBOOK_SCRIPT = """\
+#!/bin/bash
+# Written by bilbo: JupyterLab of cluster test.
+here=$(cd -- "$(dirname "$0")" && pwd)
+unset JUPYTER_TOKEN
+export JUPYTER_TOKEN_FILE="$here/jupyter.token"
+export JUPYTER_RUNTIME_DIR="$here/jupyter"
+export DASK_SCHEDULER_ADDRESS=tcp://10.0.0.2:8786
+as_root=()
+if [ "$(id -u)" = 0 ]; then as_root=(--allow-root); fi
+cd "$HOME" || exit
+exec jupyter lab \\
+    --no-browser \\
+    --ip=10.0.0.1 \\
+    --port=8888 \\
+    --ServerApp.port_retries=0 \\
+    --ServerApp.root_dir="$HOME" \\
+    "${as_root[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("nproc", "nthread", "size"),
+    [
+        (None, None, (4, 2, 4044718080)),
+        (1, 4, (1, 4, 16178872320)),
+        (2, None, (2, 2, 8089436160)),
+        (None, 1, (4, 1, 4044718080)),
+    ],
+)
+def test_sizes_a_worker_as_measured_unless_told(
+    nproc: int | None, nthread: int | None, size: tuple[int, int, int]
+) -> None:
+    """The specification's m5.xlarge gives its own figures; the profile's go before."""
+    assert services.worker_size(M5_XLARGE, group(WORKER, nproc=nproc, nthread=nthread)) == size
+
+
+def test_scripts_read_as_a_person_would_write_them() -> None:
+    """The exact script of each service, the worker's size measured."""
+    assert PLAN.head and PLAN.notebook
+    made = [plan.service(M5_XLARGE).script for plan in (PLAN.head, PLAN.workers[0], PLAN.notebook)]
+    assert made == [HEAD_SCRIPT, WORKER_SCRIPT, NOTEBOOK_SCRIPT]
+
+
+@pytest.mark.parametrize("script", [HEAD_SCRIPT, WORKER_SCRIPT, NOTEBOOK_SCRIPT])
+def test_bash_accepts_the_scripts(script: str) -> None:
+    """Bash finds no mistake in them."""
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("script", "verb"), [(HEAD_SCRIPT, "scheduler"), (WORKER_SCRIPT, "worker")]
+)
+def test_dask_knows_every_option(script: str, verb: str) -> None:
+    """Each option is one that the installed Dask lists in its help."""
+    dask = str(Path(sys.executable).with_name("dask"))
+    asked = subprocess.run([dask, verb, "--help"], capture_output=True, text=True, check=True)
+    wanted = re.findall(r"^ +(--[a-z-]+)", script, re.MULTILINE)
+    assert wanted
+    assert {option for option in wanted if f"  {option} " not in asked.stdout} == set()
+
+
+def test_the_token_is_in_a_file_and_nowhere_else() -> None:
+    """The notebook's token is in no script and in no text that a log might get."""
+    assert PLAN.notebook
+    service = PLAN.notebook.service(M5_XLARGE)
+    assert service.files == {"jupyter.token": "tok&en"}
+    assert service.page and service.page.headers == {"Authorization": "token tok&en"}
+    assert "tok&en" not in service.script
+    assert "tok&en" not in repr(service)
+    assert "tok&en" not in repr(PLAN)
+
+
+def test_workers_are_known_by_their_instances() -> None:
+    """Dask appends numbers to a name exactly where there are several processes."""
+    assert PLAN.workers[0].service(M5_XLARGE).members == ("i-3-0", "i-3-1", "i-3-2", "i-3-3")
+    single = replace(SPEC, workers=(group(WORKER, nproc=1),))
+    plan = services.stage_plan(single, INVENTORY, "t").workers[1]
+    assert plan.service(M5_XLARGE).members == ("i-4",)
+
+
+def test_plans_every_host_with_what_it_must_have() -> None:
+    """Head, notebook and workers in this order, each with its software and its init commands."""
+    hosts = list(PLAN.hosts())
+    assert [host.node.instance_id for host in hosts] == ["i-2", "i-1", "i-3", "i-4"]
+    assert {host.init_cmd for host in hosts} == {("true",)}
+    assert [host.executables[0] for host in hosts] == ["dask", "jupyter", "dask", "dask"]
+    assert PLAN.head and PLAN.head.oldest == {"dask": "2024.1"}
+    assert PLAN.roll and (PLAN.roll.host, PLAN.roll.port) == ("10.0.0.2", 8787)
+
+
+def test_a_notebook_alone_knows_no_cluster() -> None:
+    """Without an engine there is a notebook only, and no address in its environment."""
+    spec = replace(SPEC, engine=None, head=None, workers=())
+    plan = services.stage_plan(spec, Inventory(notebook=node(NOTEBOOK, 1)), "t")
+    assert plan.head is None and plan.workers == () and plan.notebook
+    assert "DASK" not in plan.notebook.service(M5_XLARGE).script
+    assert list(services.stage_plan(spec, Inventory(), "t").hosts()) == []
+
+
+def test_workers_without_a_head_are_planned() -> None:
+    """They must appear in the results, or a lost scheduler would hide them."""
+    plan = services.stage_plan(SPEC, replace(INVENTORY, head=None), "t")
+    assert plan.head is None
+    assert len(plan.workers) == 2
+
+
+def test_addresses_for_people() -> None:
+    """The public addresses, or the private ones where there are none; tokens are quoted."""
+    head = node(SCHEDULER, 2)
+    assert services.dask_scheduler_address(head) == "tcp://13.0.0.2:8786"
+    assert services.dask_dashboard_url(head) == "http://13.0.0.2:8787/status"
+    assert services.notebook_url(head, "a&b") == "http://13.0.0.2:8888/?token=a%26b"
+    assert services.address(replace(head, public_ip="")) == "10.0.0.2"
+
+
+def test_strings_are_data_for_the_shell() -> None:
+    """An instance id or address full of the shell's own signs is one argument, unchanged."""
+    nasty = "a b;$(touch x)`y`'\"\\${z}"
+    inventory = replace(INVENTORY, workers=(replace(node(WORKER, 3), instance_id=nasty),))
+    script = services.stage_plan(SPEC, inventory, "t").workers[0].service(M5_XLARGE).script
+    shown = script.replace("exec dask worker", "printf '%s\\n'")
+    out = subprocess.run(["bash"], input=shown, capture_output=True, text=True, check=True).stdout
+    assert nasty in out.splitlines()
