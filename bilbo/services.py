@@ -104,8 +104,8 @@ def dask_dashboard_url(node: Node) -> str:
 
 
 def group_of(spec: ClusterSpec, node: Node) -> NodeGroup:
-    """The group that a node belongs to. A node of no group is a bug (StopIteration)."""
-    return next(group for group in spec.groups() if group.name == node.group)
+    """The group that a node belongs to. Raises KeyError where the two are of different clusters."""
+    return {group.name: group for group in spec.groups()}[node.group]
 
 
 def bash(what: str, lines: list[str], command: list[str]) -> str:

@@ -235,7 +235,8 @@ def test_it_listens_on_loopback_only(aws: Aws, machine: dict[str, Any]) -> None:
     """Every listening socket of the server process is in 127.0.0.0/8."""
     status = local.status(aws.home)
     assert status
-    links = (os.readlink(fd) for fd in Path(f"/proc/{status.pid}/fd").iterdir() if fd.is_symlink())
+    folder = Path(f"/proc/{status.pid}/fd")
+    links = (str(fd.readlink()) for fd in folder.iterdir() if fd.is_symlink())
     inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     addresses = [row[1] for row in rows if row[3] == "0A" and row[9] in inodes]
@@ -666,7 +667,7 @@ def test_denied_and_expired(aws: Aws) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "capacity=", "boot=soon", "ssh=i-1:dead", "deny=x", "clear=1"]
+    "text", ["", "capacity=", "boot=soon", "ssh=i-1:dead", "ssh=:refuse", "deny=x", "clear=1"]
 )
 def test_a_wrong_fault_names_the_right_forms(aws: Aws, text: str) -> None:
     """What is no fault is refused with every form that is one, and changes nothing."""
@@ -740,9 +741,14 @@ resource "aws_autoscaling_group" "this" {
   availability_zones    = ["us-east-1a"]
   protect_from_scale_in = true
   force_delete          = true
-  launch_template {
-    id      = aws_launch_template.this.id
-    version = aws_launch_template.this.latest_version
+  mixed_instances_policy {
+    instances_distribution { on_demand_percentage_above_base_capacity = 100 }
+    launch_template {
+      launch_template_specification {
+        launch_template_id = aws_launch_template.this.id
+        version            = aws_launch_template.this.latest_version
+      }
+    }
   }
 }
 """
@@ -790,12 +796,13 @@ def test_terraform_makes_and_destroys(aws: Aws, tmp_path: Path) -> None:
     members = aws.members("tf-pool")
     assert len(members) == 2
     assert shell(aws, aws.address(members[0]), "echo real").stdout == "real\n"
-    same = terraform(tmp_path, aws, "plan", "-detailed-exitcode", "-var=size=2")
-    assert same.returncode == 0, same.stdout + same.stderr
     with fault(aws, "capacity=0"):
         short = terraform(tmp_path, aws, "apply", "-auto-approve", "-var=size=3")
     assert short.returncode == 1
     assert "sufficient m5.xlarge capacity" in " ".join(short.stderr.split()), short.stderr
+    assert eventually(lambda: len(aws.members("tf-pool")) == 3, 2.5)
+    same = terraform(tmp_path, aws, "plan", "-detailed-exitcode", "-var=size=3")
+    assert same.returncode == 0, same.stdout + same.stderr
     ids = aws.members("tf-pool")
     gone = terraform(tmp_path, aws, "destroy", "-auto-approve", "-var=size=2")
     assert gone.returncode == 0, gone.stderr

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -38,6 +38,7 @@ from bilbo.model import (
 from bilbo.remote import (
     Deadlines,
     HostEvent,
+    HostFailure,
     KnownHosts,
     LogLines,
     Remote,
@@ -47,6 +48,7 @@ from bilbo.remote import (
     service_status,
     stop_services,
 )
+from bilbo.remote.roll import Roll
 
 MACHINE = Machine("ami-1", "m5.xlarge", "key", "ubuntu", "key.pem")
 QUICK = Deadlines(connect=1.5, start=20, ready=20, new_key=0.3)
@@ -467,6 +469,26 @@ def test_ctrl_c_leaves_services_and_closes_connections(place: Place) -> None:
     assert result.facts["already"] and result.facts["changed"]
 
 
+def test_a_predecessors_name_is_no_join() -> None:
+    """A name that the head still has from before counts only at a new address."""
+
+    async def main() -> list[str]:
+        steps, roll = [], Roll()
+        roll.update({"i-1": "tcp://old"}, [])
+        waiting = asyncio.ensure_future(roll.wait(["i-1"], roll.addresses(["i-1"])))
+        for joined, left in (({}, ["i-1"]), ({"i-1": "tcp://new"}, [])):
+            await asyncio.sleep(0)
+            steps.append(str(waiting.done()))
+            roll.update(joined, left)
+        await asyncio.wait_for(waiting, 1)
+        roll.close("the head has gone")
+        with pytest.raises(HostFailure, match="the head has gone"):
+            await roll.wait(["i-2"], ())
+        return steps
+
+    assert asyncio.run(main()) == ["False", "False"]
+
+
 # Commands
 
 
@@ -583,12 +605,10 @@ def compute(address: str) -> str:
     return done.stdout + done.stderr[-2000:]
 
 
-def secret_in_command_lines(secret: str) -> Iterator[str]:
+def secret_in_command_lines(secret: str) -> list[int]:
     """The processes of this machine whose command line holds the secret."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if secret.encode() in path.read_bytes():
-                yield str(path)
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if secret.encode() in command_line(pid)]
 
 
 def test_a_real_cluster(place: Place) -> None:
@@ -613,8 +633,8 @@ def test_a_real_cluster(place: Place) -> None:
             assert [host.logins for host in hosts] == [1] * 4
             address = services.dask_scheduler_address(head)
             assert await asyncio.to_thread(compute, address) == "45 2\n"
-            await asyncio.to_thread(check_notebook, notebook, token)
-            assert list(secret_in_command_lines(token)) == []
+            await asyncio.to_thread(check_notebook, hosts[0], notebook, token)
+            assert secret_in_command_lines(token) == []
             assert readable_by_others(place.folder, token) == []
 
             again = await bring_up(plan, remote)
@@ -641,14 +661,25 @@ def test_a_real_cluster(place: Place) -> None:
     asyncio.run(main())
 
 
-def check_notebook(node: Node, token: str) -> None:
-    """JupyterLab answers with the token only, and a kernel of it knows the scheduler."""
+def check_notebook(host: Host, node: Node, token: str) -> None:
+    """JupyterLab answers with the token only, and a kernel of it can find the scheduler."""
     url = f"http://{node.public_ip}:{services.NOTEBOOK_PORT}/api"
     headers = {"Authorization": f"token {token}"}
     with pytest.raises(OSError, match="403"):
         urlopen(f"{url}/status")
-    with urlopen(Request(f"{url}/terminals", data=b"", headers=headers)) as answer:
-        assert json.load(answer)["name"]
+    with urlopen(Request(f"{url}/kernels", data=b"{}", headers=headers)) as answer:
+        assert json.load(answer)["id"]
+    kernels = [pid for pid in processes_of(host) if b"ipykernel" in command_line(pid)]
+    assert kernels
+    for pid in kernels:
+        assert b"DASK_SCHEDULER_ADDRESS=tcp://" in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def command_line(pid: int) -> bytes:
+    """A process's command line; empty if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def readable_by_others(folder: Path, secret: str) -> list[Path]:

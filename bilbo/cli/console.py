@@ -18,7 +18,6 @@ _VERBS = {
     "create": ("Creating", "Created"),
     "update": ("Changing", "Changed"),
     "delete": ("Destroying", "Destroyed"),
-    "read": ("Reading", "Read"),
 }
 
 
@@ -69,9 +68,9 @@ class Console:
             case "change_summary" if event["changes"].get("operation") == "plan":
                 counted = event["changes"]
                 self._total = sum(counted.get(key, 0) for key in ("add", "change", "remove"))
-            case "apply_start":
+            case "apply_start" if event["hook"]["action"] != "read":
                 self._begun(event["hook"])
-            case "apply_complete":
+            case "apply_complete" if event["hook"]["action"] != "read":
                 self._ended(event["hook"])
             case "apply_progress" if not self._live:
                 hook = event["hook"]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bilbo import record as states
-from bilbo.cluster.work import Work, interrupted, interruptible, reach, same_place, settle
-from bilbo.errors import BilboError, PartlyDone, RemoteError
+from bilbo.cluster.start import conclude, start, tell, with_nodes
+from bilbo.cluster.work import Work, interrupted, interruptible, same_place, settle
+from bilbo.errors import BilboError
 from bilbo.inventory import inventory, missing
-from bilbo.model import ClusterSpec, HostResult, Inventory
+from bilbo.model import ClusterSpec, Inventory
 from bilbo.record import Record, now
 from bilbo.render import render
-from bilbo.report import changes, failures, numbers
+from bilbo.report import changes
 from bilbo.terraform import Outcome, Terraform
 
 # How long addresses may be missing from AWS's answers after the instances are there.
@@ -56,17 +56,17 @@ def create(spec: ClusterSpec, work: Work, *, yes: bool = False, my_ip: bool = Fa
         spec = settle(spec, work, before, my_ip)
         terraform = work.terraform(spec.name)
         record = _begin(spec, work, before, terraform)
-        applied = _apply(spec, work, terraform, before, yes=yes)
+        applied = _apply(spec, work, terraform, record, before, yes=yes)
         if not applied.changed and _finished(before, applied):
-            return Created(work.store.save(before or record), changed=False)
-        record = work.store.save(_with_nodes(record, spec, applied.inventory))
-        results = _start(spec, work, record)
-        return _conclude(spec, work, record, applied, results)
+            return Created(before, changed=False)
+        record = work.store.save(with_nodes(record, spec, applied.inventory))
+        tell(spec, work, "Start")
+        results = start(spec, work, record)
+        return Created(conclude(spec, work, record, results, applied.error))
 
 
 def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terraform) -> Record:
-    _tell(spec, work, "Create")
-    record = Record(
+    return Record(
         name=spec.name,
         status=states.CREATING,
         region=spec.region,
@@ -80,33 +80,33 @@ def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terr
         cidrs=spec.cidrs,
         token=before.token if before and before.token else secrets.token_hex(24),
     )
-    return work.store.save(record)
-
-
-def _tell(spec: ClusterSpec, work: Work, verb: str) -> None:
-    if verb == "Create" and spec.engine:
-        work.progress.say(f"Create {spec.engine} cluster '{spec.name}'.")
-    if spec.notebook:
-        work.progress.say(f"{verb} notebook.")
-    if verb == "Start" and spec.engine:
-        work.progress.say(f"Start {spec.engine} scheduler & workers.")
 
 
 # -- Terraform's part ----------------------------------------------------------------------
 
 
 def _apply(
-    spec: ClusterSpec, work: Work, terraform: Terraform, before: Record | None, *, yes: bool
+    spec: ClusterSpec,
+    work: Work,
+    terraform: Terraform,
+    record: Record,
+    before: Record | None,
+    *,
+    yes: bool,
 ) -> _Applied:
     terraform.write(render(spec))
     terraform.init()
     if before is None:
+        tell(spec, work, "Create")
+        work.store.save(record)
         outcome = terraform.apply(work.progress.terraform)
     else:
         planned = _planned(spec, work, terraform)
         if not planned.changes and planned.exit_code == 0:
             return _Applied(inventory(spec, terraform.outputs()), changed=False)
         _agree(planned, before, work, yes=yes)
+        tell(spec, work, "Create")
+        work.store.save(record)
         outcome = terraform.apply(work.progress.terraform, plan_file=_plan_file(terraform))
         if outcome.ok and not planned.changes:
             return _Applied(inventory(spec, outcome.outputs), changed=False)
@@ -138,7 +138,6 @@ def _agree(planned: Outcome, before: Record, work: Work, *, yes: bool) -> None:
         return
     question = f"{len(planned.destructive)} resource(s) would be destroyed or replaced. Go on?"
     if not work.progress.confirm(question):
-        work.store.save(before)
         raise BilboError("nothing was changed")
 
 
@@ -176,66 +175,4 @@ def _finished(before: Record | None, applied: _Applied) -> bool:
         before is not None
         and before.status == states.READY
         and before.inventory == applied.inventory
-    )
-
-
-# -- the SSH stage -------------------------------------------------------------------------
-
-
-def _with_nodes(record: Record, spec: ClusterSpec, found: Inventory) -> Record:
-    from bilbo import services
-
-    return record.changed(
-        status=states.STARTING,
-        inventory=found,
-        notebook_url=services.notebook_url(found.notebook, record.token)
-        if found.notebook
-        else None,
-        dask_scheduler_address=services.dask_scheduler_address(found.head) if found.head else None,
-        dask_dashboard_url=services.dask_dashboard_url(found.head) if found.head else None,
-    )
-
-
-def _start(spec: ClusterSpec, work: Work, record: Record) -> Sequence[HostResult]:
-    if not any(True for _ in record.inventory.nodes()):
-        return ()
-    import asyncio
-
-    from bilbo import remote, services
-
-    _tell(spec, work, "Start")
-    plan = services.stage_plan(spec, record.inventory, record.token)
-    return asyncio.run(remote.bring_up(plan, reach(work, spec.name)))
-
-
-def _conclude(
-    spec: ClusterSpec,
-    work: Work,
-    record: Record,
-    applied: _Applied,
-    results: Sequence[HostResult],
-) -> Created:
-    """Saves how it went, and raises where it is not whole."""
-    short = missing(spec, applied.inventory)
-    failed = [result for result in results if not result.ok]
-    if not failed and not short and applied.error is None:
-        ready = record.changed(status=states.READY, ready_time=now(), problems={})
-        return Created(work.store.save(ready))
-    head_lost = spec.head is not None and not any(
-        result.ok and result.node.role == spec.head.role for result in results
-    )
-    useless = head_lost or not any(result.ok for result in results)
-    problems = {result.node.instance_id: f"{result.stage}: {result.cause}" for result in failed}
-    status = states.FAILED if useless else states.PARTIAL
-    work.store.save(record.changed(status=status, ready_time=now(), problems=problems))
-    lines = failures(results, dict(numbers(record.inventory)))
-    lines += [f"{group.name}: {count} of {group.count} missing" for group, count in short]
-    if applied.error:
-        lines += str(applied.error).splitlines()
-    kind = RemoteError if useless else PartlyDone
-    what = "does not work" if useless else "works in part"
-    raise kind(
-        f"cluster {spec.name!r} {what}",
-        details=tuple(lines),
-        hint=f"The same `bilbo create` completes it; `bilbo destroy {spec.name}` removes it.",
     )

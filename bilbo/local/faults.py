@@ -11,8 +11,8 @@ from bilbo.errors import UsageError
 SSH_MODES = ("refuse", "silent", "reject")
 
 FORMS = (
-    "capacity=N                 N instances can run; more are refused: InsufficientInstanceCapacity",
-    "limit=N                    N instances may run; more are refused: VcpuLimitExceeded",
+    "capacity=N                 N instances can run; then InsufficientInstanceCapacity",
+    "limit=N                    N instances may run; then VcpuLimitExceeded",
     "boot=SECONDS               SSH of an instance answers so long after its launch",
     "ssh=INSTANCE:refuse        nothing listens; INSTANCE is an id, an address, a name, or NAME#2",
     "ssh=INSTANCE:silent        the connection is taken and nothing is ever said",

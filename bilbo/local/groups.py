@@ -158,7 +158,7 @@ def _launch(group: Any, count: int, tags: dict[str, str]) -> list[Any]:
     subnets = (group.vpc_zone_identifier or "").split(",")
     config = group.launch_config
     policy = (group.mixed_instances_policy or {}).get("LaunchTemplate", {})
-    first = next(iter(policy.get("Overrides") or []), {})
+    first: dict[str, str] = next(iter(policy.get("Overrides") or []), {})
     reservation = group.autoscaling_backend.ec2_backend.run_instances(
         group.image_id,
         count,

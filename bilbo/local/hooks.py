@@ -23,7 +23,7 @@ from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.models.key_pairs import KeyPairBackend
-from moto.ec2.models.launch_templates import LaunchTemplateVersion
+from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersion
 from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.models.vpcs import VPCBackend
@@ -62,6 +62,7 @@ def install(world: World) -> None:
     take_the_root_disks_size_from_the_image()
     count_boots(world)
     read_user_data_of_later_versions()
+    keep_a_templates_own_tags_out_of_its_versions()
     keep_security_groups_in_use()
 
 
@@ -315,6 +316,19 @@ def read_user_data_of_later_versions() -> None:
         return data if isinstance(data, Base64EncodedString) else parse_user_data(data)
 
     setattr(LaunchTemplateVersion, "user_data", property(user_data))  # noqa: B010
+
+
+def keep_a_templates_own_tags_out_of_its_versions() -> None:
+    """moto mixes the tags of a template into what it launches; AWS does not, and Terraform
+    would plan to take them out, which replaces the group.
+    """
+
+    @replace(LaunchTemplate, "__init__")
+    def __init__(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        data = kwargs.get("template_data") or args[2]
+        mixed = data.get("TagSpecifications", [])
+        mixed[:] = [item for item in mixed if item["ResourceType"] != "launch-template"]
+        original(self, *args, **kwargs)
 
 
 def keep_security_groups_in_use() -> None:

@@ -34,6 +34,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A Unix socket's path has 107 bytes; below a deeper folder than this, programs that put
 # sockets with generated names into TMPDIR fail.
 LONGEST_TMPDIR = 75
+CHUNK = 65536
 
 
 @dataclass
@@ -190,10 +191,16 @@ def _environment(host: Host, process: Process) -> dict[str, str]:
 
 @dataclass
 class Running:
-    """A command that runs. `terminal` is a descriptor of ours to set its window size by;
-    `close_after` are descriptors to close when it has ended."""
+    """A command that runs: where its input goes, and where its output comes from.
+
+    `terminal` is a descriptor of ours to set its window size by; `close_after` are descriptors
+    to close when it has ended.
+    """
 
     child: asyncio.subprocess.Process
+    stdin: asyncio.StreamWriter
+    outputs: list[tuple[asyncio.StreamReader, asyncssh.SSHWriter[bytes]]]
+    transports: list[asyncio.ReadTransport]
     terminal: int | None = None
     close_after: tuple[int, ...] = ()
 
@@ -212,7 +219,6 @@ async def _run(host: Host, process: Process) -> None:
         process.stderr.write(f"{error}\n".encode())
         process.exit(255)
         return
-    _take_signals(process, running)
     try:
         await _until_done(process, running)
     finally:
@@ -221,31 +227,61 @@ async def _run(host: Host, process: Process) -> None:
 
 
 async def _until_done(process: Process, running: Running) -> None:
+    feeding = asyncio.ensure_future(_feed(process, running))
+    pumps = [asyncio.ensure_future(_pump(*output)) for output in running.outputs]
     ended = asyncio.ensure_future(running.child.wait())
     gone = asyncio.ensure_future(process.channel.wait_closed())
     try:
         await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
         running.terminal = None
-        for descriptor in running.close_after:
-            os.close(descriptor)
-        gone.cancel()
-        ended.cancel()
-    code = running.child.returncode
-    if code is None:
-        return
-    with contextlib.suppress(OSError, asyncssh.Error, asyncio.TimeoutError):
+        _close(*running.close_after)
+        if gone.done():
+            return
         # A terminal is taken away from whoever still holds it; a pipe is waited for.
-        await asyncio.wait_for(_drained(process), 1 if process.term_type else None)
-    if code < 0:
-        process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
-    else:
-        process.exit(code)
+        told = asyncio.ensure_future(asyncio.wait(pumps, timeout=1 if process.term_type else None))
+        await asyncio.wait({told, gone}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        code = running.child.returncode or 0
+        with contextlib.suppress(OSError):  # the client went meanwhile
+            if code < 0:
+                process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
+            else:
+                process.exit(code)
+    finally:
+        for task in (feeding, ended, gone, *pumps):
+            task.cancel()
+        await asyncio.gather(feeding, *pumps, return_exceptions=True)
+        if not running.stdin.is_closing():
+            running.stdin.transport.abort()
+        for transport in running.transports:
+            transport.close()
 
 
-async def _drained(process: Process) -> None:
-    await process.stdout.drain()
-    await process.stderr.drain()
+async def _feed(process: Process, running: Running) -> None:
+    """Give the command what the client sends: input, signals, window sizes."""
+    with contextlib.suppress(ConnectionError):
+        while not process.stdin.at_eof():
+            try:
+                running.stdin.write(await process.stdin.read(CHUNK))
+                await running.stdin.drain()
+            except asyncssh.TerminalSizeChanged as event:
+                if running.terminal is not None:
+                    _resize(running.terminal, event.term_size)
+            except asyncssh.BreakReceived:
+                _signal(running.child, signal.SIGINT)
+            except asyncssh.SignalReceived as event:
+                with contextlib.suppress(KeyError):
+                    _signal(running.child, signal.Signals[f"SIG{event.signal}"])
+        if running.terminal is None:
+            running.stdin.close()
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes]) -> None:
+    """Give the client what the command writes. A terminal ends with EIO."""
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while data := await source.read(CHUNK):
+            target.write(data)
+            await target.drain()
 
 
 async def _start_on_pipes(
@@ -260,8 +296,9 @@ async def _start_on_pipes(
         raise
     finally:
         _close(*theirs)
-    await process.redirect(stdin=ours[0], stdout=ours[1], stderr=ours[2])
-    return Running(child)
+    (out, from_out), (err, from_err) = await _reader(ours[1]), await _reader(ours[2])
+    outputs = [(out, process.stdout), (err, process.stderr)]
+    return Running(child, await _writer(ours[0]), outputs, [from_out, from_err])
 
 
 async def _start_on_terminal(
@@ -278,10 +315,11 @@ async def _start_on_terminal(
     except BaseException:
         _close(ours, theirs)
         raise
-    control = os.dup(ours)
-    await process.redirect(stdin=os.dup(ours), stdout=ours)
+    control, output = os.dup(ours), os.dup(ours)
+    out, from_out = await _reader(output)
+    stdin, outputs = await _writer(ours), [(out, process.stdout)]
     # While their end is open here too, the last output is not lost.
-    return Running(child, control, (theirs, control))
+    return Running(child, stdin, outputs, [from_out], control, (theirs, control))
 
 
 async def _spawn(
@@ -303,6 +341,25 @@ async def _spawn(
     )
 
 
+async def _reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    reader = asyncio.StreamReader(limit=4 * CHUNK)
+    file = os.fdopen(descriptor, "rb", buffering=0)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), file
+    )
+    return reader, transport
+
+
+async def _writer(descriptor: int) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    file = os.fdopen(descriptor, "wb", buffering=0)
+    unread = asyncio.StreamReader()
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(unread), file
+    )
+    return asyncio.StreamWriter(transport, protocol, unread, loop)
+
+
 def _close(*descriptors: int) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
@@ -316,22 +373,6 @@ def _resize(terminal: int, size: tuple[int, int, int, int]) -> None:
     with contextlib.suppress(OSError, struct.error):
         window = struct.pack("HHHH", rows, columns, width, height)
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, window)
-
-
-def _take_signals(process: Process, running: Running) -> None:
-    """Let signals, breaks and window sizes that the client sends reach the command."""
-
-    def received(event: Exception) -> None:
-        if isinstance(event, asyncssh.SignalReceived):
-            with contextlib.suppress(KeyError):
-                _signal(running.child, signal.Signals[f"SIG{event.signal}"])
-        elif isinstance(event, asyncssh.BreakReceived):
-            _signal(running.child, signal.SIGINT)
-        elif isinstance(event, asyncssh.TerminalSizeChanged) and running.terminal is not None:
-            _resize(running.terminal, event.term_size)
-
-    # asyncssh hands these events to whoever reads stdin, which is a pipe here.
-    setattr(process, "exception_received", received)  # noqa: B010
 
 
 def _signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:

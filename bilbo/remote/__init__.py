@@ -16,10 +16,13 @@ from bilbo.remote.commands import (
 )
 from bilbo.remote.connection import PrivateKeys, connect
 from bilbo.remote.hostkeys import KnownHosts
+from bilbo.remote.terminal import has_terminal, run_on_terminal
 from bilbo.remote.terms import Deadlines, HostEvent, HostFailure, Remote
+from bilbo.remote.transfer import Copying, get_files, put_files
 
 __all__ = [
     "CommandResult",
+    "Copying",
     "Deadlines",
     "HostEvent",
     "HostFailure",
@@ -31,7 +34,11 @@ __all__ = [
     "bring_up",
     "connect",
     "fetch_logs",
+    "get_files",
+    "has_terminal",
+    "put_files",
     "run_command",
+    "run_on_terminal",
     "service_status",
     "stop_services",
 ]

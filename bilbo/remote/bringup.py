@@ -24,8 +24,9 @@ async def bring_up(
     fails on a host is in its result. Cancelled, it leaves the services running.
     """
     stage = Stage(plan, remote, fresh)
-    # The head comes first and the slots are given in order, so waiting for it cannot block it.
-    return await on_each(list(plan.hosts()), remote.limit, stage.host)
+    # The head comes first and turns are taken in order, so waiting for it cannot block it. It keeps
+    # its connection to the end, so there must be a second one for the others.
+    return await on_each(list(plan.hosts()), max(2, remote.limit), stage.host)
 
 
 class Stage:

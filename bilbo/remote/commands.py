@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from bilbo.remote.session import Event, Session
 from bilbo.remote.terms import STOP_GRACE, HostFailure, Remote, on_each
 
 Output = Callable[[Node, bytes, bool], None]
+
+END_SECONDS = 2.0  # what a command gets to end in when the caller has had enough of it
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ async def run_command(
     """Run a shell command on all nodes at once, its output streamed as it comes.
 
     `on_output` gets the node, the bytes, and whether they are stderr's. `stdin` is for a single
-    node. The command itself has no deadline.
+    node. The command itself has no deadline; cancelled, it is interrupted on every node.
     """
     keys = PrivateKeys()
 
@@ -82,6 +85,16 @@ class Stream(asyncssh.SSHClientSession[bytes]):
         self._on_output = on_output
         self.exit_code: int | None = None
         self.ended = asyncio.Event()
+        self.takes_more = asyncio.Event()  # the host keeps up with what is written
+        self.takes_more.set()
+
+    def pause_writing(self) -> None:
+        """Write no more for now: a large input must not pile up in memory."""
+        self.takes_more.clear()
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        self.takes_more.set()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Pass output on."""
@@ -114,9 +127,12 @@ async def run_one(
         channel, _ = await connection.create_session(lambda: stream, command, encoding=None)
     except asyncssh.Error as error:
         raise HostFailure(f"the host runs no command: {error}") from None
-    feeding = asyncio.ensure_future(feed(channel, stdin))
+    feeding = asyncio.ensure_future(feed(channel, stream, stdin))
     try:
         await stream.ended.wait()
+    except asyncio.CancelledError:
+        await interrupt(channel, stream)
+        raise
     finally:
         feeding.cancel()
     if stream.exit_code is None:
@@ -124,14 +140,26 @@ async def run_one(
     return stream.exit_code
 
 
+async def interrupt(channel: asyncssh.SSHClientChannel[bytes], stream: Stream) -> None:
+    """End a command: sshd leaves one running whose client has gone, unless it has a terminal."""
+    for signal in ("INT", "TERM"):
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            channel.send_signal(signal)
+            await asyncio.wait_for(stream.ended.wait(), END_SECONDS)
+            return
+
+
 async def feed(
-    channel: asyncssh.SSHClientChannel[bytes], stdin: AsyncIterable[bytes] | None
+    channel: asyncssh.SSHClientChannel[bytes],
+    stream: Stream,
+    stdin: AsyncIterable[bytes] | None,
 ) -> None:
     """Pass standard input on to its end."""
     try:
         if stdin is not None:
             async for data in stdin:
                 channel.write(data)
+                await stream.takes_more.wait()
         channel.write_eof()
     except OSError:
         return  # the command has ended and wants no more

@@ -183,9 +183,16 @@ class HostRun:
             roll.update(event["joined"], event["left"])
 
     def _exited(self, event: Event) -> HostFailure:
-        code = event["code"]
-        how = "was killed" if code is None else f"ended with exit code {code}"
-        return HostFailure(f"{self._service.name} {how}", hint=SEE_LOGS, log=event["log"])
+        return HostFailure(
+            f"{self._service.name} {how_it_ended(event['code'])}", hint=SEE_LOGS, log=event["log"]
+        )
+
+
+def how_it_ended(code: int | None) -> str:
+    """An exit code in words; None where nobody saw it, negative for a signal."""
+    if code is None:
+        return "was killed together with its supervisor"
+    return f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
 
 
 def page_fields(page: Page | None) -> dict[str, Any] | None:

@@ -91,10 +91,12 @@ async def on_each(
 
     `work` raises for nothing that one item does wrong. A cancellation reaches all of them.
     """
-    slots = asyncio.Semaphore(limit)
+    results: dict[int, Result] = {}
+    waiting = iter(enumerate(items))
 
-    async def one(item: Item) -> Result:
-        async with slots:
-            return await work(item)
+    async def slot() -> None:
+        for number, item in waiting:
+            results[number] = await work(item)
 
-    return tuple(await asyncio.gather(*(one(item) for item in items)))
+    await asyncio.gather(*(slot() for _ in range(min(limit, len(items)))))
+    return tuple(results[number] for number in range(len(items)))

@@ -1,0 +1,88 @@
+"""The SSH stage as `create` and `restart` share it: start the services, judge, remember."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from bilbo import record as states
+from bilbo.cluster.work import Work, reach
+from bilbo.errors import BilboError, PartlyDone, RemoteError
+from bilbo.inventory import missing
+from bilbo.model import ClusterSpec, HostResult, Inventory
+from bilbo.record import Record, now
+from bilbo.report import failures, numbers
+
+
+def tell(spec: ClusterSpec, work: Work, verb: str) -> None:
+    """Says in the specification's own lines what begins."""
+    if verb == "Create" and spec.engine:
+        work.progress.say(f"Create {spec.engine} cluster '{spec.name}'.")
+    if spec.notebook:
+        work.progress.say(f"{verb} notebook.")
+    if verb == "Start" and spec.engine:
+        work.progress.say(f"Start {spec.engine} scheduler & workers.")
+
+
+def with_nodes(record: Record, spec: ClusterSpec, found: Inventory) -> Record:
+    """The record of a cluster whose instances run and whose services are being started."""
+    from bilbo import services
+
+    return record.changed(
+        status=states.STARTING,
+        inventory=found,
+        notebook_url=services.notebook_url(found.notebook, record.token)
+        if found.notebook
+        else None,
+        dask_scheduler_address=services.dask_scheduler_address(found.head) if found.head else None,
+        dask_dashboard_url=services.dask_dashboard_url(found.head) if found.head else None,
+    )
+
+
+def start(
+    spec: ClusterSpec, work: Work, record: Record, *, fresh: Collection[str] = ()
+) -> Sequence[HostResult]:
+    """Starts what does not run, and anew what is of the roles in `fresh`; a result a host."""
+    if not any(True for _ in record.inventory.nodes()):
+        return ()
+    import asyncio
+
+    from bilbo import remote, services
+
+    plan = services.stage_plan(spec, record.inventory, record.token)
+    return asyncio.run(remote.bring_up(plan, reach(work, spec.name), fresh=fresh))
+
+
+def conclude(
+    spec: ClusterSpec,
+    work: Work,
+    record: Record,
+    results: Sequence[HostResult],
+    error: BilboError | None = None,
+) -> Record:
+    """Saves how it went, and raises where it is not whole.
+
+    `error` is what kept the cluster from having all its instances. Raises PartlyDone when some
+    of it works, RemoteError when none does.
+    """
+    short = missing(spec, record.inventory)
+    failed = [result for result in results if not result.ok]
+    if not failed and not short and error is None:
+        return work.store.save(record.changed(status=states.READY, ready_time=now(), problems={}))
+    head_lost = spec.head is not None and not any(
+        result.ok and result.node.role == spec.head.role for result in results
+    )
+    useless = head_lost or not any(result.ok for result in results)
+    problems = {result.node.instance_id: f"{result.stage}: {result.cause}" for result in failed}
+    status = states.FAILED if useless else states.PARTIAL
+    work.store.save(record.changed(status=status, ready_time=now(), problems=problems))
+    lines = failures(results, dict(numbers(record.inventory)))
+    lines += [f"{group.name}: {count} of {group.count} missing" for group, count in short]
+    if error:
+        lines += str(error).splitlines()
+    kind = RemoteError if useless else PartlyDone
+    what = "does not work" if useless else "works in part"
+    raise kind(
+        f"cluster {spec.name!r} {what}",
+        details=tuple(lines),
+        hint=f"The same `bilbo create` completes it; `bilbo destroy {spec.name}` removes it.",
+    )

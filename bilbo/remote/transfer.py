@@ -1,0 +1,115 @@
+"""Files and folders to and from a host, over SFTP."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+
+from bilbo.model import Node
+from bilbo.remote.connection import PrivateKeys, connected
+from bilbo.remote.terms import HostFailure, Remote, on_each
+
+
+@dataclass(frozen=True)
+class Copying:
+    """How far the copy of one file is, in bytes. `path` is the file's here or there: its source."""
+
+    node: Node
+    path: str
+    done: int
+    total: int
+
+
+OnCopying = Callable[[Copying], None]
+
+
+async def get_files(
+    node: Node, source: str, target: Path, remote: Remote, *, on_copying: OnCopying
+) -> HostFailure | None:
+    """Copy a file or a folder from a host, with times and permissions; symbolic links are followed.
+
+    `source` is relative to the home there. As with scp, an existing folder `target` is what it is
+    copied into. Returns what went wrong; what was copied by then stays.
+    """
+
+    async def work(client: asyncssh.SFTPClient, progress: Progress) -> None:
+        await client.get(
+            in_home(source),
+            target,
+            recurse=True,
+            preserve=True,
+            follow_symlinks=True,
+            progress_handler=progress,
+        )
+
+    return await over_sftp(node, remote, on_copying, work)
+
+
+async def put_files(
+    nodes: tuple[Node, ...], source: Path, target: str, remote: Remote, *, on_copying: OnCopying
+) -> tuple[HostFailure | None, ...]:
+    """Copy a file or a folder to hosts, with times and permissions; symbolic links are followed.
+
+    `target` is relative to the home there; empty is the home itself. Returns what went wrong for
+    each node.
+    """
+
+    async def work(client: asyncssh.SFTPClient, progress: Progress) -> None:
+        await client.put(
+            source,
+            in_home(target),
+            recurse=True,
+            preserve=True,
+            follow_symlinks=True,
+            progress_handler=progress,
+        )
+
+    async def one(node: Node) -> HostFailure | None:
+        return await over_sftp(node, remote, on_copying, work)
+
+    return await on_each(nodes, remote.limit, one)
+
+
+Progress = Callable[[bytes, bytes, int, int], None]
+
+
+async def over_sftp(
+    node: Node,
+    remote: Remote,
+    on_copying: OnCopying,
+    work: Callable[[asyncssh.SFTPClient, Progress], Awaitable[None]],
+) -> HostFailure | None:
+    """Do something with one host's files; what went wrong, if anything."""
+
+    def progress(source: bytes, _target: bytes, done: int, total: int) -> None:
+        on_copying(Copying(node, os.fsdecode(source), done, total))
+
+    try:
+        async with (
+            connected(node, remote, PrivateKeys()) as connection,
+            connection.start_sftp_client() as client,
+        ):
+            await work(client, progress)
+    except HostFailure as failure:
+        return failure
+    except (asyncssh.Error, OSError) as error:
+        return HostFailure(in_words(error))
+    return None
+
+
+def in_words(error: Exception) -> str:
+    """A failure of SFTP's or of the file system's, with the file that it is about."""
+    about = getattr(error, "srcpath", None) or getattr(error, "filename", None)
+    path = os.fsdecode(about) if isinstance(about, bytes | str) else ""
+    cause = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
+    return f"{path}: {cause}" if path and path not in cause else str(cause)
+
+
+def in_home(path: str) -> str:
+    """A path as SFTP takes it: it knows no `~`, and relative ones begin in the home."""
+    rest = "" if path == "~" else path.removeprefix("~/")
+    return rest.rstrip("/") or ("/" if rest else ".")

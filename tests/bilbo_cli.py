@@ -1,0 +1,90 @@
+"""bilbo as a person runs it: a process of its own, a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+INSTANCE = {
+    "ami": "ami-0f49fa254e1806b72",
+    "ec2type": "t3.micro",
+    "keyname": "local",
+    "ssh_user": "ubuntu",
+    "ssh_private_key": "~/.bilbo/local/local.pem",
+}
+ONE_PROCESS = {"nproc": 1, "nthread": 1}
+
+
+@dataclass(frozen=True)
+class Bilbo:
+    """The command line with `home` as its BILBO_HOME, and nothing of AWS in the environment."""
+
+    home: Path
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """The caller's environment without AWS's, which no test may depend on."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+        return {**kept, "BILBO_HOME": str(self.home), **extra}
+
+    def __call__(
+        self, *arguments: str, code: int | None = 0, timeout: float = 180, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end; its exit code must be `code` unless that is None."""
+        done = subprocess.run(
+            [sys.executable, "-m", "bilbo", *arguments],
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        if code is not None:
+            assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Runs a command in the background, in a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "bilbo", *arguments],
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def profile(self, name: str, document: Mapping[str, Any]) -> str:
+        """Writes a profile into the home; its file name."""
+        folder = self.home / "profiles"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+        return f"{name}.json"
+
+    def record(self, cluster: str) -> dict[str, Any]:
+        """What `desc -d` prints."""
+        found: dict[str, Any] = json.loads(self("desc", cluster, "-d").stdout)
+        return found
+
+
+def processes_of(home: Path) -> list[str]:
+    """The command lines of everything that runs on instances of a home's stand-in."""
+    found = []
+    marker = str(home / "local" / "instances").encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if marker in environment and b"BILBO_INSTANCE=" in environment:
+            found.append(command)
+    return found

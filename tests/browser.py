@@ -1,0 +1,96 @@
+"""A headless Chromium, and what JupyterLab's API is asked for."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from selenium import webdriver
+
+_ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",  # the tests may run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
+
+
+@contextmanager
+def chromium() -> Iterator[webdriver.Chrome]:
+    """A browser with a profile of its own, which goes with it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        options = webdriver.ChromeOptions()
+        for argument in (*_ARGUMENTS, f"--user-data-dir={folder}"):
+            options.add_argument(argument)
+        options.binary_location = "/usr/bin/chromium"
+        driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+        try:
+            driver.set_page_load_timeout(60)
+            yield driver
+        finally:
+            driver.quit()
+
+
+def run_in_kernel(notebook_url: str, code: str, timeout: float = 90) -> str:
+    """Runs `code` in a new kernel of the JupyterLab at `notebook_url`; what it printed."""
+    import websocket
+
+    parts = urlsplit(notebook_url)
+    token = parse_qs(parts.query)["token"][0]
+    request = urllib.request.Request(
+        f"http://{parts.netloc}/api/kernels",
+        data=b"{}",
+        headers={"Authorization": f"token {token}"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        kernel = json.load(answer)["id"]
+    channel = websocket.create_connection(
+        f"ws://{parts.netloc}/api/kernels/{kernel}/channels",
+        header=[f"Authorization: token {token}"],
+        timeout=timeout,
+    )
+    try:
+        channel.send(json.dumps(_execute(code)))
+        return _printed(channel)
+    finally:
+        channel.close()
+
+
+def _execute(code: str) -> dict[str, Any]:
+    return {
+        "header": {
+            "msg_id": uuid.uuid4().hex,
+            "username": "test",
+            "session": uuid.uuid4().hex,
+            "msg_type": "execute_request",
+            "version": "5.3",
+        },
+        "parent_header": {},
+        "metadata": {},
+        "channel": "shell",
+        "content": {"code": code, "silent": False, "store_history": False},
+    }
+
+
+def _printed(channel: Any) -> str:
+    text = ""
+    while True:
+        message = json.loads(channel.recv())
+        kind = message["msg_type"]
+        if kind == "stream":
+            text += message["content"]["text"]
+        elif kind == "error":
+            raise AssertionError("\n".join(message["content"]["traceback"]))
+        elif kind == "execute_reply":
+            return text

@@ -1,0 +1,193 @@
+"""The specification's walk-through, command by command, on the stand-in AWS.
+
+Real Terraform, provider, SSH, Dask, JupyterLab and browser. The tests share one home and run
+in the order of the specification's chapters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, processes_of
+from browser import chromium, run_in_kernel
+from distributed import Client
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from bilbo import local
+
+
+@pytest.fixture(scope="module")
+def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
+    """bilbo with an empty home, whose stand-in ends with the module."""
+    home = tmp_path_factory.mktemp("home")
+    try:
+        yield Bilbo(home)
+    finally:
+        local.stop(home)
+
+
+def nothing_is_left(home: Path) -> None:
+    """The stand-in holds nothing that Terraform makes, and no process lives on its machines."""
+    target = local.target(home)
+    assert target is not None
+    settings: dict[str, Any] = {
+        "region_name": target.region,
+        "endpoint_url": target.endpoint_url,
+        "aws_access_key_id": target.environment["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": target.environment["AWS_SECRET_ACCESS_KEY"],
+    }
+    ec2 = boto3.client("ec2", **settings)
+    groups = boto3.client("autoscaling", **settings)
+    reservations = ec2.describe_instances()["Reservations"]
+    states = {i["State"]["Name"] for r in reservations for i in r["Instances"]}
+    assert states <= {"terminated"}
+    assert groups.describe_auto_scaling_groups()["AutoScalingGroups"] == []
+    assert ec2.describe_launch_templates()["LaunchTemplates"] == []
+    names = {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]}
+    assert names == {"default"}
+    assert processes_of(home) == []
+
+
+def test_a_profile_that_asks_for_no_instance(bilbo: Bilbo) -> None:
+    """The simplest profile makes nothing: plan says so, and create too."""
+    profile = bilbo.profile("test", {"instance": INSTANCE})
+    assert bilbo("--local", "plan", profile).stdout == "Nothing to do.\n"
+    assert bilbo("--local", "plan", profile, "--detailed-exitcode").returncode == 0
+    assert bilbo("--local", "create", profile).stdout == "Nothing to do.\n"
+    assert bilbo("clusters").stdout == ""
+    assert bilbo("profiles").stdout == "test.json\n"
+
+
+def test_a_notebook_alone(bilbo: Bilbo) -> None:
+    """plan, create, clusters, desc, notebook and destroy of a notebook, as specified."""
+    profile = bilbo.profile("test", {"instance": INSTANCE, "notebook": {}})
+    planned = bilbo("--local", "plan", profile, "--detailed-exitcode", code=2).stdout
+    assert planned.startswith(
+        "  Notebook:\n"
+        "    AMI: ami-0f49fa254e1806b72\n"
+        "    Instance Type: t3.micro\n"
+        "    Security Group: generated, admits 127.0.0.0/8\n"
+        "    Key Name: local\n"
+    )
+    assert planned.endswith("3 to add, 0 to change, 0 to destroy\n")
+    assert bilbo("clusters").stdout == ""
+
+    created = bilbo("--local", "create", profile)
+    assert "Create notebook.\n" in created.stderr
+    assert "Start notebook.\n" in created.stderr
+    layout = (
+        r"\nName: test\nReady Time: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n"
+        r"\nNotebook:\n\[1\] instance_id: i-[0-9a-f]{17}, public_ip: 127\.\d+\.\d+\.\d+\n"
+    )
+    assert re.fullmatch(layout, created.stdout), created.stdout
+    assert bilbo("clusters").stdout == "test\n"
+    assert bilbo("desc", "test").stdout == created.stdout.lstrip("\n")
+
+    record = bilbo.record("test")
+    assert record["status"] == "ready"
+    assert record["type"] is None
+    assert record["instances"] == [record["notebook"]["instance_id"]]
+    url = bilbo("notebook", "test", "-u").stdout.strip()
+    assert url == record["notebook_url"]
+    with chromium() as browser:
+        browser.get(url)
+        WebDriverWait(browser, 60).until(lambda b: b.find_elements(By.ID, "jp-main-dock-panel"))
+        assert "JupyterLab" in browser.title
+
+    again = bilbo("create", profile)
+    assert again.stdout == "Nothing to do.\n"
+    assert bilbo("dashboard", "test", code=1).stderr.startswith("bilbo: cluster 'test' has no")
+
+    bilbo("destroy", "test", "-y")
+    assert bilbo("clusters").stdout == ""
+    nothing_is_left(bilbo.home)
+
+
+def test_dask_from_a_local_client(bilbo: Bilbo) -> None:
+    """Dask without a notebook computes for a client at the scheduler's public address."""
+    worker = {"count": 2, **ONE_PROCESS}
+    dask = {"scheduler": {}, "worker": worker}
+    profile = bilbo.profile("test", {"instance": INSTANCE, "dask": dask})
+    created = bilbo("--local", "create", profile, "-n", "test-cluster")
+    said = created.stderr
+    stages = (
+        "Create dask cluster 'test-cluster'.\n",
+        "Start dask scheduler & workers.\n",
+        "Waiting for Dask dashboard ready.\n",
+    )
+    assert [said.find(stage) for stage in stages] == sorted(said.find(stage) for stage in stages)
+    assert all(stage in said for stage in stages)
+    layout = (
+        r"\nName: test-cluster\nReady Time: .+\nType: dask\n"
+        r"\nScheduler:\n\[1\] instance_id: .+, public_ip: .+\n"
+        r"\nWorkers:\n\[2\] instance_id: .+, public_ip: .+\n\[3\] instance_id: .+, public_ip: .+\n"
+    )
+    assert re.fullmatch(layout, created.stdout), created.stdout
+
+    record = bilbo.record("test-cluster")
+    with Client(record["dask_scheduler_address"], timeout=30) as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        assert {worker["name"] for worker in workers.values()} == {
+            worker["instance_id"] for worker in record["workers"]
+        }
+        futures = client.map(lambda number: number**2, range(100))
+        assert sum(client.gather(futures)) == sum(number**2 for number in range(100))
+    with chromium() as browser:
+        browser.get(bilbo("dashboard", "test-cluster", "-u").stdout.strip())
+        WebDriverWait(browser, 60).until(lambda b: b.find_elements(By.CLASS_NAME, "bk-Figure"))
+        assert "Dask" in browser.title
+
+    bilbo("destroy", "test-cluster", "-y")
+    nothing_is_left(bilbo.home)
+
+
+def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
+    """`Client()` without an argument, in a kernel of the cloud notebook, is on the cluster."""
+    document = {
+        "instance": INSTANCE,
+        "notebook": {"instance": {"ec2type": "m5.large"}},
+        "dask": {"worker": {"count": 2, **ONE_PROCESS}},
+    }
+    profile = bilbo.profile("test", document)
+    created = bilbo("--local", "create", profile, "-n", "test-cluster")
+    layout = (
+        r"\nName: test-cluster\nReady Time: .+\n"
+        r"\nNotebook:\n\[1\] instance_id: .+\nType: dask\n"
+        r"\nScheduler:\n\[2\] instance_id: .+\n"
+        r"\nWorkers:\n\[3\] instance_id: .+\n\[4\] instance_id: .+\n"
+    )
+    assert re.fullmatch(layout, created.stdout), created.stdout
+    record = bilbo.record("test-cluster")
+    assert record["notebook"]["ec2type"] == "m5.large"
+    code = (
+        "from dask.distributed import Client\n"
+        "client = Client()\n"
+        "client.wait_for_workers(2, timeout=30)\n"
+        "print(client.scheduler.address, client.submit(sum, range(10)).result())"
+    )
+    printed = run_in_kernel(record["notebook_url"], code)
+    assert printed.split() == [f"tcp://{record['scheduler']['private_ip']}:8786", "45"]
+
+    document["dask"] = {"worker": {"count": 3, **ONE_PROCESS}}
+    bilbo.profile("test", document)
+    planned = bilbo("plan", profile, "-n", "test-cluster").stdout
+    assert planned.endswith(
+        "  ~ module.worker.aws_autoscaling_group.this\n\n0 to add, 1 to change, 0 to destroy\n"
+    )
+    grown = bilbo("create", profile, "-n", "test-cluster")
+    assert "[5] instance_id:" in grown.stdout
+
+    document["notebook"] = {"instance": {"ami": "ami-0f49fa254e1806b73"}}
+    refused = bilbo("create", bilbo.profile("test", {**document, "notebook": {}}), "-n",
+                    "test-cluster", code=1)  # fmt: skip
+    assert "would be destroyed or replaced" in refused.stderr
+    assert bilbo.record("test-cluster")["status"] == "ready"
+
+    bilbo("destroy", "test-cluster", "-y")
+    nothing_is_left(bilbo.home)
