@@ -63,6 +63,10 @@ class Record:
         return replace(self, **values)
 
 
+class NewerRecordError(RecordError):
+    """The record was written by a newer bilbo, and is not to be touched."""
+
+
 def now() -> str:
     """The present time, ISO 8601 with the local zone, to the second."""
     return datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
@@ -92,7 +96,7 @@ def from_json(document: Mapping[str, Any], path: Path) -> Record:
     """The record that `to_json` gave. Raises RecordError for any other document."""
     version = document.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise RecordError(
+        raise NewerRecordError(
             f"the record has version {version!r}, and this bilbo knows {VERSION}",
             where=str(path),
             hint="Use the newer bilbo that wrote it: pip install --upgrade bilbo",
@@ -182,11 +186,51 @@ class Store:
         """The record of a cluster, or None where there is none. Raises RecordError if damaged."""
         return self.load(name) if self.path(name).exists() else None
 
+    def known(self, name: str) -> Record | None:
+        """As `find`; a cluster whose record is lost or damaged gets one that names its place.
+
+        So `create` and `destroy` go on while Terraform's state remains. Raises RecordError for
+        a record that is newer than this bilbo, and for one that is damaged and has no state.
+        """
+        try:
+            record = self.find(name)
+        except NewerRecordError:
+            raise
+        except RecordError:
+            if (mended := self._from_place(name)) is None:
+                raise
+            return mended
+        return record or self._from_place(name)
+
+    def _from_place(self, name: str) -> Record | None:
+        try:
+            place = json.loads((self.folder(name) / "place.json").read_text(encoding="utf-8"))
+            return Record(
+                name=name,
+                status=FAILED,
+                region=place["region"],
+                type=None,
+                created_time=place["created_time"],
+                profile={},
+                terraform_dir=str(self.folder(name) / "terraform"),
+                endpoint_url=place["endpoint_url"],
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def save(self, record: Record) -> Record:
         """Writes the record in one step, mode 0600, and returns it. Raises RecordError."""
         path = self.path(record.name)
+        place = path.with_name("place.json")
+        where = {
+            "region": record.region,
+            "endpoint_url": record.endpoint_url,
+            "created_time": record.created_time,
+        }
         text = json.dumps(to_json(record), indent=4, ensure_ascii=False, sort_keys=True) + "\n"
         try:
+            if not place.exists():
+                private_write(place, json.dumps(where))
             private_write(path, text)
         except OSError as error:
             raise RecordError(

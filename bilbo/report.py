@@ -86,7 +86,32 @@ def age(iso: str) -> str:
     return f"{max(seconds, 0)}s"
 
 
+_SAID = {
+    "gone": "is gone",
+    "moved": "has another address, {public_ip}",
+    "unknown": "runs and is billed, and no service was started on it",
+}
+
+
+def reality(name: str, found: Sequence[tuple[str, str, str, str]]) -> str:
+    """How AWS differs from the record: `(instance id, role, state, public ip)` each."""
+    if not found:
+        return "In AWS: as recorded."
+    lines = [
+        f"  {role} {instance} {_SAID.get(state, f'is {state}').format(public_ip=public_ip)}"
+        for instance, role, state, public_ip in found
+    ]
+    repair = f"`bilbo create` of its profile with -n {name} repairs it."
+    return "\n".join(["In AWS, otherwise than recorded:", *lines, repair])
+
+
 # -- plans ---------------------------------------------------------------------------------
+
+
+def plan_text(spec: ClusterSpec, sizes: Mapping[str, str], outcome: Outcome | None) -> str:
+    """What the profile asks for, and below it what Terraform would do."""
+    does = changes(outcome) if outcome and outcome.changes else NOTHING_TO_DO
+    return "\n\n".join(filter(None, (plan_blocks(spec, sizes), does)))
 
 
 def plan_blocks(spec: ClusterSpec, estimates: Mapping[str, str]) -> str:
@@ -138,6 +163,41 @@ def _change_line(change: Change) -> str:
     return f"{_SYMBOLS.get(change.action, '  ? ')}{change.address}{reason}"
 
 
+def plan_document(
+    spec: ClusterSpec, sizes: Mapping[str, str], outcome: Outcome | None
+) -> dict[str, object]:
+    """What is asked for and what Terraform would do, for programs: `plan --json`."""
+    planned = outcome.changes if outcome else ()
+    return {
+        "name": spec.name,
+        "region": spec.region,
+        "type": spec.engine,
+        "groups": [_group_document(spec, group, sizes) for group in spec.groups()],
+        "changes": [
+            {"address": change.address, "action": change.action, "reason": change.reason or None}
+            for change in planned
+        ],
+        "summary": counts(planned),
+    }
+
+
+def _group_document(
+    spec: ClusterSpec, group: NodeGroup, sizes: Mapping[str, str]
+) -> dict[str, object]:
+    machine = group.machine
+    return {
+        "name": group.name,
+        "role": group.role,
+        "count": group.count,
+        "ami": machine.ami,
+        "ec2type": machine.ec2type,
+        "keyname": machine.keyname,
+        "security_group": machine.security_group,
+        "cidrs": [] if machine.security_group else list(spec.cidrs),
+        "estimate": sizes.get(group.name),
+    }
+
+
 # -- hosts ---------------------------------------------------------------------------------
 
 
@@ -172,11 +232,34 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def clusters(records: Iterable[Record]) -> str:
-    """Name, status, type, nodes and age of each cluster."""
+def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> str:
+    """Name, status, type, nodes and age of each cluster; `damaged` have but a name."""
     rows = [("NAME", "STATUS", "TYPE", "NODES", "AGE")]
     for record in records:
         nodes = sum(1 for _ in record.inventory.nodes())
-        kind = record.type or ("notebook" if record.inventory.notebook else "-")
-        rows.append((record.name, record.status, kind, str(nodes), age(record.created_time)))
+        rows.append(
+            (record.name, record.status, _kind(record) or "-", str(nodes), age(record.created_time))
+        )
+    rows += [(name, "damaged", "-", "-", "-") for name in damaged]
     return table(rows)
+
+
+def clusters_document(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[object]:
+    """As `clusters`, for programs: `clusters --json`."""
+    documents: list[object] = [
+        {
+            "name": record.name,
+            "status": record.status,
+            "type": _kind(record),
+            "nodes": sum(1 for _ in record.inventory.nodes()),
+            "region": record.region,
+            "created_time": record.created_time,
+            "ready_time": record.ready_time,
+        }
+        for record in records
+    ]
+    return documents + [{"name": name, "status": "damaged"} for name in damaged]
+
+
+def _kind(record: Record) -> str | None:
+    return record.type or ("notebook" if record.inventory.notebook else None)

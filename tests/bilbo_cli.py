@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
+
+from bilbo import local
+
 INSTANCE = {
     "ami": "ami-0f49fa254e1806b72",
     "ec2type": "t3.micro",
@@ -88,3 +92,29 @@ def processes_of(home: Path) -> list[str]:
         if marker in environment and b"BILBO_INSTANCE=" in environment:
             found.append(command)
     return found
+
+
+def clients(home: Path) -> tuple[Any, Any]:
+    """boto3's clients for EC2 and Auto Scaling of a home's stand-in."""
+    target = local.target(home)
+    assert target is not None
+    settings: dict[str, Any] = {
+        "region_name": target.region,
+        "endpoint_url": target.endpoint_url,
+        "aws_access_key_id": target.environment["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": target.environment["AWS_SECRET_ACCESS_KEY"],
+    }
+    return boto3.client("ec2", **settings), boto3.client("autoscaling", **settings)
+
+
+def nothing_is_left(home: Path) -> None:
+    """The stand-in holds nothing that Terraform makes, and no process lives on its machines."""
+    ec2, groups = clients(home)
+    reservations = ec2.describe_instances()["Reservations"]
+    states = {i["State"]["Name"] for r in reservations for i in r["Instances"]}
+    assert states <= {"terminated"}
+    assert groups.describe_auto_scaling_groups()["AutoScalingGroups"] == []
+    assert ec2.describe_launch_templates()["LaunchTemplates"] == []
+    names = {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]}
+    assert names == {"default"}
+    assert processes_of(home) == []

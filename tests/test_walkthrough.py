@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, processes_of
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, nothing_is_left
 from browser import chromium, run_in_kernel
 from distributed import Client
 from selenium.webdriver.common.by import By
@@ -30,28 +27,6 @@ def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
         yield Bilbo(home)
     finally:
         local.stop(home)
-
-
-def nothing_is_left(home: Path) -> None:
-    """The stand-in holds nothing that Terraform makes, and no process lives on its machines."""
-    target = local.target(home)
-    assert target is not None
-    settings: dict[str, Any] = {
-        "region_name": target.region,
-        "endpoint_url": target.endpoint_url,
-        "aws_access_key_id": target.environment["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": target.environment["AWS_SECRET_ACCESS_KEY"],
-    }
-    ec2 = boto3.client("ec2", **settings)
-    groups = boto3.client("autoscaling", **settings)
-    reservations = ec2.describe_instances()["Reservations"]
-    states = {i["State"]["Name"] for r in reservations for i in r["Instances"]}
-    assert states <= {"terminated"}
-    assert groups.describe_auto_scaling_groups()["AutoScalingGroups"] == []
-    assert ec2.describe_launch_templates()["LaunchTemplates"] == []
-    names = {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]}
-    assert names == {"default"}
-    assert processes_of(home) == []
 
 
 def test_a_profile_that_asks_for_no_instance(bilbo: Bilbo) -> None:
@@ -183,9 +158,8 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     grown = bilbo("create", profile, "-n", "test-cluster")
     assert "[5] instance_id:" in grown.stdout
 
-    document["notebook"] = {"instance": {"ami": "ami-0f49fa254e1806b73"}}
-    refused = bilbo("create", bilbo.profile("test", {**document, "notebook": {}}), "-n",
-                    "test-cluster", code=1)  # fmt: skip
+    bilbo.profile("test", {**document, "notebook": {}})
+    refused = bilbo("create", profile, "-n", "test-cluster", code=1)
     assert "would be destroyed or replaced" in refused.stderr
     assert bilbo.record("test-cluster")["status"] == "ready"
 

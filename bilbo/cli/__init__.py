@@ -14,14 +14,21 @@ from bilbo.record import Store
 
 _COMMANDS = {
     "clusters": "bilbo.cli.look",
+    "completion": "bilbo.cli.completion",
     "create": "bilbo.cli.make",
     "dashboard": "bilbo.cli.look",
     "desc": "bilbo.cli.look",
     "destroy": "bilbo.cli.make",
+    "get": "bilbo.cli.copying",
     "local": "bilbo.cli.standin",
+    "logs": "bilbo.cli.hosts",
     "notebook": "bilbo.cli.look",
     "plan": "bilbo.cli.make",
     "profiles": "bilbo.cli.look",
+    "put": "bilbo.cli.copying",
+    "rcmd": "bilbo.cli.hosts",
+    "restart": "bilbo.cli.hosts",
+    "ssh": "bilbo.cli.hosts",
     "version": "bilbo.cli.look",
 }
 

@@ -24,10 +24,10 @@ _VERBS = {
 class Console:
     """Tells on stderr what goes on; results are printed by the commands, on stdout."""
 
-    def __init__(self, *, yes: bool = False, verbose: int = 0) -> None:
+    def __init__(self, *, yes: bool = False, verbose: int = 0, live: bool = True) -> None:
         self._yes = yes
         self._verbose = verbose
-        self._live = sys.stderr.isatty()
+        self._live = live and sys.stderr.isatty()
         self._status = ""
         self._since = time.monotonic()
         self._lock = threading.Lock()

@@ -69,7 +69,7 @@ def load(
 
     cluster = profiles.cluster_name(profiles.find(profile, context.home)) if name is None else name
     profiles.check_cluster_name(cluster)
-    record = context.store.find(cluster)
+    record = context.store.known(cluster)
     if record:
         target = target_of(context, record)
     elif context.local:
@@ -103,10 +103,20 @@ def _region() -> str | None:
 
 
 @contextmanager
-def work(context: Context, target: Target, *, yes: bool = False) -> Iterator[Work]:
-    """What an operation needs, with progress shown while it lasts."""
+def work(
+    context: Context,
+    target: Target,
+    *,
+    yes: bool = False,
+    timeout: float | None = None,
+    live: bool = True,
+) -> Iterator[Work]:
+    """What an operation needs, with progress shown while it lasts.
+
+    `live` False keeps a terminal free for what the operation itself prints.
+    """
     from bilbo.cli.console import Console
     from bilbo.cluster import Work
 
-    with Console(yes=yes, verbose=context.verbose) as console:
-        yield Work(context.store, target, console)
+    with Console(yes=yes, verbose=context.verbose, live=live) as console:
+        yield Work(context.store, target, console, timeout)

@@ -6,64 +6,136 @@ They import little: see the design's decision on late imports.
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bilbo import __version__, report
 from bilbo.cli.context import Context, pass_context
-from bilbo.errors import BilboError
+from bilbo.cli.names import CLUSTER
+from bilbo.errors import BilboError, ProfileError, RecordError
 from bilbo.files import private_write
 from bilbo.record import Record, Store, to_json
 
+if TYPE_CHECKING:
+    from bilbo.cluster.reality import Difference
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+def print_json(document: object) -> None:
+    """A document as bilbo prints all of them."""
+    click.echo(json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False))
+
 
 @click.command(short_help="List active clusters.")
+@JSON_OPTION
 @pass_context
-def clusters(context: Context) -> None:
-    """List active clusters, a name a line."""
-    for name in context.store.names():
-        click.echo(name)
+def clusters(context: Context, as_json: bool) -> None:
+    """List active clusters: a table on a terminal, a name a line elsewhere.
+
+    \b
+    Examples:
+      bilbo clusters
+      bilbo clusters --json
+      bilbo clusters | xargs -n 1 bilbo desc
+    """
+    names = context.store.names()
+    if not as_json and not sys.stdout.isatty():
+        click.echo("".join(f"{name}\n" for name in names), nl=False)
+        return
+    records, damaged = [], []
+    for name in names:
+        try:
+            records.append(context.store.load(name))
+        except RecordError:
+            damaged.append(name)
+    if as_json:
+        print_json(report.clusters_document(records, damaged))
+    elif names:
+        click.echo(report.clusters(records, damaged))
+    else:
+        click.echo("There are no clusters.", err=True)
 
 
 @click.command(short_help="Describe a cluster.")
-@click.argument("name")
-@click.option("-d", "--detail", is_flag=True, help="The whole record, as JSON.")
+@click.argument("name", type=CLUSTER)
+@click.option("-d", "--detail", "--json", is_flag=True, help="The whole record, as JSON.")
+@click.option("--refresh", is_flag=True, help="Look whether AWS agrees.")
 @pass_context
-def desc(context: Context, name: str, detail: bool) -> None:
+def desc(context: Context, name: str, detail: bool, refresh: bool) -> None:
     """Describe the cluster NAME.
 
     \b
     Examples:
       bilbo desc test
       bilbo desc test -d
+      bilbo desc test --refresh
     """
     record = context.store.load(name)
+    found = _look(context, record) if refresh else None
     if detail:
-        click.echo(json.dumps(to_json(record), indent=4, sort_keys=True, ensure_ascii=False))
-    else:
-        click.echo(report.summary(record))
+        reality = {} if found is None else {"differences": [asdict(each) for each in found]}
+        print_json({**to_json(record), **reality})
+        return
+    click.echo(report.summary(record))
+    if found is not None:
+        rows = [(each.instance_id, each.role, each.state, each.public_ip) for each in found]
+        click.echo("\n" + report.reality(name, rows))
+
+
+def _look(context: Context, record: Record) -> list[Difference]:
+    from bilbo.cli.context import target_of, work
+    from bilbo.cluster.reality import differences
+
+    with work(context, target_of(context, record)) as w:
+        return differences(record, w)
 
 
 URL_OPTION = click.option("-u", "--url", is_flag=True, help="Print the URL and open nothing.")
 
 
 @click.command(short_help="Open notebook.")
-@click.argument("name")
+@click.argument("name", type=CLUSTER)
 @URL_OPTION
 @pass_context
 def notebook(context: Context, name: str, url: bool) -> None:
-    """Open JupyterLab of the cluster NAME in the browser."""
-    record = context.store.load(name)
-    _open(context.store, record, record.notebook_url, "a notebook", url)
+    """Open JupyterLab of the cluster NAME in the browser.
+
+    \b
+    Examples:
+      bilbo notebook test
+      bilbo notebook test -u
+    """
+    open_notebook(context.store, context.store.load(name), only_print=url)
+
+
+def open_notebook(store: Store, record: Record, *, only_print: bool = False) -> None:
+    """Opens or prints JupyterLab's address. Raises BilboError where there is none."""
+    _open(store, record, record.notebook_url, "a notebook", only_print)
 
 
 @click.command(short_help="Open dashboard.")
-@click.argument("name")
+@click.argument("name", type=CLUSTER)
 @URL_OPTION
 @pass_context
 def dashboard(context: Context, name: str, url: bool) -> None:
-    """Open Dask's dashboard of the cluster NAME in the browser."""
-    record = context.store.load(name)
-    _open(context.store, record, record.dask_dashboard_url, "a Dask scheduler", url)
+    """Open Dask's dashboard of the cluster NAME in the browser.
+
+    \b
+    Examples:
+      bilbo dashboard test
+      bilbo dashboard test -u
+    """
+    open_dashboard(context.store, context.store.load(name), only_print=url)
+
+
+def open_dashboard(store: Store, record: Record, *, only_print: bool = False) -> None:
+    """Opens or prints the dashboard's address. Raises BilboError where there is none."""
+    _open(store, record, record.dask_dashboard_url, "a Dask scheduler", only_print)
 
 
 def _open(store: Store, record: Record, url: str | None, what: str, only_print: bool) -> None:
@@ -103,7 +175,6 @@ def _opened(url: str, browser: str | None) -> bool:
 
         return webbrowser.open(url)
     import subprocess
-    from pathlib import Path
 
     try:
         subprocess.Popen(
@@ -118,11 +189,32 @@ def _opened(url: str, browser: str | None) -> bool:
 
 
 @click.command(short_help="List all profiles.")
+@JSON_OPTION
 @pass_context
-def profiles(context: Context) -> None:
-    """List all profiles of bilbo's home, a name a line."""
-    for path in sorted((context.home / "profiles").glob("*.json")):
-        click.echo(path.name)
+def profiles(context: Context, as_json: bool) -> None:
+    """List all profiles of bilbo's home, a name a line.
+
+    \b
+    Examples:
+      bilbo profiles
+      bilbo profiles --json
+    """
+    paths = sorted((context.home / "profiles").glob("*.json"))
+    if as_json:
+        print_json([_profile_document(path) for path in paths])
+    else:
+        click.echo("".join(f"{path.name}\n" for path in paths), nl=False)
+
+
+def _profile_document(path: Path) -> dict[str, object]:
+    from bilbo.profile.reading import read
+
+    document: dict[str, object] = {"name": path.name, "path": str(path)}
+    try:
+        document["description"] = read(path).get("description", "")
+    except ProfileError as error:
+        document["error"] = str(error)
+    return document
 
 
 @click.command(short_help="Show bilbo version.")

@@ -7,12 +7,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bilbo import aws
 from bilbo import record as states
+from bilbo.cluster.adopt import adopt, tainted
 from bilbo.cluster.start import conclude, start, tell, with_nodes
-from bilbo.cluster.work import Work, interrupted, interruptible, same_place, settle
+from bilbo.cluster.work import Work, finish_earlier, interrupted, interruptible, same_place, settle
 from bilbo.errors import BilboError
 from bilbo.inventory import inventory, missing
 from bilbo.model import ClusterSpec, Inventory
+from bilbo.profile import expand_key_path
 from bilbo.record import Record, now
 from bilbo.render import render
 from bilbo.report import changes
@@ -49,12 +52,13 @@ def create(spec: ClusterSpec, work: Work, *, yes: bool = False, my_ip: bool = Fa
     AwsError, RecordError and Interrupted. The record is written before anything is made.
     """
     with work.store.lock(spec.name, "create"), interruptible(spec.name):
-        before = work.store.find(spec.name)
+        before = work.store.known(spec.name)
         if before is None and not any(True for _ in spec.groups()):
             return Created(None, changed=False)
         same_place(before, work)
-        spec = settle(spec, work, before, my_ip)
         terraform = work.terraform(spec.name)
+        finish_earlier(terraform, work)
+        spec = settle(spec, work, before, my_ip)
         record = _begin(spec, work, before, terraform)
         applied = _apply(spec, work, terraform, record, before, yes=yes)
         if not applied.changed and _finished(before, applied):
@@ -94,8 +98,7 @@ def _apply(
     *,
     yes: bool,
 ) -> _Applied:
-    terraform.write(render(spec))
-    terraform.init()
+    _prepare(spec, work, terraform, before)
     if before is None:
         tell(spec, work, "Create")
         work.store.save(record)
@@ -115,6 +118,25 @@ def _apply(
     if not outcome.ok:
         return _salvage(spec, work, terraform, outcome)
     return _Applied(_complete(spec, work, terraform, outcome), changed=True)
+
+
+def _prepare(spec: ClusterSpec, work: Work, terraform: Terraform, before: Record | None) -> None:
+    """Everything that goes before Terraform's own work; the looking while `init` runs."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    work.progress.status("Preparing Terraform, and looking at AWS")
+    terraform.write(render(spec))
+    with ThreadPoolExecutor(1) as pool:
+        initialised = pool.submit(terraform.init)
+        aws.preflight(
+            spec,
+            work.target,
+            lambda path: expand_key_path(path, work.store.home),
+            new=before is None,
+        )
+        initialised.result()
+    if before and before.status in (states.CREATING, states.FAILED, states.DESTROYING):
+        adopt(spec.name, work, terraform)
 
 
 def _plan_file(terraform: Terraform) -> Path:
@@ -144,16 +166,17 @@ def _agree(planned: Outcome, before: Record, work: Work, *, yes: bool) -> None:
 def _salvage(spec: ClusterSpec, work: Work, terraform: Terraform, failed: Outcome) -> _Applied:
     """Keeps what AWS did make: a group that is short of machines must not be replaced."""
     error = terraform.error(failed, f"Terraform could not make all of cluster {spec.name!r}")
-    for resource in terraform.state().get("resources", []):
-        for instance in resource["instances"]:
-            if instance.get("status") == "tainted":
-                terraform.untaint(f"{resource['module']}.{resource['type']}.{resource['name']}")
+    work.store.save(work.store.load(spec.name).changed(status=states.FAILED))
+    state = terraform.state()
+    if not state.get("resources"):
+        raise error
+    for address in tainted(state):
+        terraform.untaint(address)
     refreshed = terraform.apply(work.progress.terraform, refresh_only=True)
     if refreshed.interrupted:
         raise interrupted(spec.name)
     found = inventory(spec, refreshed.outputs)
     if not refreshed.ok or not any(True for _ in found.nodes()):
-        work.store.save(work.store.load(spec.name).changed(status=states.FAILED))
         raise error
     return _Applied(found, changed=True, error=error)
 

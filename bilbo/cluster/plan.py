@@ -28,7 +28,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False) -> Planned:
 
     Side effects: the cluster's Terraform folder is written; no record is.
     """
-    before = work.store.find(spec.name)
+    before = work.store.known(spec.name)
     if before is None and not any(True for _ in spec.groups()):
         return Planned(spec, None)
     same_place(before, work)

@@ -27,6 +27,9 @@ class Progress(Protocol):
     def terraform(self, event: Mapping[str, Any]) -> None:
         """Terraform wrote a line of its JSON stream."""
 
+    def status(self, text: str) -> None:
+        """What goes on now, for whoever waits."""
+
     def host(self, instance_id: str, role: str, stage: str, message: str) -> None:
         """A host reached a stage."""
 
@@ -36,11 +39,15 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """Where records are kept, which AWS is meant, and who is told."""
+    """Where records are kept, which AWS is meant, and who is told.
+
+    `timeout` is every stage's deadline for one host, in seconds; None leaves `remote.Deadlines`.
+    """
 
     store: Store
     target: Target
     progress: Progress
+    timeout: float | None = None
 
     def terraform(self, name: str) -> Terraform:
         """Terraform in the folder of one cluster."""
@@ -88,6 +95,19 @@ def same_place(record: Record | None, work: Work) -> None:
         )
 
 
+def finish_earlier(terraform: Terraform, work: Work) -> None:
+    """Waits for the Terraform that a killed bilbo left running: its outcome is in the state.
+
+    Raises Interrupted when Ctrl-C is pressed while it waits.
+    """
+    outcome = terraform.resume(work.progress.terraform)
+    if outcome is None:
+        return
+    work.progress.say("The Terraform of an earlier bilbo has ended; going on from its state.")
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+
+
 @contextmanager
 def interruptible(name: str) -> Iterator[None]:
     """Turns Ctrl-C between Terraform's runs into an error that says how to go on."""
@@ -119,7 +139,7 @@ def reach(work: Work, name: str) -> Remote:
 
     return Remote(
         known_hosts=KnownHosts(work.store.folder(name) / "known_hosts"),
-        deadlines=Deadlines(),
+        deadlines=Deadlines() if work.timeout is None else Deadlines.all(work.timeout),
         on_event=tell,
         key_path=lambda node: expand_key_path(node.ssh_private_key, work.store.home),
     )

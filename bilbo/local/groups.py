@@ -6,6 +6,7 @@ an account of what it did. moto does all at once or never, and tells nobody.
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -257,10 +258,12 @@ def keep_policy_when_it_is_not_updated() -> None:
 
     @replace(FakeAutoScalingGroup, "update")
     def update(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
-        if not kwargs.get("launch_config_name") and not kwargs.get("launch_template"):
-            kwargs["mixed_instances_policy"] = (
-                kwargs.get("mixed_instances_policy") or self.mixed_instances_policy
-            )
+        given = ("launch_config_name", "launch_template", "mixed_instances_policy")
+        if self.mixed_instances_policy and not any(kwargs.get(name) for name in given):
+            policy = copy.deepcopy(self.mixed_instances_policy)
+            # moto adds the name to the id, and refuses both when it gets them back.
+            policy["LaunchTemplate"]["LaunchTemplateSpecification"].pop("LaunchTemplateName", None)
+            kwargs["mixed_instances_policy"] = policy
         original(self, *args, **kwargs)
 
 

@@ -46,7 +46,7 @@ async def get_files(
             progress_handler=progress,
         )
 
-    return await over_sftp(node, remote, on_copying, work)
+    return await over_sftp(node, remote, on_copying, source, work)
 
 
 async def put_files(
@@ -69,7 +69,7 @@ async def put_files(
         )
 
     async def one(node: Node) -> HostFailure | None:
-        return await over_sftp(node, remote, on_copying, work)
+        return await over_sftp(node, remote, on_copying, str(source), work)
 
     return await on_each(nodes, remote.limit, one)
 
@@ -81,12 +81,13 @@ async def over_sftp(
     node: Node,
     remote: Remote,
     on_copying: OnCopying,
+    source: str,
     work: Callable[[asyncssh.SFTPClient, Progress], Awaitable[None]],
 ) -> HostFailure | None:
-    """Do something with one host's files; what went wrong, if anything."""
+    """Do something with one host's files, `source` among them; what went wrong, if anything."""
 
-    def progress(source: bytes, _target: bytes, done: int, total: int) -> None:
-        on_copying(Copying(node, os.fsdecode(source), done, total))
+    def progress(path: bytes, _target: bytes, done: int, total: int) -> None:
+        on_copying(Copying(node, os.fsdecode(path), done, total))
 
     try:
         async with (
@@ -97,16 +98,16 @@ async def over_sftp(
     except HostFailure as failure:
         return failure
     except (asyncssh.Error, OSError) as error:
-        return HostFailure(in_words(error))
+        return HostFailure(in_words(error, source))
     return None
 
 
-def in_words(error: Exception) -> str:
-    """A failure of SFTP's or of the file system's, with the file that it is about."""
-    about = getattr(error, "srcpath", None) or getattr(error, "filename", None)
-    path = os.fsdecode(about) if isinstance(about, bytes | str) else ""
+def in_words(error: Exception, otherwise: str) -> str:
+    """A failure of SFTP's or of the file system's, with the paths that it is about."""
     cause = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
-    return f"{path}: {cause}" if path and path not in cause else str(cause)
+    paths = [getattr(error, name, None) for name in ("srcpath", "dstpath")]
+    about = " to ".join(os.fsdecode(path) for path in paths if path) or otherwise
+    return f"{about}: {cause}"
 
 
 def in_home(path: str) -> str:

@@ -62,8 +62,8 @@ class Terraform:
     # -- without the provider ------------------------------------------------------------
 
     def write(self, files: Mapping[str, str]) -> None:
-        """Makes the folder hold exactly these `.tf` files beside Terraform's own."""
-        for path in self.folder.rglob("*.tf"):
+        """Makes the folder hold exactly these files of HCL beside what `init` made."""
+        for path in [*self.folder.rglob("*.tf"), *self.folder.glob("*.tf.json")]:
             relative = path.relative_to(self.folder)
             if relative.parts[0] != ".terraform" and relative.as_posix() not in files:
                 path.unlink()
@@ -71,6 +71,14 @@ class Terraform:
             path = self.folder / name
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 private_write(path, text)
+
+    def write_extra(self, name: str, text: str) -> None:
+        """Adds a file to the folder that no rendering knows."""
+        private_write(self.folder / name, text)
+
+    def resume(self, on_event: OnEvent = _ignore) -> Outcome | None:
+        """Waits for the Terraform that an earlier bilbo left running; None where none is."""
+        return process.resume(self.cluster_folder, on_event)
 
     def init(self, *, backend_config: Mapping[str, str] | None = None) -> bool:
         """Runs `terraform init` unless nothing that it looks at has changed since the last.
@@ -104,6 +112,23 @@ class Terraform:
         text = self._captured("state pull")
         state: dict[str, Any] = json.loads(text) if text.strip() else {}
         return state
+
+    def amend_state(self, resource_type: str, attributes: Mapping[str, Any]) -> None:
+        """Sets attributes of every resource of a type, in the state alone.
+
+        For arguments that AWS does not know and `import` therefore cannot read. Raises
+        TerraformError.
+        """
+        state = self.state()
+        for resource in state.get("resources", []):
+            if resource["type"] == resource_type and resource["mode"] == "managed":
+                for instance in resource["instances"]:
+                    instance["attributes"] |= attributes
+        state["serial"] += 1
+        amended = self.cluster_folder / "amended.tfstate"
+        private_write(amended, json.dumps(state))
+        self._captured("state push", str(amended))
+        amended.unlink()
 
     def untaint(self, address: str) -> None:
         """Takes back that Terraform would replace a resource. Raises TerraformError."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 _NO_CAPACITY = (
     "AWS has no machine of that type free there now: try later, another ec2type, "
     "or a subnet in another zone."
 )
 _QUOTA = "The account's quota is used up: ask for more in Service Quotas, or use fewer machines."
-_PERMISSION = (
-    "The AWS user lacks the permission that the message names: ask who manages the account."
-)
 
 # The first sign that stands in the message gives the hint.
 _HINTS = (
@@ -35,8 +34,6 @@ _HINTS = (
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
     ),
     ("AuthFailure", "AWS does not accept these credentials: check them, and the region."),
-    ("UnauthorizedOperation", _PERMISSION),
-    ("AccessDenied", _PERMISSION),
     ("Error acquiring the state lock", "Another Terraform works on this cluster: wait for it."),
     (
         "Failed to query available provider packages",
@@ -50,6 +47,25 @@ _HINTS = (
 )
 
 
+_REFUSED = re.compile(r"UnauthorizedOperation|AccessDenied|not authorized to perform")
+_ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
+_OPERATION = re.compile(r"operation error ([\w ]+): (\w+)")
+
+
+def _permission(message: str) -> str:
+    """The permission that a refusal is about: AWS names it, or else it is the operation's."""
+    if named := _ACTION.search(message):
+        return named[1]
+    if operation := _OPERATION.search(message):
+        return f"{operation[1].replace(' ', '').lower()}:{operation[2]}"
+    return "that the message names"
+
+
 def hint_for(message: str) -> str:
     """What to do about a message of AWS's or Terraform's; empty where nothing is known."""
+    if _REFUSED.search(message):
+        return (
+            f"The AWS user lacks the permission {_permission(message)}: "
+            "ask who manages the account."
+        )
     return next((hint for sign, hint in _HINTS if sign in message), "")

@@ -170,7 +170,9 @@ def counted_interrupts() -> Iterator[_Interrupts]:
             signal.signal(number, handler)
 
 
-def _follow(process: subprocess.Popen[bytes] | psutil.Process, log: Path, on_event: OnEvent) -> Outcome:
+def _follow(
+    process: subprocess.Popen[bytes] | psutil.Process, log: Path, on_event: OnEvent
+) -> Outcome:
     events: list[Event] = []
     told = False
     with counted_interrupts() as interrupts, log.open(encoding="utf-8", errors="replace") as lines:

@@ -1,0 +1,98 @@
+"""What AWS holds of a cluster, and what it knows of instance types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bilbo.aws.session import client, refusal
+from bilbo.model import CLUSTER_TAG, GROUP_TAG, ROLE_TAG, Target
+
+_GONE = ("terminated", "shutting-down")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something in AWS that carries a cluster's tag. `kind` is Terraform's resource type,
+    `role` and `group` are the tags' values, `public_ip` an instance's.
+    """
+
+    kind: str
+    id: str
+    state: str = ""
+    role: str = ""
+    group: str = ""
+    public_ip: str = ""
+
+
+def tagged(target: Target, cluster: str) -> list[Resource]:
+    """All that carries the cluster's tag and still exists. Five calls, each paged.
+
+    Raises AwsError when AWS refuses or does not answer.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return list(everything_tagged(target, cluster))
+    except (BotoCoreError, ClientError) as error:
+        raise refusal(error, f"AWS cannot be asked what cluster {cluster!r} holds") from error
+
+
+def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
+    """`{name: [logical CPUs, threads per core, memory in bytes]}` of instance types.
+
+    Raises AwsError when AWS refuses, does not answer, or knows one of them not.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        answer = client(target, "ec2").describe_instance_types(InstanceTypes=names)
+    except (BotoCoreError, ClientError) as error:
+        raise refusal(error, "AWS cannot be asked about instance types") from error
+    return {
+        found["InstanceType"]: [
+            found["VCpuInfo"]["DefaultVCpus"],
+            found["VCpuInfo"].get("DefaultThreadsPerCore", 1),
+            found["MemoryInfo"]["SizeInMiB"] * 2**20,
+        ]
+        for found in answer["InstanceTypes"]
+    }
+
+
+def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
+    """As `tagged`, with boto3's own errors."""
+    ec2 = client(target, "ec2")
+    by_tag = [{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
+    for page in ec2.get_paginator("describe_instances").paginate(Filters=by_tag):
+        for reservation in page["Reservations"]:
+            for instance in reservation["Instances"]:
+                if instance["State"]["Name"] not in _GONE:
+                    yield _instance(instance)
+    for page in ec2.get_paginator("describe_security_groups").paginate(Filters=by_tag):
+        for group in page["SecurityGroups"]:
+            yield _of("aws_security_group", group["GroupId"], "", group)
+    for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=by_tag):
+        for template in page["LaunchTemplates"]:
+            yield _of("aws_launch_template", template["LaunchTemplateId"], "", template)
+    for page in ec2.get_paginator("describe_volumes").paginate(Filters=by_tag):
+        for volume in page["Volumes"]:
+            # An attached volume goes with its instance, which is listed already.
+            if volume["State"] == "available":
+                yield _of("aws_ebs_volume", volume["VolumeId"], volume["State"], volume)
+    autoscaling = client(target, "autoscaling")
+    pages = autoscaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=by_tag)
+    for page in pages:
+        for group in page["AutoScalingGroups"]:
+            name = group["AutoScalingGroupName"]
+            yield _of("aws_autoscaling_group", name, group.get("Status", ""), group)
+
+
+def _of(kind: str, identifier: str, state: str, found: dict[str, Any]) -> Resource:
+    tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+    return Resource(kind, identifier, state, tags.get(ROLE_TAG, ""), tags.get(GROUP_TAG, ""))
+
+
+def _instance(instance: dict[str, Any]) -> Resource:
+    resource = _of("aws_instance", instance["InstanceId"], instance["State"]["Name"], instance)
+    return replace(resource, public_ip=instance.get("PublicIpAddress", ""))

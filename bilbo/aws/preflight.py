@@ -1,0 +1,141 @@
+"""What can be found wrong before anything is created, by looking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bilbo.aws.look import Resource, everything_tagged
+from bilbo.aws.session import client, refusal
+from bilbo.errors import AwsError
+from bilbo.model import ClusterSpec, Target
+
+# Codes by which AWS says that this user may not look. Creating may be allowed all the same.
+_MAY_NOT_LOOK = ("UnauthorizedOperation", "AccessDenied")
+
+
+def preflight(
+    spec: ClusterSpec, target: Target, key_path: Callable[[str], Path], *, new: bool
+) -> None:
+    """Raises AwsError with everything in `details` that would make `create` fail.
+
+    Looks at private keys, key pairs, AMIs, instance types and, for a `new` cluster, whether
+    its names are free. `key_path` finds the file of a profile's `ssh_private_key`. What the
+    AWS user may not look at is passed over. Eight calls at most, whatever the cluster's size.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    problems = _private_keys(spec, key_path)
+    try:
+        ec2 = client(target, "ec2")
+        problems += _allowed(lambda: _key_pairs(spec, ec2, key_path))
+        problems += _allowed(lambda: _images_and_types(spec, ec2))
+        if new:
+            problems += _allowed(lambda: _names(spec, target))
+    except (BotoCoreError, ClientError) as error:
+        raise refusal(error, f"AWS cannot be asked about cluster {spec.name!r}") from error
+    if problems:
+        raise AwsError(
+            f"cluster {spec.name!r} cannot be created, and nothing was",
+            details=tuple(problems),
+            hint="Correct the profile, and run the command again.",
+        )
+
+
+def _allowed(check: Callable[[], list[str]]) -> list[str]:
+    from botocore.exceptions import ClientError
+
+    try:
+        return check()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MAY_NOT_LOOK:
+            return []
+        raise
+
+
+def _private_keys(spec: ClusterSpec, key_path: Callable[[str], Path]) -> list[str]:
+    problems = []
+    for path in sorted({group.machine.ssh_private_key for group in spec.groups()}):
+        try:
+            key_path(path).read_bytes()
+        except OSError as error:
+            problems.append(f"the private key {path} cannot be read: {error.strerror}")
+    return problems
+
+
+def _key_pairs(spec: ClusterSpec, ec2: Any, key_path: Callable[[str], Path]) -> list[str]:
+    pairs = sorted({(g.machine.keyname, g.machine.ssh_private_key) for g in spec.groups()})
+    by_name = [{"Name": "key-name", "Values": sorted({name for name, _ in pairs})}]
+    answer = ec2.describe_key_pairs(Filters=by_name, IncludePublicKey=True)
+    public = {pair["KeyName"]: pair.get("PublicKey", "") for pair in answer["KeyPairs"]}
+    problems = []
+    for name, path in pairs:
+        if name not in public:
+            problems.append(f"the key pair {name!r} (keyname) does not exist in {spec.region}")
+        elif public[name] and _differs(key_path(path), public[name]):
+            problems.append(f"the private key {path} is not that of the key pair {name!r}")
+    return problems
+
+
+def _differs(private: Path, public: str) -> bool:
+    """Whether a private key certainly belongs to another public one."""
+    import asyncssh
+
+    try:
+        mine = asyncssh.read_private_key(private)
+        return mine.public_data != asyncssh.import_public_key(public).public_data
+    except (OSError, asyncssh.KeyImportError):
+        return False  # told elsewhere: not readable, or it needs a passphrase
+
+
+def _images_and_types(spec: ClusterSpec, ec2: Any) -> list[str]:
+    from botocore.exceptions import ClientError
+
+    images = {group.machine.ami for group in spec.groups()}
+    types = {group.machine.ec2type for group in spec.groups()}
+    try:
+        answer = ec2.describe_images(Filters=[{"Name": "image-id", "Values": sorted(images)}])
+        offered = ec2.describe_instance_types(
+            Filters=[{"Name": "instance-type", "Values": sorted(types)}]
+        )
+    except ClientError as error:
+        if not error.response["Error"]["Code"].startswith("Invalid"):
+            raise
+        return [error.response["Error"]["Message"]]
+    built_for = {image["ImageId"]: image.get("Architecture", "") for image in answer["Images"]}
+    runs = {
+        found["InstanceType"]: found.get("ProcessorInfo", {}).get("SupportedArchitectures", [])
+        for found in offered["InstanceTypes"]
+    }
+    return [
+        *(f"the AMI {ami} does not exist in {spec.region}" for ami in sorted(images - set(built_for))),
+        *(f"the instance type {name} is not offered in {spec.region}" for name in sorted(types - set(runs))),
+        *_disagreements(spec, built_for, runs),
+    ]  # fmt: skip
+
+
+def _disagreements(
+    spec: ClusterSpec, built_for: Mapping[str, str], runs: Mapping[str, list[str]]
+) -> list[str]:
+    pairs = sorted({(group.machine.ami, group.machine.ec2type) for group in spec.groups()})
+    return [
+        f"the AMI {ami} is for {built_for[ami]}, and {ec2type} runs {' or '.join(runs[ec2type])}"
+        for ami, ec2type in pairs
+        if built_for.get(ami) and runs.get(ec2type) and built_for[ami] not in runs[ec2type]
+    ]
+
+
+def _names(spec: ClusterSpec, target: Target) -> list[str]:
+    found = list(everything_tagged(target, spec.name))
+    if not found:
+        return []
+    return [
+        f"AWS already holds a cluster {spec.name!r} in {spec.region} that this bilbo has no "
+        f"record of ({_few(found)}); choose another name with -n"
+    ]
+
+
+def _few(found: list[Resource]) -> str:
+    shown = ", ".join(resource.id for resource in found[:3])
+    return shown + (f" and {len(found) - 3} more" if len(found) > 3 else "")

@@ -1,0 +1,41 @@
+"""boto3's clients for a target, and its errors in a person's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bilbo.errors import AwsError
+from bilbo.model import Target
+
+
+def client(target: Target, service: str) -> Any:
+    """A boto3 client for the target's region and endpoint."""
+    import boto3
+    from botocore.config import Config
+
+    environment = target.environment
+    session: Any = boto3.Session(
+        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY"),
+        region_name=target.region,
+    )
+    return session.client(
+        service,
+        endpoint_url=target.endpoint_url,
+        config=Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 4}),
+    )
+
+
+def refusal(error: Exception, what: str) -> AwsError:
+    """A botocore error in a person's words."""
+    from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+
+    if isinstance(error, NoCredentialsError):
+        hint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+    elif isinstance(error, EndpointConnectionError):
+        hint = "Check the network (for the stand-in: bilbo local start)."
+    elif isinstance(error, ClientError) and "Expired" in error.response["Error"]["Code"]:
+        hint = "The AWS credentials have expired: log in again (for SSO: aws sso login)."
+    else:
+        hint = "Check the credentials and their permissions."
+    return AwsError(what, details=(str(error),), hint=hint)

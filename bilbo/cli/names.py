@@ -1,0 +1,131 @@
+"""Arguments that name things: checked where they come in, and completed by the shell."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from bilbo.cli.context import home
+from bilbo.errors import BilboError
+from bilbo.record import Store
+
+if TYPE_CHECKING:
+    TextType = click.ParamType[str]
+    NumberType = click.ParamType[float]
+else:  # click before 8.4 has no generic types
+    TextType = NumberType = click.ParamType
+
+ROLES = ("notebook", "scheduler", "workers", "all")
+LONGEST_TIMEOUT = 86400.0
+
+
+def _starting(words: list[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+class ClusterName(TextType):
+    """A cluster's name: never a path. Raises UsageError for what cannot be one."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, checked."""
+        from bilbo.profile.naming import check_cluster_name
+
+        check_cluster_name(value)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The clusters that there are."""
+        return _starting(Store(home()).names(), incomplete)
+
+
+class ProfileName(TextType):
+    """A profile: a name in bilbo's home or the current folder, or a path."""
+
+    name = "profile"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it is; it is looked for later."""
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The profiles in bilbo's home and here; else files."""
+        folders = (home() / "profiles", Path())
+        names = sorted({path.name for folder in folders for path in folder.glob("*.json")})
+        return _starting(names, incomplete) or [CompletionItem(incomplete, type="file")]
+
+
+class TargetName(TextType):
+    """A TARGET; which instances it names is found in the cluster's record."""
+
+    name = "target"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The target as it is; it is looked up later."""
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The numbers, roles and instance ids of the cluster named before."""
+        return complete_target(ctx, param, incomplete)
+
+
+def complete_target(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The targets of the cluster that the command line names; none for a damaged record."""
+    if ctx.params.get("words"):
+        return []  # a command has begun
+    try:
+        nodes = list(Store(home()).load(ctx.params["name"]).inventory.nodes())
+    except (BilboError, KeyError, TypeError):
+        return []
+    items = [CompletionItem(role, help="role") for role in ROLES]
+    for number, node in enumerate(nodes, start=1):
+        items.append(CompletionItem(str(number), help=f"{node.role} {node.public_ip}"))
+        items.append(CompletionItem(node.instance_id, help=node.role))
+    return [item for item in items if str(item.value).startswith(incomplete)]
+
+
+class Seconds(NumberType):
+    """A time in seconds, above 0 and at most a day."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number. Fails with a usage error for any other text."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds <= LONGEST_TIMEOUT:  # so written, it refuses NaN too
+            self.fail(
+                f"{str(value)[:40]!r} is no number of seconds above 0 and at most "
+                f"{LONGEST_TIMEOUT:.0f}.",
+                param,
+                ctx,
+            )
+        return seconds
+
+
+CLUSTER = ClusterName()
+PROFILE = ProfileName()
+TARGET = TargetName()
+SECONDS = Seconds()
+STAGE_TIMEOUT_OPTION = click.option(
+    "--timeout",
+    type=SECONDS,
+    help="Seconds for every stage on every host.  [default: connect 180, start 60, ready 120]",
+)

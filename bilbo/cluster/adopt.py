@@ -1,0 +1,116 @@
+"""What runs and is in no state: found by its tag, imported, kept or destroyed as asked.
+
+Terraform writes its state after each resource. Killed in between, it leaves something that
+only its tag tells of; and it would then say "Destroy complete!" over it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bilbo import aws
+from bilbo.aws import Resource
+from bilbo.cluster.work import Work
+from bilbo.model import WORKER
+from bilbo.terraform import Terraform
+
+_ORPHANS = "orphans.tf.json"
+# Kinds that Terraform needs arguments for, even if only to forget them.
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "aws_instance": {"ami": "ami-00000000", "instance_type": "t3.micro"},
+    "aws_autoscaling_group": {
+        "min_size": 0,
+        "max_size": 0,
+        "force_delete": True,
+        "launch_template": {"name": "orphan"},
+    },
+    "aws_ebs_volume": {"availability_zone": "none", "size": 1},
+    "aws_launch_template": {},
+    "aws_security_group": {},
+}
+
+
+def orphans(name: str, work: Work, terraform: Terraform) -> list[Resource]:
+    """What carries the cluster's tag and is not in its state. A group's workers go with it."""
+    known = _ids(terraform.state())
+    found = aws.tagged(work.target, name)
+    groups = any(resource.kind == "aws_autoscaling_group" for resource in found)
+    return [
+        resource
+        for resource in found
+        if resource.id not in known and not (groups and resource.role == WORKER)
+    ]
+
+
+def _ids(state: Mapping[str, Any]) -> set[str]:
+    return {
+        instance["attributes"].get("id", "")
+        for resource in state.get("resources", [])
+        for instance in resource["instances"]
+    }
+
+
+def adopt(name: str, work: Work, terraform: Terraform) -> None:
+    """Imports the orphans to where the rendered files have a place for them.
+
+    What has no place there (a second notebook, say) is left to `destroy`. Raises AwsError and
+    TerraformError. Side effects: the state; a line each on the progress.
+    """
+    taken = {_address(resource) for resource in terraform.state().get("resources", [])}
+    for resource in orphans(name, work, terraform):
+        address = _place(resource)
+        if address is None or address in taken:
+            work.progress.say(f"Not in Terraform's state, and left alone: {resource.id}")
+            continue
+        work.progress.say(f"Found by its tag, taken into Terraform's state: {resource.id}")
+        terraform.import_(address, resource.id)
+        taken.add(address)
+
+
+def adopt_to_destroy(name: str, work: Work, terraform: Terraform) -> int:
+    """Imports every orphan to an address of its own, so that `terraform destroy` removes it.
+
+    Returns how many there were.
+    """
+    found = orphans(name, work, terraform)
+    addresses = [(f"orphan_{number}", resource) for number, resource in enumerate(found)]
+    resources: dict[str, dict[str, Any]] = {}
+    for label, resource in addresses:
+        resources.setdefault(resource.kind, {})[label] = _ARGUMENTS[resource.kind]
+    if resources:
+        terraform.write_extra(_ORPHANS, json.dumps({"resource": resources}, indent=2))
+    for label, resource in addresses:
+        work.progress.say(f"Found by its tag, to be destroyed too: {resource.id}")
+        terraform.import_(f"{resource.kind}.{label}", resource.id)
+    if "aws_autoscaling_group" in resources:
+        # No import can know it, and without it Terraform waits for protected instances to go.
+        terraform.amend_state("aws_autoscaling_group", {"force_delete": True})
+    return len(found)
+
+
+def _place(resource: Resource) -> str | None:
+    """The address that `render` gives to a resource of this kind, role and group."""
+    if resource.kind == "aws_security_group":
+        return "module.security_group.aws_security_group.this"
+    label = (
+        resource.role if resource.group == resource.role else f"{resource.role}_{resource.group}"
+    )
+    if resource.kind in ("aws_launch_template", "aws_autoscaling_group"):
+        return f"module.{label}.{resource.kind}.this"
+    if resource.kind == "aws_instance" and resource.role not in ("", WORKER):
+        return f"module.{label}.aws_instance.this"
+    return None
+
+
+def _address(resource: Mapping[str, Any]) -> str:
+    prefix = f"{resource['module']}." if "module" in resource else ""
+    return f"{prefix}{resource['type']}.{resource['name']}"
+
+
+def tainted(state: Mapping[str, Any]) -> Iterator[str]:
+    """Addresses of what Terraform would replace because its creation did not end well."""
+    for resource in state.get("resources", []):
+        if any(instance.get("status") == "tainted" for instance in resource["instances"]):
+            yield _address(resource)

@@ -1,0 +1,181 @@
+"""Single things that a person asks of a cluster's hosts: a command, logs, files, a shell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bilbo.cluster.work import Work, reach
+from bilbo.errors import BilboError, PartlyDone, RemoteError
+from bilbo.model import Node
+from bilbo.profile import expand_key_path
+from bilbo.record import Record
+from bilbo.report import numbers
+
+if TYPE_CHECKING:
+    from bilbo.remote import CommandResult, Copying, HostFailure, LogLines
+
+# How long a host that once ran is waited for. One that is being created gets more.
+PATIENCE_SECONDS = 30.0
+
+
+def run_command(
+    work: Work,
+    record: Record,
+    nodes: Sequence[Node],
+    command: str,
+    *,
+    on_output: Callable[[Node, bytes, bool], None],
+    stdin: AsyncIterable[bytes] | None = None,
+) -> tuple[CommandResult, ...]:
+    """Runs a shell command on all `nodes` at once; see `remote.run_command`.
+
+    An OSError of `on_output` (nobody reads any more) ends the command everywhere and is raised.
+    """
+    from bilbo import remote
+
+    async def main() -> tuple[CommandResult, ...]:
+        broken: list[OSError] = []
+
+        def pass_on(node: Node, data: bytes, is_stderr: bool) -> None:
+            try:
+                if not broken:
+                    on_output(node, data, is_stderr)
+            except OSError as error:
+                broken.append(error)
+                running.cancel()
+
+        running = asyncio.ensure_future(
+            remote.run_command(
+                nodes, command, reach(work, record.name), on_output=pass_on, stdin=stdin
+            )
+        )
+        try:
+            return await running
+        except asyncio.CancelledError:
+            if broken:
+                raise broken[0] from None
+            raise
+
+    return asyncio.run(main())
+
+
+def run_on_terminal(work: Work, record: Record, node: Node, command: str) -> CommandResult:
+    """Runs a command with this terminal as its own; see `remote.run_on_terminal`."""
+    from bilbo import remote
+
+    return asyncio.run(remote.run_on_terminal(node, command, reach(work, record.name)))
+
+
+def logs(
+    work: Work,
+    record: Record,
+    nodes: Sequence[Node],
+    *,
+    on_lines: Callable[[LogLines], None],
+    services: Sequence[str] = (),
+    lines: int = 100,
+    follow: bool = False,
+) -> None:
+    """The services' logs; see `remote.fetch_logs`. Raises as `all_well` does."""
+    from bilbo import remote
+
+    failures = asyncio.run(
+        remote.fetch_logs(
+            nodes,
+            record.name,
+            reach(work, record.name),
+            on_lines=on_lines,
+            services=services,
+            lines=lines,
+            follow=follow,
+        )
+    )
+    all_well(record, nodes, failures, "the logs could not be read")
+
+
+def get(
+    work: Work,
+    record: Record,
+    node: Node,
+    source: str,
+    target: Path,
+    on_copying: Callable[[Copying], None],
+) -> None:
+    """Copies a file or a folder from a host. Raises RemoteError."""
+    from bilbo import remote
+
+    failure = asyncio.run(
+        remote.get_files(node, source, target, reach(work, record.name), on_copying=on_copying)
+    )
+    all_well(record, [node], [failure], "it could not be copied")
+
+
+def put(
+    work: Work,
+    record: Record,
+    nodes: tuple[Node, ...],
+    source: Path,
+    target: str,
+    on_copying: Callable[[Copying], None],
+) -> None:
+    """Copies a file or a folder to hosts. Raises as `all_well` does."""
+    from bilbo import remote
+
+    if not source.exists():
+        raise BilboError("there is no such file or folder", where=str(source))
+    failures = asyncio.run(
+        remote.put_files(nodes, source, target, reach(work, record.name), on_copying=on_copying)
+    )
+    all_well(record, nodes, failures, "it could not be copied")
+
+
+def ssh_command(work: Work, record: Record, node: Node) -> list[str]:
+    """The arguments for the system's ssh to open a shell on a host, as bilbo reaches it.
+
+    Raises RemoteError without a private key, BilboError where known hosts cannot be read.
+    """
+    remote = reach(work, record.name)
+    key = expand_key_path(node.ssh_private_key, work.store.home)
+    if not key.is_file():
+        raise RemoteError(
+            f"there is no private key {key}", hint="Correct `ssh_private_key` in the profile."
+        )
+    known_hosts = remote.known_hosts.path
+    try:
+        known = remote.known_hosts.key(node.instance_id) is not None
+    except OSError as error:
+        raise BilboError(f"cannot be read: {error.strerror}", where=str(known_hosts)) from error
+    options = {
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": f'"{known_hosts.as_posix()}"'.replace("%", "%%"),
+        "HostKeyAlias": node.instance_id,
+        "HashKnownHosts": "no",  # bilbo reads the file, too
+        "StrictHostKeyChecking": "yes" if known else "accept-new",
+    }
+    settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    where = ["-l", node.ssh_user, "--", node.public_ip or node.private_ip]
+    return ["ssh", "-i", str(key), "-p", str(node.ssh_port), *settings, *where]
+
+
+def all_well(
+    record: Record, nodes: Sequence[Node], failures: Sequence[HostFailure | None], what: str
+) -> None:
+    """Raises RemoteError when no host did what was asked, PartlyDone when only some did."""
+    failed = [(node, each) for node, each in zip(nodes, failures, strict=True) if each]
+    if not failed:
+        return
+    if len(nodes) == 1:
+        ((_, only),) = failed
+        raise RemoteError(f"{what}: {only.what}", details=only.details, hint=only.hint)
+    numbered = dict(numbers(record.inventory))
+    lines = tuple(
+        f"[{numbered[node.instance_id]}] {node.role} {node.instance_id}: {failure.what}"
+        for node, failure in failed
+    )
+    kind = RemoteError if len(failed) == len(nodes) else PartlyDone
+    raise kind(
+        f"{what} on {len(failed)} of {len(nodes)} hosts", details=lines, hint=failed[0][1].hint
+    )

@@ -1,0 +1,46 @@
+"""What of a record is not so in AWS any more. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bilbo import aws
+from bilbo.cluster.work import Work
+from bilbo.model import WORKER
+from bilbo.record import Record
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One instance of which AWS says something else than the record: `state` is `gone`,
+    `stopped` (and the like), `moved` to another address, or `unknown` to the record.
+    """
+
+    instance_id: str
+    role: str
+    state: str
+    public_ip: str = ""
+
+
+def differences(record: Record, work: Work) -> list[Difference]:
+    """How the cluster's instances in AWS differ from the record. Raises AwsError."""
+    there = {
+        resource.id: resource
+        for resource in aws.tagged(work.target, record.name)
+        if resource.kind == "aws_instance"
+    }
+    found = []
+    for node in record.inventory.nodes():
+        resource = there.pop(node.instance_id, None)
+        if resource is None:
+            found.append(Difference(node.instance_id, node.role, "gone"))
+        elif resource.state != "running":
+            found.append(Difference(node.instance_id, node.role, resource.state))
+        elif resource.public_ip != node.public_ip:
+            moved = Difference(node.instance_id, node.role, "moved", resource.public_ip)
+            found.append(moved)
+    found += [
+        Difference(resource.id, resource.role or WORKER, "unknown", resource.public_ip)
+        for resource in there.values()
+    ]
+    return found

@@ -1,0 +1,47 @@
+"""`restart`: scheduler and workers stop and start again; the notebook stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bilbo import profile as profiles
+from bilbo.cluster.start import conclude, start, with_nodes
+from bilbo.cluster.work import Work, settle
+from bilbo.errors import BilboError, Interrupted
+from bilbo.model import SCHEDULER, WORKER
+from bilbo.record import Record
+
+
+def restart(name: str, work: Work) -> Record | None:
+    """Starts a cluster's scheduler and workers anew, to the same readiness as `create`.
+
+    None where the cluster has no engine, and so nothing to restart. A notebook that does not run
+    is started, one that runs is left in peace. Raises PartlyDone when some of it works then,
+    RemoteError when none does, RecordError, Interrupted.
+    """
+    with work.store.lock(name, "restart"), _interruptible(name):
+        record = work.store.load(name)
+        if record.type is None:
+            return None
+        if not any(True for _ in record.inventory.nodes()):
+            raise BilboError(
+                f"cluster {name!r} has no instances",
+                hint="`bilbo create` of its profile makes them.",
+            )
+        spec = profiles.build(record.profile, name, record.region)
+        spec = settle(spec, work, record, my_ip=False)
+        record = work.store.save(with_nodes(record, spec, record.inventory))
+        work.progress.say(f"Restart {record.type} scheduler & workers.")
+        return conclude(spec, work, record, start(spec, work, record, fresh=(SCHEDULER, WORKER)))
+
+
+@contextmanager
+def _interruptible(name: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"interrupted; some services of cluster {name!r} may be stopped",
+            hint=f"Go on with: bilbo restart {name}",
+        ) from error

@@ -1,0 +1,132 @@
+"""TARGET: the instances of a cluster that a person means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from bilbo.errors import BilboError, UsageError
+from bilbo.model import Inventory, Node
+from bilbo.profile.places import shown
+from bilbo.record import Record
+
+ROLES: Mapping[str, Callable[[Inventory], Sequence[Node | None]]] = {
+    "notebook": lambda inventory: [inventory.notebook],
+    "scheduler": lambda inventory: [inventory.head],
+    "workers": lambda inventory: inventory.workers,
+    "all": lambda inventory: list(inventory.nodes()),
+}
+
+_NUMBER = re.compile(r"[0-9]{1,6}")
+# What can only be meant as a TARGET, never as a command: a number, an instance id, an address.
+_LIKE_A_TARGET = re.compile(r"[0-9]+|i-[0-9a-f]+|[0-9]+(\.[0-9]+){3}|[0-9a-f]*:[0-9a-f:]+")
+
+
+def resolve(record: Record, target: str | None, otherwise: str | None = None) -> tuple[Node, ...]:
+    """The instances that `target` names, in the order of their numbers; never none.
+
+    A target is a number as `desc` prints it, a role of `ROLES`, an instance id, or an address.
+    None means `otherwise`, or the notebook, else the scheduler, else the first worker. Raises
+    UsageError naming the valid ones, BilboError for a cluster without instances.
+    """
+    nodes = list(record.inventory.nodes())
+    if not nodes:
+        raise BilboError(
+            f"cluster {record.name!r} has no instances",
+            hint="`bilbo create` of its profile makes them.",
+        )
+    if target is None:
+        return resolve(record, otherwise) if otherwise else (nodes[0],)
+    found = _named(record.inventory, target)
+    if not found:
+        raise _no_such(record, target, len(nodes))
+    return found
+
+
+def only(record: Record, target: str | None) -> Node:
+    """As `resolve`, where a single instance is needed. Raises UsageError for several."""
+    found = resolve(record, target)
+    if len(found) > 1:
+        numbers = _numbers(record.inventory, found)
+        raise UsageError(
+            f"{target!r} names {len(found)} instances of cluster {record.name!r}, and one is "
+            "needed",
+            hint=f"Name one of them by its number: {numbers}",
+        )
+    return found[0]
+
+
+def split(record: Record, words: Sequence[str]) -> tuple[tuple[Node, ...], str]:
+    """The instances and the command that `[TARGET] [--] COMMAND…` means.
+
+    The first word is a TARGET if it names instances of this cluster, looks as only a TARGET does,
+    or has `--` after it; a leading `--` says that there is none. The command's words are put
+    together with spaces, as ssh does. Raises as `resolve` does, and UsageError without a command.
+    """
+    target = None
+    rest = list(words)
+    if rest and rest[0] != "--" and _is_target(record.inventory, rest):
+        target = rest.pop(0)
+    nodes = resolve(record, target)
+    separated = rest[:1] == ["--"]
+    command = " ".join(rest[1:] if separated else rest)
+    if not command.strip():
+        where = f" {target}" if target else ""
+        raise UsageError(
+            "there is no command to run",
+            hint=f"Write `bilbo rcmd {record.name}{where} COMMAND`; a shell is opened by "
+            f"`bilbo ssh {record.name}{where}`.",
+        )
+    if command.startswith("-"):
+        raise UsageError(
+            f"'{shown(command, 40)}' is neither a TARGET of cluster {record.name!r} nor a command",
+            hint="bilbo's own options stand before the cluster's name.",
+        )
+    return nodes, command
+
+
+def _is_target(inventory: Inventory, words: Sequence[str]) -> bool:
+    first = words[0]
+    return (
+        not first.strip()
+        or first in ROLES
+        or words[1:2] == ["--"]
+        or _LIKE_A_TARGET.fullmatch(first) is not None
+        or bool(_named(inventory, first))
+    )
+
+
+def _named(inventory: Inventory, target: str) -> tuple[Node, ...]:
+    """The instances of that number, role, id or address; none where there is no such."""
+    if target in ROLES:
+        return tuple(node for node in ROLES[target](inventory) if node)
+    nodes = list(inventory.nodes())
+    if _NUMBER.fullmatch(target):
+        return tuple(nodes[int(target) - 1 : int(target)] if int(target) else ())
+    return tuple(
+        node
+        for node in nodes
+        if target
+        and target in (node.instance_id, node.public_ip, node.private_ip, node.private_dns_name)
+    )
+
+
+def _no_such(record: Record, target: str, count: int) -> UsageError:
+    if not target.strip():
+        what = "a TARGET is empty"
+    elif target in ROLES:
+        what = f"cluster {record.name!r} has no {target}"
+    else:
+        what = f"cluster {record.name!r} has no instance '{shown(target, 40)}'"
+    roles = [role for role in ROLES if _named(record.inventory, role)]
+    numbers = f"a number from 1 to {count}" if count > 1 else "1"
+    return UsageError(
+        what,
+        hint=f"TARGET is {numbers}, one of {', '.join(roles)}, an instance id or an address; "
+        f"`bilbo desc {record.name}` shows them.",
+    )
+
+
+def _numbers(inventory: Inventory, some: Sequence[Node]) -> str:
+    listed = [str(n) for n, node in enumerate(inventory.nodes(), start=1) if node in some]
+    return ", ".join(listed[:20]) + (", …" if len(listed) > 20 else "")

@@ -1,0 +1,66 @@
+"""docs/reliability.md: each row is what a test has really seen, and the test holds it.
+
+With BILBO_WRITE_DOCS=1 in the environment the tests write their rows instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from filelock import FileLock
+
+PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
+_HEADING = """# When things break
+
+What a person sees when something breaks, and what is left behind. Each row is proved by a
+test on the stand-in AWS, and written by it: ids, addresses, times and folders are put as `…`.
+
+| fault | what is shown | exit code | what is left |
+|---|---|---|---|
+"""
+_VARYING = (
+    (r"\b(i|sg|lt|ami|subnet|vol|vpc|eni)-[0-9a-f]{8,17}\b", r"\1-…"),
+    (r"\b127\.\d+\.\d+\.\d+(:\d+)?", "ADDRESS"),
+    (r"RequestID: [\w-]+", "RequestID: …"),
+    (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "…"),
+    (r"(/[\w.-]+)+/(clusters|local|\.ssh)\b", r"~/.bilbo/\2"),
+    (r"pid \d+", "pid …"),
+    (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([+-]\d\d:\d\d)?", "TIME"),
+    (r"SHA256:[\w+/]+", "SHA256:…"),
+    (r"[0-9a-f]{40,}", "…"),
+)
+
+
+def settled(text: str) -> str:
+    """`text` without what differs from run to run."""
+    for pattern, shown in _VARYING:
+        text = re.sub(pattern, shown, text)
+    return text
+
+
+def told(fault: str, shown: str, code: int, left: str) -> None:
+    """Holds that the page has this row, word for word."""
+    lines = [re.sub(r"([|<>])", r"\\\1", line) for line in settled(shown).strip().splitlines()]
+    text = "<br>".join(line.replace("  ", "&nbsp; ") for line in lines)
+    row = f"| {fault} | {text} | {code} | {left} |"
+    with FileLock(str(PAGE) + ".lock"):
+        rows = _rows()
+        if os.environ.get("BILBO_WRITE_DOCS"):
+            rows[fault] = row
+            PAGE.write_text(_HEADING + "".join(f"{line}\n" for line in rows.values()))
+    Path(str(PAGE) + ".lock").unlink(missing_ok=True)
+    assert rows.get(fault) == row, f"docs/reliability.md is stale; write it anew:\n{row}"
+
+
+def _rows() -> dict[str, str]:
+    text = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
+    body = text.partition("|---|---|---|---|\n")[2]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in body.splitlines()}
+
+
+def errors(stderr: str) -> str:
+    """What bilbo said at the end: everything from its own error on."""
+    start = stderr.rfind("\nbilbo: ")
+    return stderr[start + 1 :] if start >= 0 or stderr.startswith("bilbo: ") else ""
