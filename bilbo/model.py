@@ -64,13 +64,31 @@ class NodeGroup:
 
 
 @dataclass(frozen=True)
+class SharedState:
+    """Where a team keeps the Terraform state of its clusters: an S3 bucket, locked natively."""
+
+    bucket: str
+    region: str
+    prefix: str = "bilbo"
+
+    def key(self, cluster: str) -> str:
+        """The object that holds a cluster's state."""
+        return f"{self.prefix}/{cluster}.tfstate"
+
+    def address(self) -> str:
+        """As `attach` takes it."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+@dataclass(frozen=True)
 class ClusterSpec:
     """A profile, found good and complete: all that is needed to make one cluster.
 
     `engine` is the key of the profile that asked for it (`dask`), or None. `head` is the
     engine's single coordinating machine (Dask's scheduler). `cidrs` are the address ranges
     that the generated security group admits; empty means the caller's own, still to be
-    asked. `profile` is the profile as JSON, after overrides; `profile_name` the file's name.
+    asked. `public` allows ports open to the world. `state` None keeps Terraform's state on this
+    machine. `profile` is the profile as JSON, after overrides; `profile_name` the file's name.
     """
 
     name: str
@@ -80,6 +98,8 @@ class ClusterSpec:
     head: NodeGroup | None = None
     workers: tuple[NodeGroup, ...] = ()
     cidrs: tuple[str, ...] = ()
+    public: bool = False
+    state: SharedState | None = None
     description: str = ""
     webbrowser: str | None = None
     profile: Mapping[str, Any] = field(default_factory=dict, compare=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo
 
 from bilbo import local
 from bilbo.model import Target
@@ -28,3 +29,36 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
         yield StandIn(home, local.start(home))
     finally:
         local.stop(home)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster of the session's, for tests that leave it as it was.
+
+    It is made by `bilbo create PROFILE -n NAME`: notebook [1], scheduler [2], workers [3] and [4].
+    A page that is opened for it is written into `opened`.
+    """
+
+    name: str
+    profile: str
+    bilbo: Bilbo
+    opened: Path
+
+
+@pytest.fixture(scope="session")
+def cluster(standin: StandIn) -> Cluster:
+    """A cluster that lives as long as the session; it goes with the stand-in."""
+    bilbo = Bilbo(standin.home)
+    opened = standin.home / "opened"
+    browser = standin.home / "browser"
+    browser.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" >> '{opened}'\n", encoding="utf-8")
+    browser.chmod(0o700)
+    document = {
+        "instance": {**INSTANCE, "init_cmd": ["echo said", "echo ran >> init-ran"]},
+        "notebook": {},
+        "dask": {"worker": {"count": 2, **ONE_PROCESS}},
+        "webbrowser": str(browser),
+    }
+    profile = bilbo.profile("shared", document)
+    bilbo("--local", "create", profile, "-n", "shared-cluster")
+    return Cluster("shared-cluster", profile, bilbo, opened)

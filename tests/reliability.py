@@ -21,6 +21,7 @@ test on the stand-in AWS, and written by it: ids, addresses, times and folders a
 |---|---|---|---|
 """
 _VARYING = (
+    (r"\[\d+\] (worker|scheduler|notebook)", r"\1"),
     (r"\b(i|sg|lt|ami|subnet|vol|vpc|eni)-[0-9a-f]{8,17}\b", r"\1-…"),
     (r"\b127\.\d+\.\d+\.\d+(:\d+)?", "ADDRESS"),
     (r"RequestID: [\w-]+", "RequestID: …"),

@@ -12,7 +12,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script for SHELL: commands, options, clusters, profiles, targets.
 
     \b
-    To have it in every new shell:
+    Examples, to have it in every new shell:
       bash   echo 'eval "$(bilbo completion bash)"' >> ~/.bashrc
       zsh    echo 'eval "$(bilbo completion zsh)"' >> ~/.zshrc
       fish   bilbo completion fish > ~/.config/fish/completions/bilbo.fish

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -116,6 +117,10 @@ def _streamed(
             on_output=lambda node, data, is_err: streams.write(node.instance_id, data, is_err),
             stdin=standard_input() if len(nodes) == 1 else None,
         )
+    except BrokenPipeError:
+        # Whoever read the output has enough of it. What is still buffered must go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(0) from None
     finally:
         streams.end()
 

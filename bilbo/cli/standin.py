@@ -75,9 +75,18 @@ def fault(context: Context, fault: str) -> None:
     \b
     FAULT is one of:
       capacity=N                           no machine is free after N
+      limit=N                              the account's quota is used up after N
       boot=SECONDS                         instances take that long to boot
       ssh=INSTANCE:refuse|silent|reject    one host's SSH is sick
+      deny=SERVICE:ACTION                  a permission is missing
+      expired                              the credentials have expired
       clear                                all is well again
+
+    \b
+    Examples:
+      bilbo local fault capacity=2
+      bilbo local fault ssh=demo-dask-worker:silent
+      bilbo local fault clear
     """
     from bilbo import local as standin
 

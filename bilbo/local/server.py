@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import logging.handlers
 import os
@@ -97,7 +98,10 @@ async def _serve(paths: state.Paths, found: state.State, api_socket: socket.sock
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     os.environ.update(MOTO_SETTINGS)
+    gc.disable()  # moto loads a great many objects that stay for good
     tasks, web = _start(paths, found, api_socket)
+    gc.freeze()
+    gc.enable()
     state.save(paths, found)
     _go_quiet()
     log.info("up at %s, instances on 127.%s.0.0/16", found.endpoint_url, found.octet)
@@ -150,10 +154,14 @@ def _start(
 
 
 def _web_server(api: Any, api_socket: socket.socket) -> Any:
-    from moto.moto_server.werkzeug_app import MotoRequestHandler
-    from werkzeug.serving import make_server
+    from moto.moto_server import werkzeug_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
 
-    class Quiet(MotoRequestHandler):
+    # Later moto 5.2 releases have a handler that knows S3's header names.
+    handler: type[WSGIRequestHandler]
+    handler = getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)
+
+    class Quiet(handler):  # type: ignore[valid-type,misc]
         """A request is no news."""
 
         def log_request(self, *args: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilbo.errors import ProfileError
-from bilbo.model import NOTEBOOK, SCHEDULER, WORKER, ClusterSpec, Machine, NodeGroup
+from bilbo.model import NOTEBOOK, SCHEDULER, WORKER, ClusterSpec, Machine, NodeGroup, SharedState
 from bilbo.profile.checking import mistakes
 from bilbo.profile.places import KeyPath, Places, dotted
 
@@ -42,16 +42,19 @@ def build(
     common = document.get("instance", {})
     merged = [_merge(common, each.part.get("instance", {})) for each in wanted]
     _check_complete(wanted, merged, places)
+    region = _region(document, region_default, places)
     pairs = zip(wanted, merged, strict=True)
     groups = {each.path: _group(each, instance) for each, instance in pairs}
     return ClusterSpec(
         name=name,
-        region=_region(document, region_default, places),
+        region=region,
         engine=engine,
         notebook=next((group for group in groups.values() if group.role == NOTEBOOK), None),
         head=next((group for group in groups.values() if group.role == SCHEDULER), None),
         workers=tuple(group for group in groups.values() if group.role == WORKER),
         cidrs=tuple(document.get("access", {}).get("cidrs", ())),
+        public=document.get("access", {}).get("public", False),
+        state=_state(document, region),
         description=document.get("description", ""),
         webbrowser=document.get("webbrowser"),
         profile=document,
@@ -139,6 +142,14 @@ def _machine(instance: dict[str, Any]) -> Machine:
 def _whole(value: float | None) -> int | None:
     """JSON Schema calls 4.0 an integer too."""
     return None if value is None else int(value)
+
+
+def _state(document: Mapping[str, Any], region: str) -> SharedState | None:
+    """Where the state is shared; in the cluster's own region unless the profile says another."""
+    part = document.get("state")
+    if part is None:
+        return None
+    return SharedState(part["bucket"], part.get("region", region), part.get("prefix", "bilbo"))
 
 
 def _region(document: Mapping[str, Any], default: str | None, places: Places) -> str:

@@ -26,6 +26,7 @@ _NAMES = {
     "array": "a list",
     "string": "a text",
     "integer": "a whole number",
+    "boolean": "true or false",
 }
 
 
@@ -129,6 +130,10 @@ def _plain(error: Any) -> str:
     return shown(error.message, 200)
 
 
+def _listed_missing(error: Any) -> str:
+    return ", ".join(key for key in error.validator_value if key not in error.instance)
+
+
 _WORDS: dict[str, Callable[[Any], str]] = {
     "type": _type,
     "pattern": _pattern,
@@ -138,6 +143,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "minItems": lambda error: "must not be empty; leave the key out",
     "maxLength": lambda error: f"must not be longer than {error.validator_value} characters",
     "maxItems": lambda error: f"must not have more than {error.validator_value} items",
+    "required": lambda error: f"lacks the key {_listed_missing(error)}",
     "maxProperties": lambda error: f"must not have more than {error.validator_value} keys",
 }
 

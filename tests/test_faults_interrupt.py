@@ -1,0 +1,191 @@
+"""Ctrl-C and kill -9 at every stage: nothing is lost, nothing is orphaned, the lock is free."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, nothing_is_left
+from reliability import errors, told
+
+from bilbo import local
+
+# What is killed, and after how many seconds, when `make chaos` does not say how often.
+MOMENTS = int(os.environ.get("BILBO_CHAOS", "4"))
+LEFT = "nothing, after `bilbo destroy`"
+
+
+@pytest.fixture(scope="module")
+def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
+    """bilbo with a home of its own, whose stand-in ends with the module."""
+    home = tmp_path_factory.mktemp("interrupt")
+    local.start(home)
+    try:
+        yield Bilbo(home)
+    finally:
+        local.stop(home)
+
+
+@pytest.fixture(scope="module")
+def profile(bilbo: Bilbo) -> str:
+    """A scheduler and a worker: one instance, one group."""
+    return bilbo.profile("cut", {"instance": INSTANCE, "dask": {"worker": ONE_PROCESS}})
+
+
+class Running:
+    """A bilbo in the background whose stderr can be waited for."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Until stderr holds `text`."""
+        deadline = time.monotonic() + seconds
+        while text not in self.said:
+            assert time.monotonic() < deadline, self.said
+            assert self.process.poll() is None, self.said
+            time.sleep(0.02)
+
+    def end(self, seconds: float = 90) -> int:
+        """Its exit code, within a time."""
+        code = self.process.wait(timeout=seconds)
+        self._reader.join()
+        assert "Traceback" not in self.said, self.said
+        return code
+
+
+def interrupt(running: Running, times: int = 1) -> None:
+    """Ctrl-C on a terminal: SIGINT to the whole foreground group."""
+    for _ in range(times):
+        os.killpg(running.process.pid, signal.SIGINT)
+        time.sleep(0.3)
+
+
+def test_ctrl_c_during_plan(bilbo: Bilbo, profile: str) -> None:
+    """Ctrl-C in the middle of plan ends with 130, and nothing exists."""
+    running = Running(bilbo.start("-v", "--local", "plan", profile))
+    wait_for_terraform(bilbo)
+    interrupt(running)
+    assert running.end() == 130
+    told("Ctrl-C during `plan`", errors(running.said), 130, "nothing")
+    assert bilbo("clusters").stdout == ""
+    nothing_is_left(bilbo.home)
+
+
+def test_ctrl_c_during_apply_and_destroy(bilbo: Bilbo, profile: str) -> None:
+    """Two Ctrl-C during apply: state saved, lock free, create goes on; the same for destroy."""
+    running = Running(bilbo.start("--local", "create", profile))
+    running.wait_for("Created module.security_group")
+    interrupt(running, times=2)
+    assert running.end() == 130
+    told("Ctrl-C, twice, while Terraform creates", errors(running.said), 130, LEFT)
+
+    running = Running(bilbo.start("create", profile))
+    running.wait_for("Start dask scheduler")
+    interrupt(running)
+    assert running.end() == 130
+    told("Ctrl-C while the services start", errors(running.said), 130, LEFT)
+    bilbo("create", profile)
+    assert bilbo.record("cut")["status"] == "ready"
+
+    running = Running(bilbo.start("destroy", "cut", "-y"))
+    running.wait_for("Destroyed module.worker.aws_autoscaling_group")
+    interrupt(running, times=2)
+    assert running.end() == 130
+    told("Ctrl-C, twice, while Terraform destroys", errors(running.said), 130, LEFT)
+    bilbo("destroy", "cut", "-y")
+    nothing_is_left(bilbo.home)
+
+
+def test_bilbo_is_killed(bilbo: Bilbo, profile: str) -> None:
+    """kill -9 of bilbo: Terraform goes on to its end, and the next command takes its outcome."""
+    running = Running(bilbo.start("--local", "create", profile))
+    running.wait_for("Created module.security_group")
+    running.process.kill()
+    running.process.wait()
+    held = bilbo("create", profile)
+    assert "The Terraform of an earlier bilbo has ended" in held.stderr
+    assert bilbo.record("cut")["status"] == "ready"
+    told("`kill -9` of bilbo while Terraform creates; then `create` again",
+         first_lines(held.stderr, "The Terraform of"), 0, LEFT)  # fmt: skip
+
+    running = Running(bilbo.start("destroy", "cut", "-y"))
+    running.wait_for("Destroyed module.worker.aws_autoscaling_group")
+    running.process.kill()
+    running.process.wait()
+    bilbo("destroy", "cut", "-y")
+    nothing_is_left(bilbo.home)
+
+
+def first_lines(text: str, start: str) -> str:
+    """The lines of `text` that begin with `start`."""
+    return "\n".join(line for line in text.splitlines() if line.startswith(start))
+
+
+def terraforms(home: Path) -> list[psutil.Process]:
+    """Terraform's processes in a home, providers included."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "terraform" in process.name() and process.cwd().startswith(str(home)):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for_terraform(bilbo: Bilbo) -> None:
+    """Until Terraform's provider runs, which is when it looks at AWS."""
+    deadline = time.monotonic() + 60
+    while not any("provider" in process.name() for process in terraforms(bilbo.home)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(120 + 120 * MOMENTS)
+def test_everything_is_killed_at_any_moment(bilbo: Bilbo, profile: str) -> None:
+    """kill -9 of Terraform, of bilbo, and of both, at random moments: nothing is orphaned."""
+    chance = random.Random(os.environ.get("BILBO_CHAOS_SEED", time.time_ns()))
+    adopted = 0
+    for number in range(MOMENTS):
+        what = ("terraform", "both", "bilbo")[number % 3]
+        while_destroying = number % 4 == 3
+        if while_destroying:
+            bilbo("--local", "create", profile)
+        command = ("destroy", "cut", "-y") if while_destroying else ("create", profile)
+        running = Running(bilbo.start("--local", *command))
+        wait_for_terraform(bilbo)
+        moment = chance.uniform(0, 18)
+        time.sleep(moment)
+        if what != "terraform":
+            running.process.kill()
+        if what != "bilbo":
+            for process in terraforms(bilbo.home):
+                process.kill()
+        running.process.wait(timeout=300)
+        if number % 2 and not while_destroying:
+            again = bilbo("--local", "create", profile)
+            adopted += again.stderr.count("Found by its tag")
+            assert bilbo.record("cut")["status"] == "ready"
+        if bilbo("clusters").stdout:
+            done = bilbo("destroy", "cut", "-y", timeout=300)
+            adopted += done.stderr.count("Found by its tag")
+        nothing_is_left(bilbo.home)
+        print(f"moment {number}: {what} killed after {moment:.1f} s of {command[0]}")
+    print(f"{MOMENTS} moments, {adopted} resources were in no state and found by their tag")

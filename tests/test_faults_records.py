@@ -1,0 +1,141 @@
+"""Records, locks, disks and the stand-in itself: what is lost is named, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bilbo_cli import INSTANCE, Bilbo, nothing_is_left
+from reliability import errors, told
+from test_faults_interrupt import Running
+
+from bilbo import local
+
+LEFT = "nothing, after `bilbo destroy`"
+
+
+@pytest.fixture(scope="module")
+def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
+    """bilbo with a home of its own, whose stand-in ends with the module."""
+    home = tmp_path_factory.mktemp("records")
+    local.start(home)
+    try:
+        yield Bilbo(home)
+    finally:
+        local.stop(home)
+
+
+@pytest.fixture(scope="module")
+def profile(bilbo: Bilbo) -> str:
+    """A notebook alone."""
+    return bilbo.profile("kept", {"instance": INSTANCE, "notebook": {}})
+
+
+def test_two_at_once_then_a_damaged_record(bilbo: Bilbo, profile: str) -> None:
+    """Of two creates one wins; a damaged record is named, and create mends it from the state."""
+    first = Running(bilbo.start("--local", "create", profile))
+    first.wait_for("Create notebook.")
+    second = bilbo("--local", "create", profile, code=1)
+    assert "works on cluster 'kept'" in second.stderr
+    told("Two `create` of one name at once", errors(second.stderr), 1,
+         "what the first one makes")  # fmt: skip
+    third = bilbo("destroy", "kept", "-y", code=1)
+    assert "`bilbo create`" in third.stderr
+    told("`destroy` while `create` runs", errors(third.stderr), 1, "what `create` makes")
+    assert first.end() == 0
+
+    before = bilbo.record("kept")
+    path = bilbo.home / "clusters" / "kept" / "cluster.json"
+    text = path.read_text()
+    path.write_text(text[: len(text) // 2])
+    said = bilbo("desc", "kept", code=1).stderr
+    assert "damaged" in said
+    told("The record is truncated", errors(said), 1, "the cluster, as it was")
+    bilbo("--local", "create", profile)
+    after = bilbo.record("kept")
+    assert after["status"] == "ready"
+    assert after["instances"] == before["instances"]
+    assert after["notebook_url"] == before["notebook_url"]
+
+    path.write_text(json.dumps({**after, "version": 99}))
+    said = bilbo("destroy", "kept", "-y", code=1).stderr
+    assert "version 99" in said
+    told("The record was written by a newer bilbo", errors(said), 1, "the cluster, as it was")
+
+    path.unlink()
+    said = bilbo("desc", "kept", code=1).stderr
+    told("The record is deleted, Terraform's state remains", errors(said), 1,
+         LEFT + ", which still finds it")  # fmt: skip
+    bilbo("destroy", "kept", "-y")
+    nothing_is_left(bilbo.home)
+
+
+def test_the_stand_in_was_stopped(bilbo: Bilbo, profile: str) -> None:
+    """A stopped stand-in is named as the cause; started again, destroy clears up."""
+    bilbo("--local", "create", profile)
+    local.stop(bilbo.home)
+    said = bilbo("rcmd", "kept", "true", code=1).stderr
+    said = bilbo("destroy", "kept", "-y", code=1).stderr
+    assert "not running" in said
+    told("The stand-in AWS was stopped", errors(said), 1, "nothing: its machines went with it")
+    local.start(bilbo.home)
+    bilbo("destroy", "kept", "-y")
+    nothing_is_left(bilbo.home)
+
+
+def test_a_stale_lock_is_no_lock(bilbo: Bilbo) -> None:
+    """What a dead process left of its lock hinders nobody."""
+    folder = bilbo.home / "clusters" / ".locks"
+    folder.mkdir(exist_ok=True)
+    (folder / "kept.lock").touch()
+    (folder / "kept.json").write_text(json.dumps({"pid": 1, "command": "create", "since": "then"}))
+    assert "no cluster 'kept'" in bilbo("destroy", "kept", "-y", code=1).stderr
+    assert bilbo("--local", "plan", bilbo.profile("kept", {"instance": INSTANCE})).stdout
+
+
+def test_an_unusable_home(bilbo: Bilbo, tmp_path: Path) -> None:
+    """A home that cannot be made is named, with what to do."""
+    file = tmp_path / "file"
+    file.touch()
+    said = bilbo("clusters", code=1, BILBO_HOME=str(file / "home")).stderr
+    assert "home cannot be used" in said
+    told("bilbo's home cannot be written", errors(said).replace(str(tmp_path), "…"), 1, "nothing")
+
+
+def test_a_full_disk(bilbo: Bilbo, profile: str, tmp_path: Path) -> None:
+    """On a full disk create ends with the cause before anything is made."""
+    home = tmp_path / "small"
+    home.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(home)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount the small file system that this test fills")
+    try:
+        target = local.target(bilbo.home)
+        assert target is not None
+        small = Bilbo(home)
+        small.profile("kept", {
+            "instance": {**INSTANCE, "ssh_private_key": str(bilbo.home / "local" / "local.pem")},
+            "notebook": {},
+        })  # fmt: skip
+        environment = {key: value for key, value in target.environment.items() if value}
+        small("clusters")
+        with (home / "filler").open("wb") as filler:
+            try:
+                while True:
+                    filler.write(b"0" * 4096)
+                    filler.flush()
+            except OSError:
+                pass
+        said = small("create", "kept.json", code=1, **environment).stderr
+        assert "No space left" in said
+        told("The disk is full", errors(said).replace(str(home), "…"), 1, "nothing")
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+    nothing_is_left(bilbo.home)
+    assert os.path.isdir(home)  # noqa: PTH112 - the mount point itself
