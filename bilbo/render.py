@@ -16,7 +16,7 @@ from typing import Any
 
 from bilbo import __version__
 from bilbo.errors import RenderError
-from bilbo.model import CLUSTER_TAG, GROUP_TAG, ROLE_TAG, ClusterSpec, NodeGroup
+from bilbo.model import CLUSTER_TAG, GROUP_TAG, ROLE_TAG, ClusterSpec, NodeGroup, SharedState
 from bilbo.resources import folder
 
 SECURITY_GROUP = "module.security_group.id"
@@ -101,6 +101,8 @@ def _main(spec: ClusterSpec) -> str:
     text: str = _template().render(
         header=_header(spec),
         region=spec.region,
+        terraform_version=_terraform_version(spec),
+        backend=_backend(spec.state, spec.name) if spec.state else None,
         instance_types=sorted({g.machine.ec2type for g in groups if g.machine.subnet is None}),
         security_group=_security_group(spec) if spec.needs_security_group else None,
         modules=[_module(spec, group) for group in groups],
@@ -200,11 +202,11 @@ def _security_group(spec: ClusterSpec) -> dict[str, Any]:
 
 def _outputs(spec: ClusterSpec) -> list[dict[str, Any]]:
     outputs = [
-        {
-            "name": group.role,
-            "description": f"The {group.role}, as the SSH stage needs it.",
-            "value": Expression(f"module.{module_label(group)}.node"),
-        }
+        _output(
+            group.role,
+            f"The {group.role}, as the SSH stage needs it.",
+            Expression(f"module.{module_label(group)}.node"),
+        )
         for group in (spec.notebook, spec.head)
         if group
     ]
@@ -213,10 +215,72 @@ def _outputs(spec: ClusterSpec) -> list[dict[str, Any]]:
             group.name: Expression(f"module.{module_label(group)}.nodes") for group in spec.workers
         }
         outputs.append(
-            {
-                "name": "workers",
-                "description": "The running workers by group and instance ID.",
-                "value": pools,
-            }
+            _output(
+                "workers", "The running workers by group and instance ID.", Expression(hcl(pools))
+            )
         )
+    if spec.state:
+        what = "The profile without what is one machine's own: `bilbo attach` builds on it."
+        outputs.append(_output("profile", what, _shared_profile(spec)))
     return outputs
+
+
+def _output(name: str, description: str, value: Any) -> dict[str, Any]:
+    return {"name": name, "arguments": {"description": description, "value": value}}
+
+
+# -- shared state --------------------------------------------------------------------------
+
+
+def _terraform_version(spec: ClusterSpec) -> str:
+    # Older ones cannot lock state in S3 without a table of DynamoDB.
+    return ">= 1.10" if spec.state else ">= 1.6"
+
+
+def _backend(state: SharedState, cluster: str) -> dict[str, Any]:
+    return {
+        "bucket": state.bucket,
+        "encrypt": True,
+        "key": state.key(cluster),
+        "region": state.region,
+        "use_lockfile": True,
+    }
+
+
+# What says something of one person's machine, or may hold a secret and has done its work.
+_ONES_OWN = ("ssh_private_key", "init_cmd")
+
+
+def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
+    """What a team-mate must know of the profile. Counts are not repeated, but referred to:
+    a review shows a change of them as a change of one line."""
+    document = json.loads(json.dumps(dict(spec.profile)))
+    for key in ("$schema", "webbrowser", "state"):
+        document.pop(key, None)
+    document["region"] = spec.region
+    if spec.cidrs:
+        document.setdefault("access", {})["cidrs"] = list(spec.cidrs)
+    for group in spec.workers:
+        counted = document[spec.engine].setdefault(group.name, {})
+        counted["count"] = Expression(f"module.{module_label(group)}.instance_count")
+    ports = {group.machine.ssh_port for group in spec.groups()}
+    own = (*_ONES_OWN, "ssh_port") if len(ports) == 1 else _ONES_OWN
+    shared: dict[str, Any] = _without(document, own)
+    if len(ports) == 1:
+        shared.setdefault("instance", {})["ssh_port"] = ports.pop()
+    return shared
+
+
+def _without(value: Any, keys: Sequence[str]) -> Any:
+    """`value` with every object's keys sorted, and without `keys` where an `instance` has them."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: _without(
+            {k: v for k, v in value[key].items() if k not in keys}
+            if key == "instance"
+            else value[key],
+            keys,
+        )
+        for key in sorted(value)
+    }

@@ -146,7 +146,14 @@ def _profiles(*, shared: bool) -> st.SearchStrategy[dict[str, Any]]:
             "$schema": texts(),
             "description": texts(),
             "webbrowser": one_line_texts().map(lambda each: f"C:\\{each}"),
-            "access": st.fixed_dictionaries({"cidrs": cidrs()}),
+            "access": st.fixed_dictionaries({"cidrs": cidrs()}, optional={"public": st.booleans()}),
+            "state": st.fixed_dictionaries(
+                {"bucket": st.sampled_from(("team-state", "a.b"))},
+                optional={
+                    "prefix": st.sampled_from(("bilbo", "teams/data")),
+                    "region": st.just("us-east-1"),
+                },
+            ),
             "notebook": part,
             "dask": st.fixed_dictionaries({}, optional=roles)
             if shared
@@ -194,6 +201,10 @@ WRONG: tuple[tuple[tuple[str, ...], Any], ...] = (
     (("instance", "tags"), {"\ud800": "x"}),
     (("instance", "init_cmd"), "ls"),
     (("access",), {"cidrs": ["10.0.0.1/8"]}),
+    (("access",), {"public": "yes"}),
+    (("state",), {}),
+    (("state",), {"bucket": "${x}"}),
+    (("state",), {"bucket": "team-state", "prefix": "../x"}),
     (("notebook",), None),
     (("dask",), {"worker": {"count": "2"}}),
     (("dask",), {"worker": {"nproc": True}}),

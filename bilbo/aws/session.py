@@ -8,8 +8,8 @@ from bilbo.errors import AwsError
 from bilbo.model import Target
 
 
-def client(target: Target, service: str) -> Any:
-    """A boto3 client for the target's region and endpoint."""
+def client(target: Target, service: str, region: str | None = None) -> Any:
+    """A boto3 client for the target's region (or another) and endpoint."""
     import boto3
     from botocore.config import Config
 
@@ -17,7 +17,7 @@ def client(target: Target, service: str) -> Any:
     session: Any = boto3.Session(
         aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID"),
         aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY"),
-        region_name=target.region,
+        region_name=region or target.region,
     )
     return session.client(
         service,

@@ -74,7 +74,7 @@ def bilbo(ctx: click.Context, verbose: int, local: bool) -> None:
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
         return
-    if ctx.invoked_subcommand != "version":
+    if ctx.invoked_subcommand != "version" and not {"-h", "--help"} & set(sys.argv):
         store.prepare()
 
 

@@ -70,12 +70,16 @@ def load(
     cluster = profiles.cluster_name(profiles.find(profile, context.home)) if name is None else name
     profiles.check_cluster_name(cluster)
     record = context.store.known(cluster)
+    standin = _started(context) if context.local else None
     if record:
         target = target_of(context, record)
-    elif context.local:
-        from bilbo import local
-
-        target = local.start(context.home, region=_region() or "us-east-1")
+        if standin and record.endpoint_url != standin.endpoint_url:
+            raise LocalError(
+                f"cluster {cluster!r} does not live in the stand-in AWS",
+                hint="Leave out --local, or choose another name with -n.",
+            )
+    elif standin:
+        target = standin
     else:
         endpoint = os.environ.get("AWS_ENDPOINT_URL")
         target = Target(region=_region() or "", endpoint_url=endpoint)
@@ -87,6 +91,12 @@ def load(
         region=target.region or None,
     )
     return spec, replace(target, region=spec.region)
+
+
+def _started(context: Context) -> Target:
+    from bilbo import local
+
+    return local.start(context.home, region=_region() or "us-east-1")
 
 
 def _region() -> str | None:

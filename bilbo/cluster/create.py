@@ -70,19 +70,24 @@ def create(spec: ClusterSpec, work: Work, *, yes: bool = False, my_ip: bool = Fa
 
 
 def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terraform) -> Record:
-    return Record(
+    """The record of a cluster whose creation or change begins; what it has stays known."""
+    base = before or Record(
         name=spec.name,
         status=states.CREATING,
         region=spec.region,
         type=spec.engine,
-        created_time=before.created_time if before else now(),
+        created_time=now(),
         profile=spec.profile,
-        profile_name=spec.profile_name,
         terraform_dir=str(terraform.folder),
         endpoint_url=work.target.endpoint_url,
-        inventory=before.inventory if before else Inventory(),
+    )
+    return base.changed(
+        status=states.CREATING,
+        type=spec.engine,
+        profile=spec.profile,
+        profile_name=spec.profile_name,
         cidrs=spec.cidrs,
-        token=before.token if before and before.token else secrets.token_hex(24),
+        token=base.token or secrets.token_hex(24),
     )
 
 

@@ -51,7 +51,11 @@ class Work:
 
     def terraform(self, name: str) -> Terraform:
         """Terraform in the folder of one cluster."""
-        return Terraform(self.store.folder(name), self.target.environment, self.store.home)
+        # Names of buckets cannot be put before an endpoint's address.
+        path_style = {"use_path_style": "true"} if self.target.endpoint_url else {}
+        return Terraform(
+            self.store.folder(name), self.target.environment, self.store.home, path_style
+        )
 
 
 def settle(spec: ClusterSpec, work: Work, before: Record | None, my_ip: bool) -> ClusterSpec:

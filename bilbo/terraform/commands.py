@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,19 @@ class Terraform:
     """Terraform in the folder of one cluster: `CLUSTER_FOLDER/terraform`.
 
     Logs and the pid file stand beside it in `CLUSTER_FOLDER`. `extra` is what the target's
-    AWS needs in the environment.
+    AWS needs in the environment, `backend_extra` what a shared state's backend needs beside
+    what is rendered.
     """
 
-    def __init__(self, cluster_folder: Path, extra: Mapping[str, str], home: Path) -> None:
+    def __init__(
+        self,
+        cluster_folder: Path,
+        extra: Mapping[str, str],
+        home: Path,
+        backend_extra: Mapping[str, str] | None = None,
+    ) -> None:
         self.cluster_folder = cluster_folder
+        self._backend_extra = dict(backend_extra or {})
         self.folder = cluster_folder / "terraform"
         self._extra = extra
         self._home = home
@@ -80,25 +89,75 @@ class Terraform:
         """Waits for the Terraform that an earlier bilbo left running; None where none is."""
         return process.resume(self.cluster_folder, on_event)
 
-    def init(self, *, backend_config: Mapping[str, str] | None = None) -> bool:
+    def init(self) -> bool:
         """Runs `terraform init` unless nothing that it looks at has changed since the last.
 
-        Returns whether it ran. Raises TerraformError.
+        A state that is kept elsewhere now is copied there. Returns whether it ran. Raises
+        TerraformError.
         """
         stamp = self.folder / ".terraform" / "bilbo-init"
-        wanted = self._init_digest(backend_config)
+        wanted = self._init_digest()
         if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
             return False
         options: dict[str, Any] = {"input": False, "no_color": IsFlagged}
-        if backend_config:
-            options |= {"backend_config": dict(backend_config), "reconfigure": IsFlagged}
+        if self.backend() and self._backend_extra:
+            options["backend_config"] = self._backend_extra
+        if self.moves():
+            options |= {"migrate_state": IsFlagged, "force_copy": IsFlagged}
         done = process.capture(
             self.argv("init", **options), folder=self.folder, environment=self.environment
         )
         if done.returncode:
             raise self._failed("terraform init failed", done.stdout + done.stderr)
-        private_write(stamp, self._init_digest(backend_config))
+        private_write(stamp, self._init_digest())
         return True
+
+    def backend(self) -> dict[str, str]:
+        """Where the rendered files keep the state: bucket, key and region; `{}` for here."""
+        main = self.folder / "main.tf"
+        text = main.read_text(encoding="utf-8") if main.is_file() else ""
+        block = re.search(r'^  backend "s3" \{\n(.*?)^  \}', text, re.MULTILINE | re.DOTALL)
+        pairs = re.findall(r'^ +(bucket|key|region) += "(.*)"$', block[1] if block else "", re.M)
+        return dict(pairs)
+
+    def moves(self) -> bool:
+        """Whether `init` would move the state, from here or from another bucket."""
+        recorded = self.folder / ".terraform" / "terraform.tfstate"
+        local = self.folder / "terraform.tfstate"
+        before: dict[str, str] = {}
+        if recorded.is_file():
+            found = json.loads(recorded.read_text(encoding="utf-8")).get("backend") or {}
+            config = found.get("config", {})
+            before = {key: config[key] for key in ("bucket", "key", "region") if key in config}
+        kept = bool(before) or (local.is_file() and local.stat().st_size > 0)
+        return kept and before != self.backend()
+
+    def versions(self) -> dict[str, str]:
+        """`terraform`, `platform` and each provider's address, with their versions."""
+        found = json.loads(self._captured("version", json=IsFlagged))
+        return {
+            "terraform": found["terraform_version"],
+            "platform": found["platform"],
+            **found.get("provider_selections", {}),
+        }
+
+    def lock_platforms(self, platforms: Sequence[str]) -> bool:
+        """Adds other platforms' hashes to the lock file; False where no registry is in reach.
+
+        A registry's own answer to `init` has them all (`zh:`), and nothing is left to do.
+        """
+        lock = self.folder / ".terraform.lock.hcl"
+        if not lock.is_file() or '"zh:' in lock.read_text(encoding="utf-8"):
+            return lock.is_file()
+        try:
+            self._captured("providers lock", no_color=IsFlagged, platform=list(platforms))
+        except TerraformError:
+            return False
+        return True
+
+    def unlock(self, lock_id: str) -> None:
+        """Takes away the lock of a process that is gone. Raises TerraformError."""
+        self._captured("force-unlock", lock_id, force=IsFlagged, no_color=IsFlagged)
 
     def outputs(self) -> dict[str, Any]:
         """`{name: value}` from the state. Raises TerraformError."""
@@ -170,6 +229,12 @@ class Terraform:
             "destroy", on_event, json=IsFlagged, input=False, auto_approve=IsFlagged
         )
 
+    def show(self, plan_file: Path) -> dict[str, Any]:
+        """A saved plan as Terraform's JSON. Raises TerraformError."""
+        text = self._captured("show", str(plan_file), json=IsFlagged, no_color=IsFlagged)
+        document: dict[str, Any] = json.loads(text)
+        return document
+
     def import_(self, address: str, identifier: str) -> None:
         """Takes an existing resource into the state. Raises TerraformError."""
         self._captured("import", address, identifier, input=False, no_color=IsFlagged)
@@ -207,19 +272,19 @@ class Terraform:
         said = Diagnostic("error", "Terraform said", "\n".join(line for line in lines if line))
         return to_error(Outcome(exit_code=1, diagnostics=(said,)), what, str(self.cluster_folder))
 
-    def _init_digest(self, backend_config: Mapping[str, str] | None) -> str:
+    def _init_digest(self) -> str:
         """Changes when `init` has something to do: providers, modules, backend, lock, binary."""
         main = self.folder / "main.tf"
         looked_at = [
             line.strip()
             for line in (main.read_text(encoding="utf-8").splitlines() if main.is_file() else [])
-            if line.strip().startswith(("source", "version", "module", "backend", "bucket", "key"))
+            if line.strip().startswith(("source", "version", "module", "backend", "bucket", "key "))
         ]
         lock = self.folder / ".terraform.lock.hcl"
         parts = [
             self._builder.terraform_bin_path,
             *looked_at,
-            json.dumps(dict(backend_config or {}), sort_keys=True),
+            json.dumps(self._backend_extra, sort_keys=True),
             lock.read_text(encoding="utf-8") if lock.is_file() else "",
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

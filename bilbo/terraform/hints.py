@@ -10,6 +10,9 @@ _NO_CAPACITY = (
 )
 _QUOTA = "The account's quota is used up: ask for more in Service Quotas, or use fewer machines."
 
+# How Terraform begins what it says when another process holds the state.
+LOCKED = "Error acquiring the state lock"
+
 # The first sign that stands in the message gives the hint.
 _HINTS = (
     ("InsufficientInstanceCapacity", _NO_CAPACITY),
@@ -34,7 +37,7 @@ _HINTS = (
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
     ),
     ("AuthFailure", "AWS does not accept these credentials: check them, and the region."),
-    ("Error acquiring the state lock", "Another Terraform works on this cluster: wait for it."),
+    (LOCKED, "Another Terraform works on this cluster: wait for it."),
     (
         "Failed to query available provider packages",
         "Terraform cannot reach its registry: check the network, or put a provider mirror "
@@ -59,6 +62,21 @@ def _permission(message: str) -> str:
     if operation := _OPERATION.search(message):
         return f"{operation[1].replace(' ', '').lower()}:{operation[2]}"
     return "that the message names"
+
+
+def lock_hint(message: str, cluster: str) -> str:
+    """Who holds the state since when, and what to do; empty where the message tells no lock."""
+    if LOCKED not in message:
+        return ""
+    told = dict(re.findall(r"^\W*(ID|Operation|Who|Created): +(.+?)$", message, re.MULTILINE))
+    if "ID" not in told:
+        return ""
+    doing = told.get("Operation", "").removeprefix("OperationType").lower()
+    return (
+        f"{told.get('Who', 'Somebody')} has held it since {told.get('Created', '?')} ({doing}): "
+        "wait for the end. Only if that process is certainly gone: "
+        f"bilbo unlock {cluster} {told['ID']}"
+    )
 
 
 def hint_for(message: str) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bilbo.errors import TerraformError
-from bilbo.terraform.hints import hint_for
+from bilbo.terraform.hints import LOCKED, hint_for, lock_hint
 
 Event = Mapping[str, Any]
 OnEvent = Callable[[Event], None]
@@ -70,6 +71,11 @@ class Outcome:
     def errors(self) -> tuple[Diagnostic, ...]:
         """The diagnostics that are errors."""
         return tuple(d for d in self.diagnostics if d.severity == "error")
+
+    @property
+    def locked(self) -> bool:
+        """Whether another process held the state, so that nothing was done."""
+        return any(LOCKED in error.summary + error.detail for error in self.errors)
 
     @property
     def destructive(self) -> tuple[Change, ...]:
@@ -147,7 +153,7 @@ def _diagnostic(diagnostic: Mapping[str, Any]) -> Diagnostic:
 def to_error(outcome: Outcome, what: str, log: str) -> TerraformError:
     """The outcome's errors as one error that says what failed, why, and what to do."""
     lines = [line for diagnostic in outcome.errors for line in explain(diagnostic)]
-    hint = hint_for("\n".join(lines))
+    hint = lock_hint("\n".join(lines), Path(log).name) or hint_for("\n".join(lines))
     if not lines:
         lines = [f"Terraform ended with exit code {outcome.exit_code} and no message."]
     return TerraformError(what, details=tuple(lines), hint=hint or f"Terraform's output: {log}")

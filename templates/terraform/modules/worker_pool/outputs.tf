@@ -1,3 +1,8 @@
+output "instance_count" {
+  description = "Number of workers asked for."
+  value       = var.instance_count
+}
+
 output "nodes" {
   description = "The running workers by instance ID, as the SSH stage needs them; empty while addresses are still missing."
   value = {

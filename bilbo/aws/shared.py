@@ -1,0 +1,75 @@
+"""Looks at Terraform's state where a team shares it: what it holds, and who holds it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from bilbo.aws.session import client, refusal
+from bilbo.model import SharedState, Target
+
+_NOT_THERE = ("NoSuchKey", "404", "NotFound")
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Terraform's lock of a state: `created` is a time as Terraform writes it."""
+
+    id: str
+    who: str
+    operation: str
+    created: str
+
+
+def shared_state(target: Target, state: SharedState, cluster: str) -> dict[str, Any]:
+    """The state of a cluster as Terraform stores it; `{}` where there is none.
+
+    Raises AwsError when the bucket is not there, or may not be read.
+    """
+    text = _object(target, state, state.key(cluster))
+    found: dict[str, Any] = json.loads(text) if text else {}
+    return found
+
+
+def state_lock(target: Target, state: SharedState, cluster: str) -> Lock | None:
+    """Who holds the state of a cluster; None where nobody does. Raises AwsError."""
+    text = _object(target, state, f"{state.key(cluster)}.tflock")
+    if not text:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = {}
+    return Lock(
+        id=found.get("ID", ""),
+        who=found.get("Who", "somebody"),
+        operation=found.get("Operation", "").removeprefix("OperationType").lower(),
+        created=found.get("Created", "")[:19].replace("T", " "),
+    )
+
+
+def account(target: Target) -> str | None:
+    """The number of the AWS account that the credentials are of; None where it is not told."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        number: str = client(target, "sts").get_caller_identity()["Account"]
+    except (BotoCoreError, ClientError):
+        return None
+    return number
+
+
+def _object(target: Target, state: SharedState, key: str) -> str:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        s3 = client(target, "s3", region=state.region)
+        text: str = s3.get_object(Bucket=state.bucket, Key=key)["Body"].read().decode()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _NOT_THERE:
+            return ""
+        raise refusal(error, f"the shared state s3://{state.bucket}/{key} cannot be read") from error
+    except BotoCoreError as error:
+        raise refusal(error, f"the shared state s3://{state.bucket}/{key} cannot be read") from error
+    return text
