@@ -52,6 +52,10 @@ class TerraformError(BilboError):
     """Terraform is missing, failed, or answered what bilbo cannot read."""
 
 
+class PackerError(BilboError):
+    """Packer is missing, failed, or made no image."""
+
+
 class AwsError(BilboError):
     """AWS refused, is out of reach, or does not hold what was asked for."""
 
@@ -62,6 +66,10 @@ class RemoteError(BilboError):
 
 class RecordError(BilboError):
     """A cluster's record is missing, unreadable, or held by another process."""
+
+
+class ReviewError(BilboError):
+    """A reviewed plan may not be applied: it, or what it rests on, is not as reviewed."""
 
 
 class LocalError(BilboError):

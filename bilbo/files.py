@@ -7,13 +7,14 @@ import tempfile
 from pathlib import Path
 
 
-def private_write(path: Path, text: str) -> None:
+def private_write(path: Path, text: str | bytes) -> None:
     """Replaces `path` in one step with `text`, mode 0600; makes its folder. Raises OSError."""
+    data = text.encode() if isinstance(text, str) else text
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).replace(path)

@@ -34,6 +34,16 @@ def inventory(spec: ClusterSpec, outputs: Mapping[str, Any]) -> Inventory:
         ) from error
 
 
+def stopped(spec: ClusterSpec, outputs: Mapping[str, Any]) -> list[str]:
+    """The ids of single instances that are not running; AWS replaces a group's by itself."""
+    return [
+        values["instance_id"]
+        for group in (spec.notebook, spec.head)
+        if group and (values := outputs.get(group.role))
+        if values.get("state", "running") != "running"
+    ]
+
+
 def missing(spec: ClusterSpec, found: Inventory) -> list[tuple[NodeGroup, int]]:
     """The groups that have fewer nodes than asked, with how many lack."""
     present = [node.group for node in found.nodes()]

@@ -16,6 +16,9 @@ CLUSTER_TAG = "bilbo:cluster"
 ROLE_TAG = "bilbo:role"
 GROUP_TAG = "bilbo:group"
 
+# Set by the Packer template: an image's name in profiles, and what is in it.
+IMAGE_TAG = "bilbo:image"
+
 SCHEDULER_PORT = 8786
 DASHBOARD_PORT = 8787
 NOTEBOOK_PORT = 8888
@@ -25,9 +28,10 @@ NOTEBOOK_PORT = 8888
 class Machine:
     """What an `instance` of the profile says, after the common one is merged into a role's.
 
+    `ami` is empty while no more is known than `image`, the name that it was built under.
     `vol_size` is in GiB; None leaves the AMI's own size. `security_group` None means
     the generated one, `subnet` None the default VPC's. `ssh_private_key` is the path as
-    written in the profile (`~` not yet expanded).
+    written in the profile (`~` not yet expanded). `packages` are a pip requirements file's lines.
     """
 
     ami: str
@@ -42,6 +46,8 @@ class Machine:
     subnet: str | None = None
     iam_instance_profile: str | None = None
     init_cmd: tuple[str, ...] = ()
+    image: str | None = None
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,9 +200,9 @@ class Measurement:
 class HostResult:
     """How one host fared in the SSH stage.
 
-    `stage` is where it stopped, or `ready`: connect, authenticate, measure, init, start,
-    ready. `ok` False comes with the `cause`, what to do (`hint`) and the tail of the
-    service's `log`. `facts` is what was learned of the host.
+    `stage` is where it stopped, or `ready`: connect, authenticate, init, packages, measure,
+    versions, start, ready. `ok` False comes with the `cause`, what to do (`hint`) and the tail
+    of the service's `log`. `facts` is what was learned of the host.
     """
 
     node: Node
@@ -242,8 +248,9 @@ class HostPlan:
     """What one host must have, and the service it gets once it is measured.
 
     `executables` must be on the login shell's PATH; of `packages` the versions are asked, and
-    those in `oldest` must not be older. `replace` restarts a running service whose script or
-    files are no longer what is asked for; otherwise it is left in peace.
+    those in `oldest` must not be older. `requirements` are lines for pip, installed before that.
+    `replace` restarts a running service whose script or files are no longer what is asked for;
+    otherwise it is left in peace.
     """
 
     node: Node
@@ -253,6 +260,7 @@ class HostPlan:
     packages: tuple[str, ...] = ()
     oldest: Mapping[str, str] = field(default_factory=dict)
     init_cmd: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
     replace: bool = False
 
 
@@ -260,7 +268,8 @@ class HostPlan:
 class StagePlan:
     """The SSH stage before it begins: the head first, then all others at once.
 
-    `roll` is the page of the head's host that names who has joined.
+    `roll` is the page of the head's host that names who has joined. `breaking` are the packages
+    of which every host must have the head's version, beside the head's minor version of Python.
     """
 
     cluster: str
@@ -268,6 +277,7 @@ class StagePlan:
     notebook: HostPlan | None = None
     workers: tuple[HostPlan, ...] = ()
     roll: Page | None = None
+    breaking: tuple[str, ...] = ()
 
     def hosts(self) -> Iterator[HostPlan]:
         """Every host, in the order in which they get their connections."""

@@ -31,7 +31,12 @@ NOTEBOOK_PORT = 8888
 
 TOKEN_FILE = "jupyter.token"
 HERE = 'here=$(cd -- "$(dirname "$0")" && pwd)'  # the folder that a script lies in
-DASK_PACKAGES = ("dask", "distributed", "cloudpickle", "msgpack", "toolz", "tornado")
+DASK_PACKAGES = (
+    *("dask", "distributed", "cloudpickle", "msgpack"),
+    *("numpy", "pandas", "pyarrow", "lz4", "s3fs"),
+)
+# What Dask's processes speak to each other in; the others differ at the user's own risk.
+DASK_BREAKING = ("distributed", "msgpack", "cloudpickle")
 JUPYTER_PACKAGES = ("jupyterlab", "jupyter_server")
 
 
@@ -49,7 +54,8 @@ class Engine:
 
     `head` and `worker` make what is started: the head first and alone, the workers once its page
     answers. `roll` is where the head tells who has joined. `notebook` is the environment by which
-    a notebook finds the cluster without being told. `packages` must agree between the hosts.
+    a notebook finds the cluster without being told. `packages` ought to agree between hosts and
+    clients; where one of `breaking` does not, they cannot work together.
     """
 
     name: str
@@ -58,6 +64,7 @@ class Engine:
     roll: Callable[[Node], Page]
     notebook: Callable[[Node], Mapping[str, str]]
     packages: tuple[str, ...]
+    breaking: tuple[str, ...]
 
 
 def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan:
@@ -72,6 +79,7 @@ def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan
             engine.worker(spec, node, head or node) for node in inventory.workers if engine
         ),
         roll=engine.roll(head) if engine and head else None,
+        breaking=engine.breaking if engine else (),
     )
 
 
@@ -197,6 +205,7 @@ def dask_host(
         packages=DASK_PACKAGES,
         oldest={"dask": "2024.1"},
         init_cmd=group_of(spec, node).machine.init_cmd,
+        requirements=group_of(spec, node).machine.packages,
         replace=replace,
     )
 
@@ -218,6 +227,7 @@ DASK = Engine(
     roll=dask_roll,
     notebook=dask_environment,
     packages=DASK_PACKAGES,
+    breaking=DASK_BREAKING,
 )
 
 ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (DASK,)}
@@ -250,6 +260,7 @@ def notebook_plan(
         executables=("jupyter", "jupyter-lab"),
         packages=(*JUPYTER_PACKAGES, *(engine.packages if engine else ())),
         init_cmd=group_of(spec, node).machine.init_cmd,
+        requirements=group_of(spec, node).machine.packages,
     )
 
 

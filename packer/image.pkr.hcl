@@ -4,7 +4,9 @@
 #   packer build -var region=eu-west-1 .
 
 locals {
-  requirements = var.requirements != "" ? var.requirements : "${path.root}/requirements.txt"
+  # Packer 1.6 takes the path of file() from the template's folder, and a provisioner's from where it runs.
+  here         = abspath(path.root)
+  requirements = abspath(var.requirements != "" ? var.requirements : "${path.root}/requirements.txt")
 
   # Canonical's account, and the one that AWS's own Deep Learning AMIs come from.
   bases = {
@@ -28,16 +30,15 @@ locals {
 
   # All that decides what is in the image.
   recipe = substr(sha256(jsonencode([
-    local.lines, file("${path.root}/setup.sh"), var.base, var.architecture, var.python,
+    local.lines, file("${local.here}/setup.sh"), var.base, var.architecture, var.python,
     var.extra_requirements, var.extra_packages,
   ])), 0, 16)
   tags = {
-    "Name"          = var.name
-    "bilbo:image"   = var.name
-    "bilbo:recipe"  = local.recipe
-    "bilbo:python"  = var.python
-    "bilbo:base"    = var.base
-    "bilbo:managed" = "packer"
+    "Name"         = var.name
+    "bilbo:image"  = var.name
+    "bilbo:recipe" = local.recipe
+    "bilbo:python" = var.python
+    "bilbo:base"   = var.base
   }
 }
 
@@ -95,7 +96,7 @@ build {
   }
 
   provisioner "shell" {
-    script          = "${path.root}/setup.sh"
+    script          = "${local.here}/setup.sh"
     remote_folder   = "."
     execute_command = "{{ .Vars }} bash '{{ .Path }}'"
     environment_vars = [

@@ -27,7 +27,7 @@ _VARYING = (
     (r"RequestID: [\w-]+", "RequestID: …"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "…"),
     (r"(/[\w.-]+)+/(clusters|local|\.ssh)\b", r"~/.bilbo/\2"),
-    (r"pid \d+", "pid …"),
+    (r"\b(pid|port) \d+", r"\1 …"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([+-]\d\d:\d\d)?", "TIME"),
     (r"SHA256:[\w+/]+", "SHA256:…"),
     (r"[0-9a-f]{40,}", "…"),

@@ -66,6 +66,7 @@ def test_the_name_is_taken(bilbo: Bilbo) -> None:
     done = bilbo("--local", "create", profile, code=1)
     assert "already holds a cluster 'taken'" in done.stderr
     told("The cluster's name is taken by somebody else", errors(done.stderr), 1, NOTHING)
+    shutil.rmtree(folder)
     shutil.move(bilbo.home / "aside", folder)
     bilbo("destroy", "taken", "-y")
     nothing_is_left(bilbo.home)
@@ -76,7 +77,8 @@ def test_credentials(bilbo: Bilbo, tmp_path: Path) -> None:
     target = local.target(bilbo.home)
     assert target is not None
     assert target.endpoint_url is not None
-    profile = bilbo.profile("keys", {"instance": INSTANCE, "notebook": {}, "region": "us-east-1"})
+    document = {"instance": INSTANCE, "notebook": {}, "region": "us-east-1"}
+    profile = bilbo.profile("keys", {**document, "access": {"cidrs": ["192.0.2.1/32"]}})
     done = bilbo(
         "create", profile, code=1, HOME=str(tmp_path),
         AWS_ENDPOINT_URL=target.endpoint_url, AWS_EC2_METADATA_DISABLED="true",

@@ -1,24 +1,27 @@
 """What this host is and has."""
 
-# ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
+# ruff: noqa: UP006, UP035 - hosts may have Python 3.6, which knows no newer spelling
 
 import os
 import shutil
-import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, List
+
+from bilbo.agent.software import installed, interpreter
 
 
-def measure(packages: Iterable[str], executables: Iterable[str]) -> Dict[str, Any]:
-    """Logical CPUs, threads per core, memory in bytes, and what is installed where."""
+def measure(packages: List[str], executables: List[str]) -> Dict[str, Any]:
+    """Logical CPUs, threads per core, memory in bytes, and what is installed where.
+
+    `packages` are looked for by the Python that runs the `executables`.
+    """
     meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return {
         "cpus": os.cpu_count() or 1,
         "threads_per_core": threads_per_core(),
         "memory": int(meminfo["MemTotal"].split()[0]) * 1024,
-        "python": "{}.{}.{}".format(*sys.version_info[:3]),
-        "versions": {name: installed_version(name) for name in packages},
         "executables": {name: shutil.which(name) for name in executables},
+        **installed(interpreter(executables), packages),
     }
 
 
@@ -38,13 +41,3 @@ def count_cpus(ranges: str) -> int:
         first, _, last = part.partition("-")
         count += int(last or first) - int(first) + 1
     return count
-
-
-def installed_version(name: str) -> Optional[str]:
-    """The version of a distribution that this Python can import, or None."""
-    try:
-        from importlib import metadata
-
-        return metadata.version(name)
-    except ImportError:  # also what a missing distribution raises; Python before 3.8 cannot tell
-        return None

@@ -21,6 +21,7 @@ from bilbo.agent.service import (
     read_text,
     write_private,
 )
+from bilbo.agent.software import install, interpreter
 from bilbo.agent.watch import PROBE_PAUSE, TAIL, call_roll, check_free, watch
 
 
@@ -59,6 +60,20 @@ def on_init(client: Client, request: Request) -> None:
             done.append(command)
             write_private(folder / "init.done", json.dumps(done))
     client.emit("done", ran=len(done) - before)
+
+
+def on_packages(client: Client, request: Request) -> None:
+    """`requirements`: have pip install these lines for the Python of the `executables` -> `done`
+    or `exited`."""
+    folder = cluster_folder(request["cluster"])
+    python = interpreter(request["executables"])
+    with locked(folder):
+        code = install(folder, python, request["requirements"])
+    if code:
+        tail = Service(folder, "packages").tail(TAIL)
+        client.emit("exited", code=code, log=tail, python=python)
+    else:
+        client.emit("done", ran=code is not None)
 
 
 def on_start(client: Client, request: Request) -> None:
@@ -154,6 +169,7 @@ def added_lines(path: Path, place: List[int]) -> List[str]:
 REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "measure": on_measure,
     "init": on_init,
+    "packages": on_packages,
     "start": on_start,
     "roll": on_roll,
     "stop": on_stop,

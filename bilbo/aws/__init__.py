@@ -1,7 +1,8 @@
 """Looks at AWS through boto3. Never creates anything: that is Terraform's."""
 
 from bilbo.aws.address import CHECK_IP_URL, caller_cidr
-from bilbo.aws.look import Resource, instance_types, tagged
+from bilbo.aws.images import image_tags, newest_images
+from bilbo.aws.look import Resource, instance_types, start_instances, tagged
 from bilbo.aws.preflight import preflight
 from bilbo.aws.session import client, refusal
 from bilbo.aws.shared import Lock, account, shared_state, state_lock
@@ -13,9 +14,12 @@ __all__ = [
     "account",
     "caller_cidr",
     "client",
+    "image_tags",
     "instance_types",
+    "newest_images",
     "preflight",
     "refusal",
+    "start_instances",
     "shared_state",
     "state_lock",
     "tagged",

@@ -60,6 +60,22 @@ def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
     }
 
 
+def start_instances(target: Target, instance_ids: list[str]) -> None:
+    """Starts instances that somebody stopped, and waits until they run.
+
+    Like protection from scale-in, a state that Terraform does not manage. Raises AwsError.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    ec2 = client(target, "ec2")
+    try:
+        ec2.get_waiter("instance_stopped").wait(InstanceIds=instance_ids)
+        ec2.start_instances(InstanceIds=instance_ids)
+        ec2.get_waiter("instance_running").wait(InstanceIds=instance_ids)
+    except (BotoCoreError, ClientError) as error:
+        raise refusal(error, f"AWS does not start {', '.join(instance_ids)}") from error
+
+
 def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
     """As `tagged`, with boto3's own errors."""
     ec2 = client(target, "ec2")

@@ -69,7 +69,11 @@ def _object(target: Target, state: SharedState, key: str) -> str:
     except ClientError as error:
         if error.response["Error"]["Code"] in _NOT_THERE:
             return ""
-        raise refusal(error, f"the shared state s3://{state.bucket}/{key} cannot be read") from error
+        raise refusal(
+            error, f"the shared state s3://{state.bucket}/{key} cannot be read"
+        ) from error
     except BotoCoreError as error:
-        raise refusal(error, f"the shared state s3://{state.bucket}/{key} cannot be read") from error
+        raise refusal(
+            error, f"the shared state s3://{state.bucket}/{key} cannot be read"
+        ) from error
     return text

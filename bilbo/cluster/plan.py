@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from bilbo.cluster.shared import not_moving
 from bilbo.cluster.work import Work, same_place, settle
+from bilbo.errors import Interrupted
 from bilbo.model import ClusterSpec
 from bilbo.render import render
 from bilbo.terraform import Outcome
 
+PLAN_FILE = "plan.tfplan"
+
 
 @dataclass(frozen=True)
 class Planned:
-    """What was asked and what Terraform would do; `outcome` None when there is nothing at all."""
+    """What was asked and what Terraform would do; `outcome` None when there is nothing at all.
+
+    `files` are the rendered ones, `saved` is Terraform's own plan, and `shown` that plan as
+    Terraform's JSON, where it was asked for.
+    """
 
     spec: ClusterSpec
     outcome: Outcome | None
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    saved: bytes = field(default=b"", repr=False)
+    shown: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def has_changes(self) -> bool:
@@ -23,10 +36,11 @@ class Planned:
         return self.outcome is not None and bool(self.outcome.changes)
 
 
-def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False) -> Planned:
+def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = False) -> Planned:
     """Validated, rendered, planned. Raises TerraformError, Interrupted and what `settle` does.
 
-    Side effects: the cluster's Terraform folder is written; no record is.
+    `show` costs another start of the provider. Side effects: the cluster's Terraform folder is
+    written; no record is.
     """
     before = work.store.known(spec.name)
     if before is None and not any(True for _ in spec.groups()):
@@ -35,11 +49,16 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False) -> Planned:
     with work.store.lock(spec.name, "plan"):
         spec = settle(spec, work, before, my_ip)
         terraform = work.terraform(spec.name)
-        terraform.write(render(spec))
+        not_moving(spec, terraform)
+        files = render(spec)
+        terraform.write(files)
         terraform.init()
-        outcome = terraform.plan(terraform.cluster_folder / "plan.tfplan", work.progress.terraform)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
-    if not outcome.ok:
-        raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
-    return Planned(spec, outcome)
+        path = terraform.cluster_folder / PLAN_FILE
+        outcome = terraform.plan(path, work.progress.terraform)
+        if outcome.interrupted:
+            raise Interrupted("interrupted; plan creates nothing, and nothing was changed")
+        if not outcome.ok:
+            raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
+        if not show:
+            return Planned(spec, outcome)
+        return Planned(spec, outcome, files, path.read_bytes(), terraform.show(path))

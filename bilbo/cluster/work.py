@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bilbo import aws
 from bilbo.errors import Interrupted, RecordError
-from bilbo.model import SCHEDULER, ClusterSpec, NodeGroup, Target
+from bilbo.model import SCHEDULER, ClusterSpec, Machine, NodeGroup, Target
 from bilbo.profile import expand_key_path
 from bilbo.record import Record, Store
 from bilbo.terraform import Terraform
@@ -58,12 +58,17 @@ class Work:
         )
 
 
-def settle(spec: ClusterSpec, work: Work, before: Record | None, my_ip: bool) -> ClusterSpec:
+def settle(
+    spec: ClusterSpec, work: Work, before: Record | None, my_ip: bool, *, newest: bool = False
+) -> ClusterSpec:
     """The specification with what depends on the target and on who asks filled in.
 
-    The addresses admitted stay those of the record until `my_ip` asks for them again.
+    The addresses admitted stay those of the record until `my_ip` asks for them again, and the
+    AMIs that images stand for those of the running machines until the `newest` are asked for.
+    Raises AwsError where an image is not to be found.
     """
     spec = _with_ssh_port(spec, work.target.ssh_port)
+    spec = _with_images(spec, work, None if newest else before)
     if spec.cidrs or not spec.needs_security_group:
         return spec
     remembered = before.cidrs if before and not my_ip else ()
@@ -74,15 +79,36 @@ def settle(spec: ClusterSpec, work: Work, before: Record | None, my_ip: bool) ->
 def _with_ssh_port(spec: ClusterSpec, port: int | None) -> ClusterSpec:
     if port is None:
         return spec
+    return _with_machines(spec, lambda group: replace(group.machine, ssh_port=port))
 
-    def moved(group: NodeGroup) -> NodeGroup:
-        return replace(group, machine=replace(group.machine, ssh_port=port))
+
+def _with_images(spec: ClusterSpec, work: Work, before: Record | None) -> ClusterSpec:
+    """Puts an AMI where only an image is named: that of the group's machines in `before`, else
+    the newest in the region."""
+    nodes = before.inventory.nodes() if before else ()
+    running = {node.group: node.image_id for node in nodes}
+    open_ones = [each for each in spec.groups() if each.machine.image and not each.machine.ami]
+    names = {each.machine.image for each in open_ones if each.name not in running}
+    found = aws.newest_images(work.target, [name for name in names if name]) if names else {}
+
+    def machine(group: NodeGroup) -> Machine:
+        if group not in open_ones:
+            return group.machine
+        ami = running.get(group.name) or found[group.machine.image or ""]
+        return replace(group.machine, ami=ami)
+
+    return _with_machines(spec, machine)
+
+
+def _with_machines(spec: ClusterSpec, machine: Callable[[NodeGroup], Machine]) -> ClusterSpec:
+    def changed(group: NodeGroup) -> NodeGroup:
+        return replace(group, machine=machine(group))
 
     return replace(
         spec,
-        notebook=moved(spec.notebook) if spec.notebook else None,
-        head=moved(spec.head) if spec.head else None,
-        workers=tuple(moved(group) for group in spec.workers),
+        notebook=changed(spec.notebook) if spec.notebook else None,
+        head=changed(spec.head) if spec.head else None,
+        workers=tuple(changed(group) for group in spec.workers),
     )
 
 

@@ -40,6 +40,7 @@ def environment(paths: Paths, found: State) -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_USE_FIPS_ENDPOINT": "false",
         "AWS_USE_DUALSTACK_ENDPOINT": "false",
+        "AWS_POLL_DELAY_SECONDS": "1",  # Packer's, else up to 15
     }
     variables |= {f"AWS_ENDPOINT_URL_{service}": found.endpoint_url for service in SERVICES}
     return variables | _around_proxies()

@@ -175,6 +175,10 @@ def _environment(host: Host, process: sessions.Process) -> dict[str, str]:
         "LOGNAME": user,
         "SSH_CLIENT": f"{client} {client_port} {host.port}",
         "SSH_CONNECTION": f"{client} {client_port} {host.address} {host.port}",
+        # All machines have the Python that runs bilbo; what one of them installs stays its own.
+        "PYTHONPATH": str(host.home / ".packages"),
+        "PIP_TARGET": str(host.home / ".packages"),
+        "PIP_UPGRADE": "1",
         STANDIN_MARK: host.mark,
         INSTANCE_MARK: host.instance_id,
     }

@@ -14,6 +14,7 @@ from bilbo.profile.building import build
 from bilbo.profile.checking import check
 from bilbo.profile.naming import check_cluster_name, cluster_name, expand_key_path, find, names
 from bilbo.profile.overrides import override, override_with_paths
+from bilbo.profile.packages import with_packages
 from bilbo.profile.places import Places, shown
 from bilbo.profile.reading import read, source
 
@@ -44,7 +45,8 @@ def load(
 
     `home` is bilbo's folder, `cluster` the cluster's name (else the profile's without
     `.json`), `overrides` the values of `-p`, `region` the one for a profile that names none.
-    Reads one file and writes nothing. Raises ProfileError, or UsageError for a bad name.
+    Reads that file and those that `packages` name, and writes nothing. Raises ProfileError, or
+    UsageError for a bad name.
     """
     path = find(name_or_path, home)
     name = cluster_name(path) if cluster is None else cluster
@@ -55,4 +57,5 @@ def load(
     check(document, places)
     if region and "region" not in document:
         check({"region": region}, Places("the environment (AWS_DEFAULT_REGION or AWS_REGION)"))
+    document = with_packages(document, path.parent, places)
     return replace(build(document, name, region, places), profile_name=path.name)

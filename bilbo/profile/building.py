@@ -87,11 +87,14 @@ _ENGINES: Mapping[str, Callable[[Mapping[str, Any], str], list[_Wanted]]] = {"da
 def _merge(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The common instance with a role's own keys over it; tags are merged one by one.
 
+    An `ami` of the role's own is in place of the common `image`, and the other way round.
     Terraform normalises every text to NFC; tags, the only free texts that go through it,
     are made so here, or they would never equal what comes back.
     """
     tags = {**common.get("tags", {}), **own.get("tags", {})}
-    return {**common, **own, "tags": {_nfc(key): _nfc(tags[key]) for key in tags}}
+    replaced = {"ami", "image"} if {"ami", "image"} & own.keys() else set()
+    kept = {key: common[key] for key in common.keys() - replaced}
+    return {**kept, **own, "tags": {_nfc(key): _nfc(tags[key]) for key in tags}}
 
 
 def _nfc(text: str) -> str:
@@ -101,7 +104,8 @@ def _nfc(text: str) -> str:
 def _check_complete(wanted: list[_Wanted], merged: list[dict[str, Any]], places: Places) -> None:
     found: dict[KeyPath, str] = {}
     for each, instance in zip(wanted, merged, strict=True):
-        missing = [key for key in REQUIRED if key not in instance]
+        there = instance.keys() | ({"ami"} if "image" in instance else set())
+        missing = [key for key in REQUIRED if key not in there]
         if missing:
             own = dotted((*each.path, "instance"))
             found[each.path] = (
@@ -132,6 +136,8 @@ def _machine(instance: dict[str, Any]) -> Machine:
     return Machine(
         **{
             **instance,
+            "ami": instance.get("ami", ""),
+            "packages": tuple(instance.get("packages", ())),
             "ssh_port": int(instance.get("ssh_port", 22)),
             "vol_size": _whole(instance.get("vol_size")),
             "init_cmd": tuple(instance.get("init_cmd", ())),

@@ -111,7 +111,9 @@ def _type(error: Any) -> str:
     hint = ""
     if error.validator_value == "string" and isinstance(value, int | float):
         hint = f'; write "{json.dumps(value)}"'
-    return f"must be {_NAMES[str(error.validator_value)]}, not {_value(value)}{hint}"
+    allowed = error.validator_value
+    names = [_NAMES[name] for name in ([allowed] if isinstance(allowed, str) else allowed)]
+    return f"must be {' or '.join(names)}, not {_value(value)}{hint}"
 
 
 def _pattern(error: Any) -> str:
@@ -139,6 +141,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "pattern": _pattern,
     "minimum": _range,
     "maximum": _range,
+    "not": lambda error: f"has both {' and '.join(error.validator_value['required'])}; choose one",
     "minLength": lambda error: "must not be empty",
     "minItems": lambda error: "must not be empty; leave the key out",
     "maxLength": lambda error: f"must not be longer than {error.validator_value} characters",

@@ -21,7 +21,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_DIGITS = 100
 
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""(?P<comment>//[^\n]*|/\*.*?\*/)
       | (?P<string>"(?:[^"\\\n]|\\.)*")
       | (?P<open>[{\[]) | (?P<close>[}\]]) | (?P<comma>,) | (?P<colon>:)
@@ -122,7 +122,7 @@ def _plain(text: str, where: str) -> str:
     comma = None  # a comma that is a trailing one if a bracket closes next
     before = ""
     depth = 0
-    for token in _TOKEN.finditer(text):
+    for token in TOKEN.finditer(text):
         kind = str(token.lastgroup)
         start, end = token.span()
         if kind == "comment":
@@ -195,7 +195,7 @@ def _lines(plain: str, where: str) -> dict[KeyPath, int]:
 
 def _tokens_with_lines(plain: str) -> Iterator[tuple[re.Match[str], int]]:
     line, counted = 1, 0
-    for token in _TOKEN.finditer(plain):
+    for token in TOKEN.finditer(plain):
         line += plain.count("\n", counted, token.start())
         counted = token.start()
         yield token, line

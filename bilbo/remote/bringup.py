@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from bilbo.model import HostPlan, HostResult, Page, StagePlan
 from bilbo.remote.connection import PrivateKeys, connected
@@ -41,6 +42,7 @@ class Stage:
         self.head_settled = asyncio.Event()  # it answers or it has failed
         self.head_answers = False
         self.head_is_new = False
+        self.head_facts: Mapping[str, Any] = {}
         self.workers_left = len(plan.workers)
         self.workers_done = asyncio.Event()
         if not plan.workers:
@@ -90,7 +92,12 @@ class Stage:
     def _is_fresh(self, run: HostRun) -> bool:
         return run.plan.node.role in self.fresh
 
+    def _check_versions(self, run: HostRun) -> None:
+        if self.head_answers:
+            run.check_versions(self.head_facts, self.plan.breaking)
+
     async def _head(self, run: HostRun) -> None:
+        self.head_facts = run.facts
         self.head_is_new = await run.start(fresh=self._is_fresh(run))
         await run.until_ready()
         self.head_answers = True
@@ -112,6 +119,7 @@ class Stage:
 
     async def _notebook(self, run: HostRun) -> None:
         await self.head_settled.wait()
+        self._check_versions(run)
         await run.start(fresh=self._is_fresh(run))
         await run.until_ready()
 
@@ -120,6 +128,7 @@ class Stage:
             await run.stop()  # a new head must not take the old worker for the new one
         await self.head_settled.wait()
         self._check_head()
+        self._check_versions(run)
         # A worker of a head that is no more is of no use to the new one.
         new = await run.start(fresh=self._is_fresh(run) or self.head_is_new)
         await run.until_joined(self.roll, new=new)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
+import shlex
 from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,12 @@ from bilbo.remote.terms import STOP_GRACE, HostFailure, Remote, on_each
 
 Output = Callable[[Node, bytes, bool], None]
 
+MARK = "BILBO_COMMAND"
+KILL = """
+for each in /proc/[0-9]*; do
+    if tr "\\0" "\\n" <"$each/environ" | grep -qx {mark}; then kill -{signal} "${{each#/proc/}}"; fi
+done 2>/dev/null
+"""
 END_SECONDS = 2.0  # what a command gets to end in when the caller has had enough of it
 
 
@@ -123,15 +131,18 @@ async def run_one(
 ) -> int:
     """Run a command over a connection and return its exit code. Raises HostFailure."""
     stream = Stream(node, on_output)
+    mark = secrets.token_hex(8)
     try:
-        channel, _ = await connection.create_session(lambda: stream, command, encoding=None)
+        channel, _ = await connection.create_session(
+            lambda: stream, marked(command, mark), encoding=None
+        )
     except asyncssh.Error as error:
         raise HostFailure(f"the host runs no command: {error}") from None
     feeding = asyncio.ensure_future(feed(channel, stream, stdin))
     try:
         await stream.ended.wait()
     except asyncio.CancelledError:
-        await interrupt(channel, stream)
+        await interrupt(connection, stream, mark)
         raise
     finally:
         feeding.cancel()
@@ -140,11 +151,20 @@ async def run_one(
     return stream.exit_code
 
 
-async def interrupt(channel: asyncssh.SSHClientChannel[bytes], stream: Stream) -> None:
-    """End a command: sshd leaves one running whose client has gone, unless it has a terminal."""
-    for signal in ("INT", "TERM"):
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
-            channel.send_signal(signal)
+def marked(command: str, mark: str) -> str:
+    """The command, run by the same shell, with a mark in the environment of all that it starts."""
+    return f'exec env {MARK}={mark} "${{SHELL:-/bin/sh}}" -c {shlex.quote(command)}'
+
+
+async def interrupt(connection: asyncssh.SSHClientConnection, stream: Stream, mark: str) -> None:
+    """End a command and what it started, found by its mark.
+
+    sshd leaves a command running whose client has gone, and passes no signals on for root.
+    """
+    for signal in ("INT", "TERM", "KILL"):
+        with contextlib.suppress(OSError, asyncssh.Error, asyncio.TimeoutError):
+            kill = f"exec sh -c {shlex.quote(KILL.format(mark=f'{MARK}={mark}', signal=signal))}"
+            await asyncio.wait_for(connection.run(kill), END_SECONDS)
             await asyncio.wait_for(stream.ended.wait(), END_SECONDS)
             return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from bilbo.model import HostPlan, HostResult, Measurement, Page, Service
 from bilbo.remote.roll import Roll
 from bilbo.remote.session import Event, Session, agent_source
 from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, Remote
+from bilbo.versions import differences, software
 
 SEE_LOGS = "Read the whole log with `bilbo logs`; running the command again goes on from here."
 
@@ -60,6 +62,8 @@ class HostRun:
         if self.plan.init_cmd and await self._init():
             self._session.close()  # a new login sees what the commands have put on PATH
             self._session = await Session.open(connection, self._cluster)
+        if self.plan.requirements:
+            await self._install()
         self._enters("measure", "measuring")
         found = await self._session.ask(
             "measure",
@@ -86,6 +90,41 @@ class HostRun:
             )
         return bool(event["ran"])
 
+    async def _install(self) -> None:
+        """Install the profile's packages, unless they were the last that were installed."""
+        self._enters("packages", "installing packages")
+        event = await self._session.ask(
+            "packages",
+            self.deadlines.init,
+            requirements=self.plan.requirements,
+            executables=self.plan.executables,
+        )
+        if event["event"] == "exited":
+            raise HostFailure(
+                f"pip ended with exit code {event['code']} for {event['python']}",
+                hint="Correct `packages` in the profile, and run the command again.",
+                log=event["log"],
+            )
+        self.facts["installed"] = event["ran"]
+        done = "packages installed" if event["ran"] else "packages are installed already"
+        self._enters("packages", done)
+
+    def check_versions(self, head: Mapping[str, Any], breaking: Collection[str]) -> None:
+        """Raises HostFailure where this host cannot work with the head, whose facts are given."""
+        theirs, ours = software("the head", head), software("this host", self.facts)
+        broken = [each for each in differences(theirs, ours, breaking) if each.breaks]
+        if broken:
+            self.stage = "versions"
+            found = "; ".join(
+                f"{each.package} {each.version or 'is not installed'}, there {each.expected}"
+                for each in broken
+            )
+            raise HostFailure(
+                f"it cannot work with the head: {found}",
+                hint="Use the same image for all roles, or bring the versions together with "
+                "`packages`; `bilbo check` shows them all.",
+            )
+
     async def start(self, *, fresh: bool) -> bool:
         """Start the service unless it runs; `fresh` stops it first. Whether it is a new one."""
         service = self._service
@@ -108,6 +147,8 @@ class HostRun:
         state = "started" if new else "runs already"
         if event["changed"] and not new:
             state += ", though not as it would be started now"
+        elif self.facts.get("installed") and not new:
+            state += "; it takes up the packages at its restart"
         self._enters("ready", f"{service.name} {state}")
         return new
 

@@ -15,7 +15,7 @@ import asyncssh
 from bilbo.remote.terms import HostFailure
 
 # In the order in which they import each other.
-AGENT_MODULES = ("measure", "service", "channel", "watch", "serve")
+AGENT_MODULES = ("service", "software", "measure", "channel", "watch", "serve")
 
 # Python on the host runs the first line of its standard input, which takes the modules' sources
 # from the second and treats them as imported. Requests follow: no secret is in a command line.

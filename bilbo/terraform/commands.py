@@ -132,6 +132,13 @@ class Terraform:
         kept = bool(before) or (local.is_file() and local.stat().st_size > 0)
         return kept and before != self.backend()
 
+    def keeps_state(self) -> bool:
+        """Whether a state was ever kept by this folder, here or elsewhere."""
+        local = self.folder / "terraform.tfstate"
+        return (self.folder / ".terraform" / "terraform.tfstate").is_file() or (
+            local.is_file() and local.stat().st_size > 0
+        )
+
     def versions(self) -> dict[str, str]:
         """`terraform`, `platform` and each provider's address, with their versions."""
         found = json.loads(self._captured("version", json=IsFlagged))

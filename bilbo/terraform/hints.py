@@ -12,6 +12,8 @@ _QUOTA = "The account's quota is used up: ask for more in Service Quotas, or use
 
 # How Terraform begins what it says when another process holds the state.
 LOCKED = "Error acquiring the state lock"
+# And when the state has moved since it planned.
+STALE = "Saved plan is stale"
 
 # The first sign that stands in the message gives the hint.
 _HINTS = (
@@ -37,6 +39,7 @@ _HINTS = (
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
     ),
     ("AuthFailure", "AWS does not accept these credentials: check them, and the region."),
+    (STALE, "Somebody else has changed the cluster meanwhile: run the command again."),
     (LOCKED, "Another Terraform works on this cluster: wait for it."),
     (
         "Failed to query available provider packages",

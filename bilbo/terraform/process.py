@@ -155,7 +155,10 @@ class _Interrupts:
 
 @contextlib.contextmanager
 def counted_interrupts() -> Iterator[_Interrupts]:
-    """Within it, SIGINT and SIGTERM are counted; only the main thread receives signals."""
+    """Within it, SIGINT and SIGTERM are counted; only the main thread receives signals.
+
+    Once one has come, the command is on its way out, and more of them are ignored.
+    """
     interrupts = _Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
@@ -167,7 +170,7 @@ def counted_interrupts() -> Iterator[_Interrupts]:
         yield interrupts
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if interrupts.count else handler)
 
 
 def _follow(

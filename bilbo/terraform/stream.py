@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bilbo.errors import TerraformError
-from bilbo.terraform.hints import LOCKED, hint_for, lock_hint
+from bilbo.terraform.hints import LOCKED, STALE, hint_for, lock_hint
 
 Event = Mapping[str, Any]
 OnEvent = Callable[[Event], None]
@@ -73,9 +73,13 @@ class Outcome:
         return tuple(d for d in self.diagnostics if d.severity == "error")
 
     @property
-    def locked(self) -> bool:
-        """Whether another process held the state, so that nothing was done."""
-        return any(LOCKED in error.summary + error.detail for error in self.errors)
+    def refused(self) -> bool:
+        """Whether nothing was done because another process holds or has moved the state."""
+        return any(
+            sign in error.summary + error.detail
+            for error in self.errors
+            for sign in (LOCKED, STALE)
+        )
 
     @property
     def destructive(self) -> tuple[Change, ...]:
@@ -152,7 +156,9 @@ def _diagnostic(diagnostic: Mapping[str, Any]) -> Diagnostic:
 
 def to_error(outcome: Outcome, what: str, log: str) -> TerraformError:
     """The outcome's errors as one error that says what failed, why, and what to do."""
-    lines = [line for diagnostic in outcome.errors for line in explain(diagnostic)]
+    # Terraform works on several things at once: their order is not the same every time.
+    errors = sorted(outcome.errors, key=lambda diagnostic: diagnostic.address)
+    lines = [line for diagnostic in errors for line in explain(diagnostic)]
     hint = lock_hint("\n".join(lines), Path(log).name) or hint_for("\n".join(lines))
     if not lines:
         lines = [f"Terraform ended with exit code {outcome.exit_code} and no message."]

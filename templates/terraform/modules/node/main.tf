@@ -20,9 +20,3 @@ resource "aws_instance" "this" {
     tags        = merge(var.tags, { Name = var.name })
   }
 }
-
-# A machine that was stopped by hand is started again by the next apply.
-resource "aws_ec2_instance_state" "this" {
-  instance_id = aws_instance.this.id
-  state       = "running"
-}

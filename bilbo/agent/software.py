@@ -1,0 +1,105 @@
+"""What Python packages this host has, seen by the Python that its services run on."""
+
+# ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional
+
+from bilbo.agent.service import open_private, read_text, write_private
+
+LOOK_SECONDS = 30
+# What a Python says of itself. Before 3.8 it cannot tell what is installed.
+LOOK = """
+import json, sys
+try:
+    from importlib import metadata
+except ImportError:
+    metadata = None
+def version(name):
+    try:
+        return metadata.version(name)
+    except Exception:
+        return None
+names = json.loads(sys.argv[1])
+python = "{}.{}.{}".format(*sys.version_info[:3])
+print(json.dumps({"python": python, "versions": {name: version(name) for name in names}}))
+"""
+
+
+def interpreter(executables: Iterable[str]) -> str:
+    """The Python that runs the first of the programs that is a script of Python's, else ours."""
+    for path in filter(None, map(shutil.which, executables)):
+        found = python_of(Path(path))
+        if found:
+            return found
+    return sys.executable
+
+
+def python_of(script: Path) -> Optional[str]:
+    """The Python that the first lines of a script name."""
+    try:
+        with script.open("rb") as file:
+            first, second = (file.readline(4096).decode(errors="replace") for _ in range(2))
+    except OSError:
+        return None
+    if not first.startswith("#!"):
+        return None
+    words = first[2:].split()
+    # pip's way around a path that is too long or has spaces: sh runs it in the second line.
+    through_sh = re.match(r"'''exec' (?:\"([^\"]+)\"|(\S+)) ", second)
+    if through_sh:
+        python: Optional[str] = through_sh.group(1) or through_sh.group(2)
+    elif words and os.path.basename(words[0]) == "env":  # noqa: PTH119
+        python = shutil.which(words[-1])
+    else:
+        python = words[0] if words else None
+    is_python = python and "python" in os.path.basename(python)  # noqa: PTH119
+    return python if is_python and os.access(str(python), os.X_OK) else None
+
+
+def installed(python: str, packages: Iterable[str]) -> Dict[str, Any]:
+    """`python`, its version, and `versions`, of each package; None for one that it has not."""
+    answer = subprocess.run(
+        [python, "-c", LOOK, json.dumps(list(packages))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        timeout=LOOK_SECONDS,
+        check=True,
+        cwd=str(Path.home()),
+    )
+    found: Dict[str, Any] = json.loads(answer.stdout.decode())
+    return found
+
+
+def install(folder: Path, python: str, lines: List[str]) -> Optional[int]:
+    """Have pip install a requirements file's lines for a Python; its output in `packages.log`.
+
+    Returns pip's exit code; None where it had nothing to do, the last lines being the same.
+    """
+    text = "".join(line + "\n" for line in lines)
+    mark = hashlib.sha256((python + "\n" + text).encode()).hexdigest()
+    if read_text(folder / "packages.done") == mark:
+        return None
+    write_private(folder / "packages.txt", text)
+    log = open_private(folder / "packages.log", os.O_APPEND)
+    options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
+    try:
+        code = subprocess.call(
+            [python, "-m", "pip", "install", *options, "-r", str(folder / "packages.txt")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=str(Path.home()),
+        )
+    finally:
+        os.close(log)
+    if code == 0:
+        write_private(folder / "packages.done", mark)
+    return code

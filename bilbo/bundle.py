@@ -1,0 +1,168 @@
+"""A reviewed plan in one file: Terraform's saved plan, its HCL and lock file, and a manifest.
+
+A zip that is byte for byte the same for the same content. Its digest is the sha256 of the
+manifest, which holds the sha256 of everything else. Mode 0600: a saved plan holds secrets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bilbo.errors import ReviewError
+from bilbo.files import private_write
+
+VERSION = 1
+PLAN = "plan.tfplan"
+HCL = "terraform/"
+
+_MANIFEST = "manifest.json"
+_DIGEST = "manifest.sha256"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_NAME = re.compile(r"plan\.tfplan|terraform/([A-Za-z0-9_-]+/)*\.?[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_MAX_BYTES = 256 * 2**20
+_AGAIN = "Make the plan again with `bilbo plan PROFILE -o FILE`, and have it reviewed."
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a plan rests on.
+
+    `profile` is the sha256 of the profile's document with its `overrides` (`-p`) in it. `home`
+    names the bilbo home that holds a local state; it is empty where the state is shared.
+    `versions` are bilbo's, Terraform's, its platform's and the providers'. `instances` ran when
+    it was planned, `drift` (address to sha256) had been changed outside by then. `files` are the
+    other members' sha256.
+    """
+
+    cluster: str
+    region: str
+    profile: str
+    overrides: tuple[str, ...] = ()
+    endpoint: str | None = None
+    account: str | None = None
+    home: str = ""
+    lineage: str = ""
+    serial: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    instances: tuple[str, ...] = ()
+    drift: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle as it was read: found whole, and its digest."""
+
+    manifest: Manifest
+    contents: Mapping[str, bytes] = field(repr=False)
+    digest: str = ""
+
+    @property
+    def hcl(self) -> dict[str, str]:
+        """The files of the Terraform folder: `{relative path: text}`."""
+        return {
+            name.removeprefix(HCL): data.decode()
+            for name, data in self.contents.items()
+            if name.startswith(HCL)
+        }
+
+
+def profile_digest(document: Mapping[str, Any]) -> str:
+    """The sha256 of a profile's values, however it is written down."""
+    return _sha256(json.dumps(document, sort_keys=True, ensure_ascii=True).encode())
+
+
+def write(path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> str:
+    """Writes a bundle, mode 0600, and returns its digest. Raises ReviewError.
+
+    `contents` are `PLAN` and what stands below `HCL`.
+    """
+    document = asdict(manifest)
+    document["files"] = {name: _sha256(contents[name]) for name in sorted(contents)}
+    text = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
+    digest = _sha256(text)
+    members = {**contents, _MANIFEST: text, _DIGEST: f"{digest}\n".encode()}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in sorted(members):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = 0o600 << 16
+            entry.create_system = 3
+            archive.writestr(entry, members[name], zipfile.ZIP_STORED)
+    try:
+        private_write(path, packed.getvalue())
+    except OSError as error:
+        raise ReviewError(
+            f"the plan cannot be written: {error.strerror}", where=str(path)
+        ) from error
+    return digest
+
+
+def read(path: Path) -> Bundle:
+    """The bundle in a file. Raises ReviewError where it is none, or is not as it was written."""
+    try:
+        members = _members(path)
+    except OSError as error:
+        raise ReviewError(f"the plan cannot be read: {error.strerror}", where=str(path)) from error
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        raise _changed(path, f"it is no whole zip file: {error}") from error
+    text = members.pop(_MANIFEST, b"")
+    digest = members.pop(_DIGEST, b"").decode(errors="replace").strip()
+    if _sha256(text) != digest:
+        raise _changed(path, "its manifest is not the one that was written")
+    manifest = _manifest(text, path)
+    found = {name: _sha256(data) for name, data in members.items()}
+    for name in sorted(found.keys() | manifest.files.keys()):
+        if found.get(name) != manifest.files.get(name):
+            raise _changed(path, f"{name} is not the one that was reviewed")
+    return Bundle(manifest, members, digest)
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    members: dict[str, bytes] = {}
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > _MAX_BYTES:
+            raise ValueError("it is larger than any plan")
+        for entry in entries:
+            name = entry.filename
+            known = name in (_MANIFEST, _DIGEST) or _NAME.fullmatch(name)
+            if not known or ".." in name or name in members:
+                raise ValueError(f"it holds {name[:80]!r}")
+            members[name] = archive.read(entry)
+    return members
+
+
+def _manifest(text: bytes, path: Path) -> Manifest:
+    try:
+        document = json.loads(text)
+        version = document["version"]
+        if version != VERSION:
+            raise ReviewError(
+                f"the plan's form has version {version!r}, and this bilbo knows {VERSION}",
+                where=str(path),
+                hint="Apply it with the bilbo that made it.",
+            )
+        values = {f.name: document[f.name] for f in fields(Manifest)}
+        for name in ("overrides", "instances"):
+            values[name] = tuple(values[name])
+        return Manifest(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _changed(path, f"its manifest is not bilbo's: {error!r}") from error
+
+
+def _changed(path: Path, why: str) -> ReviewError:
+    return ReviewError(f"this is not a reviewed plan any more: {why}", where=str(path), hint=_AGAIN)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,188 @@
+"""Terraform's part of `create`: what runs afterwards, and what kept it from being all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bilbo import aws
+from bilbo import record as states
+from bilbo.cluster.adopt import adopt, tainted
+from bilbo.cluster.saved import Reviewed
+from bilbo.cluster.start import tell
+from bilbo.cluster.work import Work, interrupted
+from bilbo.errors import BilboError
+from bilbo.inventory import inventory, missing, stopped
+from bilbo.model import ClusterSpec, Inventory
+from bilbo.profile import expand_key_path
+from bilbo.record import Record
+from bilbo.render import render
+from bilbo.report import changes
+from bilbo.terraform import Outcome, Terraform
+
+# How long addresses may be missing from AWS's answers after the instances are there.
+_ADDRESS_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Terraform's part: what runs, and the error that kept it from being all."""
+
+    inventory: Inventory
+    changed: bool
+    error: BilboError | None = None
+
+
+def apply(
+    spec: ClusterSpec,
+    work: Work,
+    terraform: Terraform,
+    record: Record,
+    before: Record | None,
+    *,
+    yes: bool,
+    reviewed: Reviewed | None = None,
+) -> Applied:
+    """Makes AWS be as `spec` says. `record` is saved right before anything is made or changed.
+
+    `before` is the record of a cluster that exists already, whose changes are planned first,
+    and agreed to (`yes`) where they end something. Raises TerraformError, AwsError, BilboError
+    (not agreed) and Interrupted. With `reviewed` that plan is applied, or ReviewError raised.
+    """
+    _prepare(spec, work, terraform, before, reviewed)
+    changing = True
+    if reviewed:
+        plan_file = reviewed.still_true(spec, work, terraform)
+        tell(spec, work, "Create")
+        work.store.save(record)
+        outcome = terraform.apply(work.progress.terraform, plan_file=plan_file)
+    elif before is None:
+        tell(spec, work, "Create")
+        work.store.save(record)
+        outcome = terraform.apply(work.progress.terraform)
+    else:
+        planned = _planned(spec, work, terraform)
+        changing = bool(planned.changes)
+        if not planned.changes and planned.exit_code == 0:
+            return Applied(inventory(spec, terraform.outputs()), changed=False)
+        _agree(planned, before, work, yes=yes)
+        if changing:
+            _tell_change(spec, work, before)
+            work.store.save(record)
+        outcome = terraform.apply(work.progress.terraform, plan_file=_plan_file(terraform))
+    if outcome.interrupted:
+        raise interrupted(spec.name)
+    if outcome.refused:
+        _forget_try(spec, work, before)
+        raise terraform.error(outcome, f"cluster {spec.name!r} was not changed")
+    if not outcome.ok:
+        return _salvage(spec, work, terraform, outcome)
+    return Applied(_complete(spec, work, terraform, outcome), changing)
+
+
+def _forget_try(spec: ClusterSpec, work: Work, before: Record | None) -> None:
+    """Leaves the record as it was: nothing was done."""
+    if before:
+        work.store.save(before)
+    elif spec.state:
+        work.store.forget(spec.name)
+
+
+def _tell_change(spec: ClusterSpec, work: Work, before: Record) -> None:
+    if any(True for _ in before.inventory.nodes()):
+        work.progress.say(f"Change cluster '{spec.name}'.")
+    else:
+        tell(spec, work, "Create")
+
+
+def _prepare(
+    spec: ClusterSpec,
+    work: Work,
+    terraform: Terraform,
+    before: Record | None,
+    reviewed: Reviewed | None,
+) -> None:
+    """Everything that goes before Terraform's own work; the looking while `init` runs."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    work.progress.status("Preparing Terraform, and looking at AWS")
+    if reviewed:
+        reviewed.place(terraform)
+    else:
+        terraform.write(render(spec))
+    with ThreadPoolExecutor(1) as pool:
+        initialised = pool.submit(terraform.init)
+        aws.preflight(
+            spec,
+            work.target,
+            lambda path: expand_key_path(path, work.store.home),
+            new=before is None,
+        )
+        initialised.result()
+    unfinished = (states.CREATING, states.FAILED, states.DESTROYING)
+    if before and before.status in unfinished and not reviewed:
+        adopt(spec.name, work, terraform)
+
+
+def _plan_file(terraform: Terraform) -> Path:
+    return terraform.cluster_folder / "plan.tfplan"
+
+
+def _planned(spec: ClusterSpec, work: Work, terraform: Terraform) -> Outcome:
+    planned = terraform.plan(_plan_file(terraform), work.progress.terraform)
+    if planned.interrupted:
+        raise interrupted(spec.name)
+    if not planned.ok:
+        raise terraform.error(planned, f"terraform plan failed for cluster {spec.name!r}")
+    return planned
+
+
+def _agree(planned: Outcome, before: Record, work: Work, *, yes: bool) -> None:
+    """Asks before anything that runs is ended. Raises BilboError when it may not be."""
+    if planned.changes and any(True for _ in before.inventory.nodes()):
+        work.progress.say(changes(planned))
+    if not planned.destructive or yes:
+        return
+    question = f"{len(planned.destructive)} resource(s) would be destroyed or replaced. Go on?"
+    if not work.progress.confirm(question):
+        raise BilboError("nothing was changed")
+
+
+def _salvage(spec: ClusterSpec, work: Work, terraform: Terraform, failed: Outcome) -> Applied:
+    """Keeps what AWS did make: a group that is short of machines must not be replaced."""
+    error = terraform.error(failed, f"Terraform could not make all of cluster {spec.name!r}")
+    work.store.save(work.store.load(spec.name).changed(status=states.FAILED))
+    state = terraform.state()
+    if not state.get("resources"):
+        raise error
+    for address in tainted(state):
+        terraform.untaint(address)
+    refreshed = terraform.apply(work.progress.terraform, refresh_only=True)
+    if refreshed.interrupted:
+        raise interrupted(spec.name)
+    found = inventory(spec, refreshed.outputs)
+    if not refreshed.ok or not any(True for _ in found.nodes()):
+        raise error
+    return Applied(found, changed=True, error=error)
+
+
+def _complete(spec: ClusterSpec, work: Work, terraform: Terraform, applied: Outcome) -> Inventory:
+    """The inventory once it is whole: what was stopped by hand is started, and AWS is asked
+    again while it does not yet give every address.
+    """
+    outputs = applied.outputs
+    asleep = stopped(spec, outputs)
+    if asleep:
+        work.progress.say(f"Start what was stopped by hand: {', '.join(asleep)}")
+        aws.start_instances(work.target, asleep)
+    found = inventory(spec, outputs)
+    deadline = time.monotonic() + _ADDRESS_SECONDS
+    while (asleep or missing(spec, found)) and time.monotonic() < deadline:
+        refreshed = terraform.apply(work.progress.terraform, refresh_only=True)
+        if refreshed.interrupted:
+            raise interrupted(spec.name)
+        outputs = refreshed.outputs or terraform.outputs()
+        asleep = stopped(spec, outputs)
+        found = inventory(spec, outputs)
+    return found

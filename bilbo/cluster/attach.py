@@ -1,0 +1,138 @@
+"""`attach`: a cluster that a team-mate made, from what its shared state tells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bilbo import aws
+from bilbo import record as states
+from bilbo.cluster.shared import outputs_of, recorded, unlocked
+from bilbo.cluster.start import with_nodes
+from bilbo.cluster.work import Work, reach
+from bilbo.errors import BilboError, RecordError
+from bilbo.model import ClusterSpec, Inventory, SharedState
+from bilbo.record import Record, now
+from bilbo.render import render
+
+if TYPE_CHECKING:
+    from bilbo.model import Node
+
+# How long a host that runs is waited for, to tell its notebook's token.
+_PATIENCE_SECONDS = 30.0
+
+
+def shared_document(
+    name: str,
+    state: SharedState,
+    work: Work,
+    *,
+    mine: Mapping[str, Any] | None = None,
+    key: str | None = None,
+) -> dict[str, Any]:
+    """The profile of a cluster as its shared state tells it, with what is this machine's own.
+
+    `mine` is a profile of this machine, `key` the path of the private key. Raises RecordError
+    where there is no such cluster, AwsError where the state cannot be read.
+    """
+    outputs = outputs_of(aws.shared_state(work.target, state, name))
+    if "profile" not in outputs:
+        raise RecordError(
+            f"there is no cluster {name!r} in {state.address()}",
+            hint="Check the name, the bucket and the prefix, and the AWS account.",
+        )
+    document: dict[str, Any] = json.loads(json.dumps(outputs["profile"]))
+    document["state"] = {
+        "bucket": state.bucket,
+        "prefix": state.prefix,
+        "region": state.region,
+    }
+    for path, instance in _instances(mine or {}):
+        ones_own: dict[str, Any] = {k: instance[k] for k in ("ssh_private_key", "init_cmd") if k in instance}
+        _at(document, path).update(ones_own)
+    if mine and "webbrowser" in mine:
+        document["webbrowser"] = mine["webbrowser"]
+    if key is not None:
+        for _, instance in _instances(document):
+            instance.pop("ssh_private_key", None)
+        _at(document, ("instance",))["ssh_private_key"] = key
+    return document
+
+
+def _instances(
+    document: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    for name, value in document.items():
+        if name == "instance" and isinstance(value, dict):
+            yield (*path, name), value
+        elif isinstance(value, dict):
+            yield from _instances(value, (*path, name))
+
+
+def _at(document: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for step in path:
+        document = document.setdefault(step, {})
+    return document
+
+
+def attach(spec: ClusterSpec, work: Work) -> Record:
+    """Makes the cluster known here: its record, its Terraform folder, its notebook's token.
+
+    `spec` is built from `shared_document`. Raises RecordError where the cluster is known already
+    or somebody works on it, TerraformError, AwsError.
+    """
+    state = spec.state
+    if state is None:
+        raise BilboError("only a cluster with a shared state can be attached")
+    with work.store.lock(spec.name, "attach"):
+        if work.store.known(spec.name):
+            raise RecordError(
+                f"cluster {spec.name!r} is known here already",
+                hint=f"`bilbo desc {spec.name}` describes it.",
+            )
+        unlocked(state, spec.name, work)
+        outputs = outputs_of(aws.shared_state(work.target, state, spec.name))
+        terraform = work.terraform(spec.name)
+        terraform.write(render(spec))
+        terraform.init()
+        record = recorded(spec, work, outputs)
+        record = with_token(record, record, record.inventory, work)
+        record = with_nodes(record, spec, record.inventory)
+        if not record.token:
+            record = replace(record, notebook_url=None)
+        return work.store.save(record.changed(status=states.READY, ready_time=now()))
+
+
+def with_token(record: Record, before: Record | None, found: Inventory, work: Work) -> Record:
+    """The record with JupyterLab's own token, where a JupyterLab may run that it does not know.
+
+    So a lost record, or one made elsewhere, costs nobody the page that is open.
+    """
+    if before is None or before.token or found.notebook is None:
+        return record
+    known = {node.instance_id for node in before.inventory.nodes()}
+    if known and found.notebook.instance_id not in known:
+        return record  # a new machine
+    token = _ask_token(record.name, found.notebook, work)
+    return record.changed(token=token) if token else record
+
+
+def _ask_token(cluster: str, node: Node, work: Work) -> str:
+    """The token in the file that JupyterLab reads it from; empty where it cannot be had."""
+    from bilbo import remote, services
+
+    said: list[bytes] = []
+
+    def take(_node: Node, data: bytes, is_stderr: bool) -> None:
+        if not is_stderr:
+            said.append(data)
+
+    command = f"cat ~/.bilbo/{cluster}/{services.TOKEN_FILE}"
+    patient = replace(work, timeout=work.timeout or _PATIENCE_SECONDS)
+    (result,) = asyncio.run(
+        remote.run_command([node], command, reach(patient, cluster), on_output=take)
+    )
+    return b"".join(said).decode(errors="replace").strip() if result.exit_code == 0 else ""

@@ -1,0 +1,104 @@
+"""States that a team shares: who holds one, what it tells of a cluster, and moving there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bilbo import aws
+from bilbo import record as states
+from bilbo.cluster.work import Work
+from bilbo.errors import RecordError, TerraformError
+from bilbo.inventory import inventory
+from bilbo.model import ClusterSpec, SharedState
+from bilbo.record import Record, now
+from bilbo.terraform import Terraform
+
+
+def outputs_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """`{name: value}` of a state as Terraform stores it."""
+    return {name: output["value"] for name, output in state.get("outputs", {}).items()}
+
+
+def unlocked(state: SharedState, cluster: str, work: Work) -> None:
+    """Raises RecordError where a process, here or elsewhere, holds the shared state."""
+    lock = aws.state_lock(work.target, state, cluster)
+    if lock is None:
+        return
+    raise RecordError(
+        f"{lock.who} works on cluster {cluster!r} ({lock.operation or 'unknown'}, since "
+        f"{lock.created} UTC)",
+        where=f"{state.address()}/{cluster}.tfstate.tflock",
+        hint="Wait for it to end. Only if that process is certainly gone: "
+        f"bilbo unlock {cluster} {lock.id}",
+    )
+
+
+def found_before(spec: ClusterSpec, work: Work, before: Record | None) -> Record | None:
+    """The cluster as this home remembers it, or as the shared state tells of it.
+
+    No record here does not mean that there is no cluster: a team-mate may have made it. Raises
+    RecordError when the state is held, or belongs to another cluster than this home's.
+    """
+    if spec.state is None:
+        return before
+    unlocked(spec.state, spec.name, work)
+    shared = aws.shared_state(work.target, spec.state, spec.name)
+    if before is not None:
+        _same_cluster(spec, work.terraform(spec.name), shared)
+        return before
+    return recorded(spec, work, outputs_of(shared)) if shared.get("resources") else None
+
+
+def recorded(spec: ClusterSpec, work: Work, outputs: Mapping[str, Any]) -> Record:
+    """The record of a cluster that somebody else made, from its outputs. It has no token yet."""
+    return Record(
+        name=spec.name,
+        status=states.PARTIAL,
+        region=spec.region,
+        type=spec.engine,
+        created_time=now(),
+        profile=spec.profile,
+        profile_name=spec.profile_name,
+        terraform_dir=str(work.terraform(spec.name).folder),
+        endpoint_url=work.target.endpoint_url,
+        inventory=inventory(spec, outputs),
+        cidrs=spec.cidrs,
+    )
+
+
+def not_moving(spec: ClusterSpec, terraform: Terraform) -> None:
+    """Raises RecordError where the profile keeps the state elsewhere than it is: a plan must not
+    move it."""
+    if terraform.keeps_state() and terraform.backend() != _wanted(spec):
+        there = spec.state.address() if spec.state else "on this machine"
+        raise RecordError(
+            f"the state of cluster {spec.name!r} is not yet where the profile keeps it: {there}",
+            hint="Move it first: `bilbo create` of the profile with no other change does that, "
+            "and nothing else.",
+        )
+
+
+def _wanted(spec: ClusterSpec) -> dict[str, str]:
+    if spec.state is None:
+        return {}
+    state = spec.state
+    return {"bucket": state.bucket, "key": state.key(spec.name), "region": state.region}
+
+
+def _same_cluster(spec: ClusterSpec, terraform: Terraform, shared: Mapping[str, Any]) -> None:
+    """Moving a state must not write over another cluster's. Raises RecordError."""
+    if not shared.get("resources") or terraform.backend() == _wanted(spec):
+        return
+    try:
+        local = terraform.state()
+    except (TerraformError, json.JSONDecodeError):
+        local = {}
+    if local.get("resources") and local.get("lineage") != shared.get("lineage"):
+        raise RecordError(
+            f"there are two clusters {spec.name!r}: one of this machine's own, one in the shared "
+            "state",
+            hint="Choose another name with -n, or first destroy the one of this machine with the "
+            "profile that it was made from.",
+        )

@@ -1,0 +1,232 @@
+"""Packer's process: which template, which arguments, followed through a file, interrupted once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bilbo.errors import Interrupted, PackerError, UsageError
+from bilbo.images.stream import Event, built, parse
+from bilbo.resources import folder
+from bilbo.terraform.process import counted_interrupts
+
+OnEvent = Callable[[Event], None]
+
+_POLL_SECONDS = 0.05
+_SUFFIXES = (".pkrvars.hcl", ".pkrvars.json")
+_VARIABLE = re.compile(r'^variable\s+"([\w-]+)"', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to build: the folder of a Packer template, and perhaps a file with values for it.
+
+    `cwd` is where relative paths begin, `variables` are the names that the template declares.
+    """
+
+    template: Path
+    values: Path | None = None
+    cwd: Path = field(default_factory=Path.cwd)
+    variables: frozenset[str] = frozenset()
+
+
+def read_recipe(path: str | None) -> Recipe:
+    """The recipe that a person names: None is bilbo's own, a folder is a template, a file is
+    values for bilbo's own. Raises UsageError for anything else."""
+    if path is None:
+        return _with_variables(Recipe(folder("packer")))
+    given = Path(path).expanduser().absolute()
+    if given.is_dir():
+        if not any(given.glob("*.pkr.hcl")) and not any(given.glob("*.pkr.json")):
+            raise UsageError("there is no Packer template (*.pkr.hcl) in this folder", where=path)
+        return _with_variables(Recipe(given, cwd=given))
+    if not given.is_file():
+        raise UsageError("there is no such recipe", where=path)
+    if not given.name.endswith(_SUFFIXES):
+        raise UsageError(
+            "a recipe is a folder with a Packer template, or a file of values for bilbo's own",
+            where=path,
+            hint=f"Packer wants such a file to end in {' or '.join(_SUFFIXES)}.",
+        )
+    return _with_variables(Recipe(folder("packer"), given, given.parent))
+
+
+def _with_variables(recipe: Recipe) -> Recipe:
+    texts = [path.read_text(encoding="utf-8") for path in recipe.template.glob("*.pkr.hcl")]
+    found = frozenset(name for text in texts for name in _VARIABLE.findall(text))
+    return Recipe(recipe.template, recipe.values, recipe.cwd, found)
+
+
+def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every Packer process; an empty value in `extra` removes a variable."""
+    kept = {key: value for key, value in base.items() if not key.startswith("PACKER_LOG")}
+    merged = {**kept, **extra, "CHECKPOINT_DISABLE": "1", "PACKER_NO_COLOR": "1"}
+    return {key: value for key, value in merged.items() if value or key not in extra}
+
+
+def binary(environment: Mapping[str, str]) -> str:
+    """Packer's path. Raises PackerError where it is not installed."""
+    path = shutil.which("packer", path=environment.get("PATH"))
+    if path:
+        return path
+    raise PackerError(
+        "packer is not on PATH",
+        hint="Install Packer 1.6.6 or later: https://developer.hashicorp.com/packer/install "
+        "(Debian and Ubuntu: apt-get install packer)",
+    )
+
+
+def arguments(recipe: Recipe, preset: Mapping[str, str], asked: Sequence[str]) -> list[str]:
+    """Of `packer build`. `preset` goes where the template knows the variable; the recipe's own
+    values win over it, and what was `asked` for on the command line (`NAME=VALUE`) over both."""
+    known = {name: value for name, value in preset.items() if name in recipe.variables}
+    values = [f"-var-file={recipe.values}"] if recipe.values else []
+    return [
+        "build",
+        "-machine-readable",
+        *(word for name, value in known.items() for word in ("-var", f"{name}={value}")),
+        *values,
+        *(word for each in asked for word in ("-var", each)),
+        str(recipe.template),
+    ]
+
+
+def build(
+    recipe: Recipe,
+    preset: Mapping[str, str],
+    asked: Sequence[str],
+    *,
+    extra: Mapping[str, str],
+    log: Path,
+    on_event: OnEvent,
+) -> tuple[str, str]:
+    """Builds the image; the region and the id of its AMI. Packer's output is kept in `log` (0600).
+
+    Ctrl-C is passed on to Packer once, and what it made is waited for to be gone. Raises
+    PackerError, and Interrupted.
+    """
+    around = environment(os.environ, extra)
+    packer = binary(around)
+    _fetch_plugins(packer, recipe, around)
+    events, code, interrupted = _run(
+        [packer, *arguments(recipe, preset, asked)], recipe.cwd, around, log, on_event
+    )
+    errors = tuple(line for event in events if event.kind == "error" for line in _lines(event))
+    if interrupted:
+        raise Interrupted(
+            "interrupted; Packer has ended the machine and removed its key and security group",
+            details=tuple(line for line in errors if "ancel" not in line),
+            hint="No image was made." if not built(events) else "An image was made, see the log.",
+            where=str(log),
+        )
+    found = built(events)
+    if code or not found:
+        said = errors or tuple(_tail(log)) or ("it names no AMI",)
+        raise PackerError(
+            "packer could not build the image",
+            details=said[-20:],
+            hint="Packer has removed the machine, its key and its security group. All that it "
+            f"wrote is in {log}.",
+        )
+    return found
+
+
+def _lines(event: Event) -> list[str]:
+    return [line for line in event.text.splitlines() if line.strip()]
+
+
+def _tail(log: Path) -> list[str]:
+    text = log.read_text(encoding="utf-8", errors="replace")
+    events = [parse(line) for line in text.splitlines()]
+    return [line for event in events if event for line in _lines(event)] or text.splitlines()
+
+
+def _fetch_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> None:
+    """Packer 1.7 and later takes its builders from plugins, which `init` installs once."""
+    answer = _quick([packer, "version"], recipe.cwd, around).stdout
+    version = re.search(r"v(\d+)\.(\d+)", answer)
+    if version is None or (int(version[1]), int(version[2])) < (1, 7):
+        return
+    plugins = recipe.template / "plugins"
+    place = plugins if plugins.is_dir() else recipe.template
+    done = _quick([packer, "init", str(place)], recipe.cwd, around)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines()
+        raise PackerError(
+            "packer could not install its plugins",
+            where=str(place),
+            details=tuple(said[-20:]),
+            hint=f"Try it by hand: packer init {place}",
+        )
+
+
+def _quick(
+    argv: Sequence[str], cwd: Path, around: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        cwd=cwd,
+        env=dict(around),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+
+
+def _run(
+    argv: Sequence[str], cwd: Path, around: Mapping[str, str], log: Path, on_event: OnEvent
+) -> tuple[list[Event], int, bool]:
+    """Packer's events, its exit code, and whether it was interrupted.
+
+    In a session of its own it gets no Ctrl-C but ours; writing to a file it outlives us, and
+    clears up after itself.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o600)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=dict(around),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return _follow(process, log, on_event)
+
+
+def _follow(
+    process: subprocess.Popen[bytes], log: Path, on_event: OnEvent
+) -> tuple[list[Event], int, bool]:
+    events: list[Event] = []
+    told = False
+    with counted_interrupts() as interrupts, log.open(encoding="utf-8", errors="replace") as lines:
+        partial = ""
+        while True:
+            ended = process.poll() is not None
+            partial += lines.read()
+            *complete, partial = partial.split("\n")
+            for event in filter(None, map(parse, complete)):
+                events.append(event)
+                on_event(event)
+            if ended:
+                return events, process.returncode, told
+            if interrupts.count and not told:
+                told = True
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGINT)
+                on_event(Event("interrupt", "Interrupted: waiting for Packer to clear up …"))
+            time.sleep(_POLL_SECONDS)

@@ -1,0 +1,82 @@
+"""`packages`: the lines of a requirements file take the place of its path, so that the profile
+says all by itself, wherever it is kept."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bilbo.profile.checking import mistakes
+from bilbo.profile.places import KeyPath, Places, shown
+
+MAX_BYTES = 1 << 20
+# What names further files, which are not on the host.
+_ELSEWHERE = re.compile(r"\s*(-r|-c|-e|--requirement|--constraint|--editable)\b|\s*\.{1,2}/")
+
+
+def with_packages(document: Mapping[str, Any], folder: Path, places: Places) -> dict[str, Any]:
+    """The profile `document`, checked before, with every requirements file read.
+
+    Paths are relative to `folder`, the profile's; `~` is the user's home. Raises ProfileError for
+    files that cannot be read, and for lines that lead to files of this machine.
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(document))
+    found: dict[KeyPath, str] = {}
+    for instance_path, instance in _instances(result):
+        packages = instance.get("packages")
+        if packages is None:
+            continue
+        path = (*instance_path, "packages")
+        try:
+            lines = _lines(packages, folder)
+        except (OSError, RuntimeError, UnicodeDecodeError, ValueError) as error:
+            found[path] = f"{shown(str(packages))} cannot be read: {_why(error)}"
+            continue
+        found |= _mistakes(path, lines)
+        instance["packages"] = lines
+    if found:
+        raise mistakes(found, places)
+    return result
+
+
+def _instances(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """Every `instance` that there is: the common one and the roles' own, by its path."""
+    for key, value in part.items():
+        if not isinstance(value, dict):
+            continue
+        if key == "instance":
+            yield (*path, key), value
+        else:
+            yield from _instances(value, (*path, key))
+
+
+def _lines(packages: str | list[str], folder: Path) -> list[str]:
+    """The lines, or those of the file that `packages` names, without empty ones and comments."""
+    if not isinstance(packages, str):
+        return packages
+    with (folder / Path(packages).expanduser()).open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError("it is larger than 1 MiB")
+    lines = data.decode("utf-8-sig").splitlines()
+    return [line.rstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _mistakes(path: KeyPath, lines: list[str]) -> dict[KeyPath, str]:
+    return {
+        (
+            *path,
+            number,
+        ): f"{shown(line)} leads to a file that is not on the host; write out what it says"
+        for number, line in enumerate(lines)
+        if _ELSEWHERE.match(line)
+    }

@@ -1,0 +1,113 @@
+"""A review for programs: `schemas/plan-01.schema.json` describes the document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bilbo.model import ClusterSpec, NodeGroup
+from bilbo.review.effects import effects, machines
+from bilbo.review.exposure import Rule, exposure
+from bilbo.review.reading import Change, Review
+from bilbo.review.text import counts
+
+VERSION = 1
+
+
+def plan_document(
+    spec: ClusterSpec,
+    review: Review,
+    *,
+    sizes: Mapping[str, str],
+    prices: Mapping[str, float],
+    warnings: Sequence[str],
+    digest: str = "",
+) -> dict[str, Any]:
+    """What is asked for, what would happen, and what that ends, opens and costs.
+
+    `sizes` are estimates by group, `prices` USD an hour by instance type, `digest` the bundle's.
+    """
+    reached = exposure(review)
+    return {
+        "version": VERSION,
+        "kind": "plan",
+        "name": spec.name,
+        "region": spec.region,
+        "type": spec.engine,
+        "summary": counts(review),
+        "groups": [_group(spec, group, sizes) for group in spec.groups()],
+        "changes": [_change(change) for change in review.changes],
+        "drift": [_change(change) for change in review.drift],
+        "effects": [
+            {"address": e.address, "how": e.how, "because": list(e.because), "lost": e.lost}
+            for e in effects(review)
+        ],
+        "exposure": {
+            "opened": [_rule(rule) for rule in reached.opened],
+            "closed": [_rule(rule) for rule in reached.closed],
+            "public_addresses": list(reached.public_addresses),
+        },
+        "machines": [
+            {
+                "ec2type": each.ec2type,
+                "before": each.before,
+                "after": each.after,
+                "usd_per_hour": each.price,
+            }
+            for each in machines(review, prices)
+        ],
+        "warnings": list(warnings),
+        "digest": digest or None,
+    }
+
+
+def drift_document(
+    name: str, region: str, review: Review, instances: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What was changed outside; `instances` are those of which AWS says otherwise than the
+    record: instance_id, role, state and public_ip each."""
+    return {
+        "version": VERSION,
+        "kind": "drift",
+        "name": name,
+        "region": region,
+        "drift": [_change(change) for change in review.drift],
+        "instances": [dict(each) for each in instances],
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "address": change.address,
+        "type": change.kind,
+        "action": change.action,
+        "reason": change.reason or None,
+        "attributes": [
+            {
+                "path": attribute.path,
+                "before": attribute.before,
+                "after": attribute.after,
+                "forces_replacement": attribute.forces,
+            }
+            for attribute in change.attributes
+        ],
+    }
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {"ports": rule.ports, "source": rule.source, "what": rule.what, "public": rule.public}
+
+
+def _group(spec: ClusterSpec, group: NodeGroup, sizes: Mapping[str, str]) -> dict[str, Any]:
+    machine = group.machine
+    return {
+        "name": group.name,
+        "role": group.role,
+        "count": group.count,
+        "ami": machine.ami,
+        "ec2type": machine.ec2type,
+        "keyname": machine.keyname,
+        "security_group": machine.security_group,
+        "cidrs": [] if machine.security_group else list(spec.cidrs),
+        "estimate": sizes.get(group.name),
+    }

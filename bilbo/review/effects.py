@@ -1,0 +1,164 @@
+"""What a change ends, and what goes with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bilbo.model import NOTEBOOK, SCHEDULER
+from bilbo.review.reading import Change, Review
+
+# AWS changes these only while the instance is stopped.
+_STOPPING = ("instance_type", "ebs_optimized", "user_data", "user_data_base64", "cpu_options")
+
+_LOST = {
+    NOTEBOOK: "JupyterLab and its kernels, every file on its disk, its addresses",
+    SCHEDULER: "Dask's scheduler and every result that it holds, the files on its disk, its "
+    "addresses (clients must connect anew)",
+}
+_PAUSED = {
+    NOTEBOOK: "JupyterLab and its kernels stop, and its public address changes; files stay",
+    SCHEDULER: "Dask's scheduler stops with every result that it holds, and its public address "
+    "changes; files stay",
+}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Something that runs and ends: how (`destroy`, `replace`, `stop`, `shrink`), why, and what
+    is lost with it.
+    """
+
+    address: str
+    how: str
+    because: tuple[str, ...]
+    lost: str
+
+
+def effects(review: Review) -> list[Effect]:
+    """What ends or stops, the worst first."""
+    order = ("destroy", "replace", "stop", "shrink")
+    found = [effect for change in review.changes for effect in _effects(change, review)]
+    return sorted(found, key=lambda effect: (order.index(effect.how), effect.address))
+
+
+def _effects(change: Change, review: Review) -> Iterator[Effect]:
+    because = _because(change, review)
+    if change.action in ("delete", "forget"):
+        yield Effect(change.address, "destroy", because, _lost(change))
+    elif change.action == "replace":
+        yield Effect(change.address, "replace", because, _lost(change))
+    elif change.kind == "aws_instance" and (stopping := _stopping(change)):
+        lost = _PAUSED.get(change.role, "its processes stop, and its public address changes")
+        yield Effect(change.address, "stop", stopping, lost)
+    elif change.kind == "aws_autoscaling_group" and (fewer := _fewer(change)):
+        lost = f"{_workers(fewer)}, with what they compute and hold in memory"
+        yield Effect(change.address, "shrink", ("desired_capacity",), lost)
+
+
+def _because(change: Change, review: Review) -> tuple[str, ...]:
+    if change.forced_by:
+        return change.forced_by
+    if change.reason == "replace_by_triggers":
+        return tuple(
+            f"{other.kind}: {attribute.path}"
+            for other in review.changes
+            if other.module == change.module and other.address != change.address
+            for attribute in other.attributes
+            if not str(attribute.after).startswith("(known after")
+        ) or ("what it depends on",)
+    return (_REASONS.get(change.reason, change.reason.replace("_", " ") or "asked for"),)
+
+
+_REASONS = {
+    "replace_because_tainted": "its creation did not end well (tainted)",
+    "delete_because_no_module": "the profile asks for it no more",
+    "delete_because_no_resource_config": "the profile asks for it no more",
+    "delete_because_count_index": "the profile asks for fewer",
+    "delete_because_each_key": "the profile asks for it no more",
+}
+
+
+def _stopping(change: Change) -> tuple[str, ...]:
+    return tuple(
+        attribute.path
+        for attribute in change.attributes
+        if attribute.path.split("[")[0].split(".")[0] in _STOPPING
+    )
+
+
+def _lost(change: Change) -> str:
+    match change.kind:
+        case "aws_instance":
+            return _LOST.get(change.role, "its services, its files, its addresses")
+        case "aws_autoscaling_group":
+            count = _number(change.before.get("desired_capacity"))
+            return f"{_workers(count)}, with what they compute and hold in memory"
+        case "aws_security_group":
+            return "access through it while it is made anew"
+        case "aws_launch_template" | "terraform_data" | "aws_ec2_instance_state":
+            return "nothing of its own"
+    return "what is in it"
+
+
+def _fewer(change: Change) -> int:
+    before = _number(change.before.get("desired_capacity"))
+    return max(0, before - _number(change.after.get("desired_capacity"), before))
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker machine{'s' * (count != 1)}"
+
+
+def _number(value: Any, otherwise: int = 0) -> int:
+    return int(value) if isinstance(value, int | float) else otherwise
+
+
+# -- machines ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Machines:
+    """How many instances of a type run before and after, and what one costs an hour."""
+
+    ec2type: str
+    before: int
+    after: int
+    price: float | None = None
+
+
+def machines(review: Review, prices: Mapping[str, float]) -> list[Machines]:
+    """The instances by type; each is an instance-hour an hour."""
+    before, after = Counter[str](), Counter[str]()
+    for change in review.resources:
+        if change.kind == "aws_instance":
+            before[_text(change.before.get("instance_type"))] += 1
+            after[_text(change.after.get("instance_type"))] += 1
+        elif change.kind == "aws_autoscaling_group":
+            template = _template(change, review)
+            held = template.before.get("instance_type") if template else None
+            asked = template.after.get("instance_type") if template else None
+            before[_text(held)] += _number(change.before.get("desired_capacity"))
+            after[_text(asked or held)] += _number(change.after.get("desired_capacity"))
+    return [
+        Machines(ec2type, before[ec2type], after[ec2type], prices.get(ec2type))
+        for ec2type in sorted({*before, *after})
+        if ec2type and (before[ec2type] or after[ec2type])
+    ]
+
+
+def _template(group: Change, review: Review) -> Change | None:
+    return next(
+        (
+            change
+            for change in review.resources
+            if change.kind == "aws_launch_template" and change.module == group.module
+        ),
+        None,
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

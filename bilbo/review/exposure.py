@@ -1,0 +1,107 @@
+"""Who can reach a cluster: what its specification opens, and what a plan opens and closes."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bilbo.model import ClusterSpec
+from bilbo.review.reading import Change, Review
+
+# A network wider than this is the world, cut in pieces or not.
+_WORLD_BITS = 8
+
+
+@dataclass(frozen=True, order=True)
+class Rule:
+    """Ports that a network is let in to. `ports` is a number, a range, or `all`."""
+
+    ports: str
+    source: str
+    what: str = ""
+
+    @property
+    def public(self) -> bool:
+        """Whether the whole internet is let in."""
+        return is_world(self.source)
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What a plan does to who can reach the cluster."""
+
+    opened: tuple[Rule, ...] = ()
+    closed: tuple[Rule, ...] = ()
+    public_addresses: tuple[str, ...] = ()
+
+
+def is_world(network: str) -> bool:
+    """Whether a network is all of the internet, or so much of it that it makes no difference."""
+    try:
+        return ipaddress.ip_network(network, strict=False).prefixlen < _WORLD_BITS
+    except ValueError:
+        return False
+
+
+def open_to_world(spec: ClusterSpec) -> list[str]:
+    """A line for each port that the generated security group would open to the internet."""
+    wide = [cidr for cidr in spec.cidrs if is_world(cidr)]
+    if not wide or not spec.needs_security_group:
+        return []
+    return [
+        f"port {port} ({what}) is open to the world: {', '.join(wide)}"
+        for port, what in sorted(spec.ports.items())
+    ]
+
+
+def exposure(review: Review) -> Exposure:
+    """The rules that a plan adds and takes away, and the machines that get public addresses."""
+    before = {rule for change in _groups(review) for rule in _rules(change.before)}
+    after = {
+        rule
+        for change in _groups(review)
+        if change.action not in ("delete", "forget")
+        for rule in _rules(change.after)
+    }
+    return Exposure(
+        opened=tuple(sorted(after - before)),
+        closed=tuple(sorted(before - after)),
+        public_addresses=tuple(
+            change.address
+            for change in review.changes
+            if change.action in ("create", "replace") and _public(change)
+        ),
+    )
+
+
+def _groups(review: Review) -> Iterator[Change]:
+    return (change for change in review.resources if change.kind == "aws_security_group")
+
+
+def _public(change: Change) -> bool:
+    if change.kind == "aws_instance":
+        return bool(change.after.get("associate_public_ip_address"))
+    interfaces = change.after.get("network_interfaces") or ()
+    return change.kind == "aws_launch_template" and any(
+        isinstance(each, Mapping) and each.get("associate_public_ip_address") in (True, "true")
+        for each in interfaces
+    )
+
+
+def _rules(values: Mapping[str, Any]) -> Iterator[Rule]:
+    for rule in _mappings(values.get("ingress")):
+        first, last = rule.get("from_port"), rule.get("to_port")
+        ports = str(first) if first == last else f"{first}-{last}"
+        if str(rule.get("protocol")) == "-1":
+            ports = "all"
+        what = str(rule.get("description") or "")
+        sources = [*(rule.get("cidr_blocks") or ()), *(rule.get("ipv6_cidr_blocks") or ())]
+        sources += [str(each) for each in rule.get("security_groups") or ()]
+        sources += [str(each) for each in rule.get("prefix_list_ids") or ()]
+        yield from (Rule(ports, str(source), what) for source in sources)
+
+
+def _mappings(value: Any) -> Iterable[Mapping[str, Any]]:
+    return (each for each in value if isinstance(each, Mapping)) if isinstance(value, list) else ()

@@ -1,0 +1,228 @@
+"""A review as Markdown for a pull request: what ends stands first, the whole diff last, folded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bilbo.model import ClusterSpec
+from bilbo.review.effects import Machines, effects, machines
+from bilbo.review.exposure import Rule, exposure
+from bilbo.review.reading import Change, Review
+from bilbo.review.text import PUBLIC_HINT, counts
+
+# GitHub cuts a comment off at 65,536 characters; the rest needs some of them.
+_DIFF_CHARACTERS = 45_000
+_CODE_CHARACTERS = 300
+_HOW = {
+    "destroy": "**destroy**",
+    "replace": "**replace**",
+    "stop": "**stop and start**",
+    "shrink": "**shrink**",
+}
+_MARKS = {"create": "+", "delete": "-", "forget": "-", "replace": "-", "update": "!"}
+
+
+@dataclass(frozen=True)
+class Applied:
+    """How the reviewed plan is applied: its bundle's digest, and the command."""
+
+    digest: str
+    command: str
+
+
+def plan_markdown(
+    spec: ClusterSpec,
+    review: Review,
+    *,
+    sizes: Mapping[str, str],
+    prices: Mapping[str, float],
+    warnings: Sequence[str],
+    applied: Applied | None = None,
+) -> str:
+    """The review of a plan. Arguments are those of `plan_document`."""
+    sections = [
+        f"## Plan for cluster {code(spec.name)} in {code(spec.region)}",
+        _counts(review),
+        *_ends(review),
+        *_reach(review, warnings),
+        *_drift(review.drift, []),
+        *_workers(spec, sizes),
+        *_hours(machines(review, prices)),
+        *_diff(review.changes),
+        *_apply(applied),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def drift_markdown(name: str, region: str, review: Review, instances: Sequence[str]) -> str:
+    """What was changed outside; `instances` as for `drift_text`."""
+    sections = [f"## Drift of cluster {code(name)} in {code(region)}"]
+    if not review.drift and not instances:
+        sections.append("Nothing was changed outside.")
+    sections += _drift(review.drift, instances)
+    sections += _diff(review.drift)
+    return "\n\n".join(sections) + "\n"
+
+
+def code(value: Any) -> str:
+    """A value as code that cannot become Markdown, HTML or a second cell of a table."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+", " ", text)
+    if len(text) > _CODE_CHARACTERS:
+        text = text[:_CODE_CHARACTERS] + "…"
+    ticks = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    space = " " if "`" in text[:1] + text[-1:] else ""
+    return f"{ticks}{space}{text}{space}{ticks}".replace("|", "\\|") if text else "` `"
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of GitHub's Markdown."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _counts(review: Review) -> str:
+    if not review.changes:
+        return "**Nothing to do.**"
+    more = []
+    if replaced := review.count("replace"):
+        more.append(f"{replaced} of them replaced")
+    if stopped := sum(effect.how == "stop" for effect in effects(review)):
+        more.append(f"{stopped} machine{'s' * (stopped > 1)} stopped and started again")
+    return f"**{counts(review)}**" + (f" ({', '.join(more)})" if more else "")
+
+
+def _ends(review: Review) -> Iterator[str]:
+    rows = [
+        [
+            _HOW[effect.how],
+            code(effect.address),
+            ", ".join(code(each) for each in effect.because),
+            effect.lost,
+        ]
+        for effect in effects(review)
+    ]
+    if rows:
+        yield "### ⚠️ Ends something that runs"
+        yield table(("", "Resource", "Because of", "What is lost"), rows)
+
+
+def _reach(review: Review, warnings: Sequence[str]) -> Iterator[str]:
+    found = exposure(review)
+    rows = [_rule("opened", rule) for rule in found.opened]
+    rows += [_rule("closed", rule) for rule in found.closed]
+    if not rows and not found.public_addresses and not warnings:
+        return
+    yield "### Who can reach it"
+    if warnings:
+        yield "\n".join([f"- ⚠️ **{each}**" for each in warnings] + [f"- {PUBLIC_HINT}"])
+    if rows:
+        yield table(("", "Port", "From", "What"), rows)
+    if found.public_addresses:
+        listed = "\n".join(f"- {code(address)}" for address in found.public_addresses)
+        yield f"New machines with public addresses:\n\n{listed}"
+
+
+def _rule(done: str, rule: Rule) -> list[str]:
+    world = " **the whole internet**" if rule.public else ""
+    return [done, code(rule.ports), code(rule.source) + world, code(rule.what)]
+
+
+def _drift(drift: Sequence[Change], instances: Sequence[str]) -> Iterator[str]:
+    if not drift and not instances:
+        return
+    yield "### Changed outside, by none of this"
+    rows = [
+        [code(change.address), "gone" if change.action == "delete" else change.action, _few(change)]
+        for change in drift
+    ]
+    if rows:
+        yield table(("Resource", "", "Attributes"), rows)
+    if instances:
+        yield "\n".join(f"- {line}" for line in instances)
+
+
+def _few(change: Change) -> str:
+    shown = [code(attribute.path) for attribute in change.attributes[:6]]
+    more = len(change.attributes) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _workers(spec: ClusterSpec, sizes: Mapping[str, str]) -> Iterator[str]:
+    rows = [
+        [code(group.name), str(group.count), code(group.machine.ec2type), sizes.get(group.name, "")]
+        for group in spec.workers
+    ]
+    if rows:
+        yield "### Workers"
+        yield table(("Group", "Machines", "Type", "Estimated, each machine"), rows)
+
+
+def _hours(found: Sequence[Machines]) -> Iterator[str]:
+    if not found:
+        return
+    priced = any(each.price is not None for each in found)
+    heading = ["Type", "Now", "Then", *(["USD an hour each", "USD an hour then"] * priced)]
+    rows = [
+        [code(each.ec2type), str(each.before), str(each.after), *(_price(each) if priced else ())]
+        for each in found
+    ]
+    totals = ["", *(f"**{sum(getattr(m, side) for m in found)}**" for side in ("before", "after"))]
+    if priced:
+        total = sum((each.price or 0) * each.after for each in found)
+        unknown = any(each.price is None and each.after for each in found)
+        totals += ["", f"**{'at least ' * unknown}{total:.4f}**"]
+    yield "### Instance-hours, each hour"
+    yield table(heading, [*rows, totals])
+
+
+def _price(each: Machines) -> list[str]:
+    if each.price is None:
+        return ["?", "?"]
+    return [f"{each.price:.4f}", f"{each.price * each.after:.4f}"]
+
+
+def _diff(changes: Sequence[Change]) -> Iterator[str]:
+    if not changes:
+        return
+    text = "\n".join(line for change in changes for line in _diff_lines(change))
+    cut = ""
+    if len(text) > _DIFF_CHARACTERS:
+        text = text[:_DIFF_CHARACTERS].rpartition("\n")[0]
+        cut = "\n\nThe rest is too long for a comment; `--format json` has it."
+    fence = "`" * max(3, *(len(run) + 1 for run in [*re.findall("`+", text), ""]))
+    plural = "s" * (len(changes) > 1)
+    yield (
+        f"<details><summary>Full diff: {len(changes)} resource{plural}</summary>\n\n"
+        f"{fence}diff\n{text}\n{fence}{cut}\n\n</details>"
+    )
+
+
+def _diff_lines(change: Change) -> Iterator[str]:
+    mark = _MARKS.get(change.action, " ")
+    yield f"{mark} {change.action} {change.address}"
+    for attribute in change.attributes:
+        forces = "  # forces replacement" if attribute.forces else ""
+        yield f"-     {attribute.path}: {_line(attribute.before)}{forces}"
+        yield f"+     {attribute.path}: {_line(attribute.after)}"
+    if change.action == "create":
+        for key, value in sorted(change.after.items()):
+            if value not in (None, [], {}, "", "(known after apply)"):
+                yield f"+     {key}: {_line(value)}"
+
+
+def _line(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return re.sub(r"[\u2028-\u202e\u2066-\u2069\x7f-\x9f]", "?", text)[:2000]
+
+
+def _apply(applied: Applied | None) -> Iterator[str]:
+    if applied is None:
+        return
+    yield "### Apply exactly this"
+    yield f"Digest of the bundle: {code(applied.digest)}"
+    yield f"```sh\n{applied.command}\n```"

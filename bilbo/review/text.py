@@ -1,0 +1,45 @@
+"""Reviews as plain text for a terminal."""
+
+from __future__ import annotations
+
+from bilbo.review.reading import Review
+
+_SYMBOLS = {"create": "+", "update": "~", "replace": "-/+", "delete": "-", "forget": "-"}
+
+
+def counts(review: Review) -> str:
+    """Terraform's own closing line: a replacement is one to add and one to destroy."""
+    replaced = review.count("replace")
+    return (
+        f"{review.count('create') + replaced} to add, {review.count('update')} to change, "
+        f"{review.count('delete', 'forget') + replaced} to destroy"
+    )
+
+
+def warnings_text(warnings: list[str]) -> str:
+    """What `plan` warns of, below what it plans."""
+    if not warnings:
+        return ""
+    lines = [f"Warning: {each}" for each in warnings]
+    return "\n".join([*lines, PUBLIC_HINT])
+
+
+PUBLIC_HINT = (
+    "`create` refuses this unless the profile says so: "
+    '"access": {"public": true}. Name your own networks in access.cidrs instead.'
+)
+
+
+def drift_text(name: str, review: Review, instances: list[str]) -> str:
+    """What was changed outside; `instances` are lines of what AWS runs otherwise than recorded."""
+    if not review.drift and not instances:
+        return f"Nothing of cluster '{name}' was changed outside."
+    lines = [f"Changed outside of cluster '{name}':"]
+    for change in review.drift:
+        lines.append(f"  {_SYMBOLS.get(change.action, '?')} {change.address}")
+        lines += [
+            f"      {attribute.path}: {attribute.before} -> {attribute.after}"
+            for attribute in change.attributes
+        ]
+    lines += [f"  {line}" for line in instances]
+    return "\n".join(lines)
