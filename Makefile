@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check clean requirements
 
 help:
 	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
@@ -36,6 +36,12 @@ check: $(VENV)/test.stamp
 
 test: check
 	$(BIN)/pytest
+
+# Pins what images hold (packer/requirements.in) by uv's resolver, for their Python and Linux.
+requirements:
+	cd packer && uv pip compile requirements.in --upgrade --quiet --no-annotate \
+	    --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+	    --custom-compile-command "make requirements" --output-file requirements.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

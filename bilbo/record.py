@@ -219,7 +219,7 @@ class Store:
             return None
 
     def save(self, record: Record) -> Record:
-        """Writes the record in one step, mode 0600, and returns it. Raises RecordError."""
+        """Writes the record in one step, mode 0600, and returns it. Raises BilboError."""
         path = self.path(record.name)
         place = path.with_name("place.json")
         where = {
@@ -228,16 +228,9 @@ class Store:
             "created_time": record.created_time,
         }
         text = json.dumps(to_json(record), indent=4, ensure_ascii=False, sort_keys=True) + "\n"
-        try:
-            if not place.exists():
-                private_write(place, json.dumps(where))
-            private_write(path, text)
-        except OSError as error:
-            raise RecordError(
-                f"the record cannot be written: {error.strerror}",
-                where=str(path),
-                hint="Free some space, or make the folder writable; then run the command again.",
-            ) from error
+        if not place.exists():
+            private_write(place, json.dumps(where))
+        private_write(path, text)
         return record
 
     def forget(self, name: str) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from bilbo import versions
 from bilbo.model import ClusterSpec, HostResult, Inventory, Node, NodeGroup
 from bilbo.record import Record
+from bilbo.versions import Difference
 
 if TYPE_CHECKING:
     from bilbo.terraform import Change, Outcome
@@ -93,14 +95,19 @@ _SAID = {
 }
 
 
+def reality_lines(found: Sequence[tuple[str, str, str, str]]) -> list[str]:
+    """A line for each difference: `(instance id, role, state, public ip)`."""
+    return [
+        f"{role} {instance} {_SAID.get(state, f'is {state}').format(public_ip=public_ip)}"
+        for instance, role, state, public_ip in found
+    ]
+
+
 def reality(name: str, found: Sequence[tuple[str, str, str, str]]) -> str:
     """How AWS differs from the record: `(instance id, role, state, public ip)` each."""
     if not found:
         return "In AWS: as recorded."
-    lines = [
-        f"  {role} {instance} {_SAID.get(state, f'is {state}').format(public_ip=public_ip)}"
-        for instance, role, state, public_ip in found
-    ]
+    lines = [f"  {line}" for line in reality_lines(found)]
     repair = f"`bilbo create` of its profile with -n {name} repairs it."
     return "\n".join(["In AWS, otherwise than recorded:", *lines, repair])
 
@@ -124,7 +131,7 @@ def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) ->
     admits = ", ".join(spec.cidrs)
     named = "" if group.name == group.role else f" ({group.name})"
     yield f"  {_TITLES.get(group.role, group.role.capitalize())}{named}:"
-    yield f"    AMI: {machine.ami}"
+    yield f"    AMI: {machine.ami}" + (f" (image {machine.image})" if machine.image else "")
     yield f"    Instance Type: {machine.ec2type}"
     yield f"    Security Group: {machine.security_group or f'generated, admits {admits}'}"
     yield f"    Key Name: {machine.keyname}"
@@ -163,41 +170,6 @@ def _change_line(change: Change) -> str:
     return f"{_SYMBOLS.get(change.action, '  ? ')}{change.address}{reason}"
 
 
-def plan_document(
-    spec: ClusterSpec, sizes: Mapping[str, str], outcome: Outcome | None
-) -> dict[str, object]:
-    """What is asked for and what Terraform would do, for programs: `plan --json`."""
-    planned = outcome.changes if outcome else ()
-    return {
-        "name": spec.name,
-        "region": spec.region,
-        "type": spec.engine,
-        "groups": [_group_document(spec, group, sizes) for group in spec.groups()],
-        "changes": [
-            {"address": change.address, "action": change.action, "reason": change.reason or None}
-            for change in planned
-        ],
-        "summary": counts(planned),
-    }
-
-
-def _group_document(
-    spec: ClusterSpec, group: NodeGroup, sizes: Mapping[str, str]
-) -> dict[str, object]:
-    machine = group.machine
-    return {
-        "name": group.name,
-        "role": group.role,
-        "count": group.count,
-        "ami": machine.ami,
-        "ec2type": machine.ec2type,
-        "keyname": machine.keyname,
-        "security_group": machine.security_group,
-        "cidrs": [] if machine.security_group else list(spec.cidrs),
-        "estimate": sizes.get(group.name),
-    }
-
-
 # -- hosts ---------------------------------------------------------------------------------
 
 
@@ -218,6 +190,38 @@ def failures(results: Sequence[HostResult], numbered: Mapping[str, int]) -> list
         if result.hint:
             lines.append(f"    {result.hint}")
     return lines
+
+
+# -- versions ------------------------------------------------------------------------------
+
+
+def versions_text(reference: str, found: Sequence[Difference]) -> str:
+    """What differs from the `reference` host, as a table; or that nothing does."""
+    if not found:
+        return f"All have the versions of {reference}."
+    return table(versions.rows(found, reference))
+
+
+def local_warning(reference: str, found: Sequence[Difference]) -> str:
+    """How the local Python, of which all that was `found` is, differs, and what mends it; empty
+    where it does not."""
+    if not found:
+        return ""
+    breaks = any(each.breaks for each in found)
+    effect = "cannot work with" if breaks else "works with, and differs from,"
+    lines = [f"Your local Python {effect} the cluster:", versions_text(reference, found)]
+    return "\n".join([*lines, *mending(found)])
+
+
+def mending(found: Sequence[Difference]) -> list[str]:
+    """What to type so that a local Python comes to have what the cluster has."""
+    python = [each for each in found if each.package == versions.PYTHON and each.breaks]
+    lines = [
+        f"Make an environment with Python {versions.minor(each.expected or '')} first."
+        for each in python
+    ]
+    wanted = " ".join(versions.mend(found))
+    return lines + ([f"To match it: pip install {wanted}"] if wanted else [])
 
 
 # -- lists ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from bilbo.errors import BilboError
 
 
 def folder(name: str) -> Path:
-    """The folder `name` (`templates` or `schemas`): inside an installed bilbo, else the
+    """The folder `name` (`templates`, `schemas` or `packer`): inside an installed bilbo, else the
     checkout's. Raises BilboError where neither is there: a broken installation."""
     package = Path(__file__).resolve().parent
     for parent in (package, package.parent):

@@ -17,7 +17,7 @@ def table() -> dict[str, set[str]]:
         if may == "all above":
             allowed[name] = set(allowed)
         else:
-            allowed[name] = set() if may == "–" else set(may.split(", "))
+            allowed[name] = set() if may == "nothing" else set(may.split(", "))
     return allowed
 
 

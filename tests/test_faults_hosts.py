@@ -36,11 +36,11 @@ def sick_hosts(folder: Path) -> list[str]:
     python = Path(sys.executable).parent / "python3"
     return [
         f"if mkdir {folder}/lacks 2>/dev/null; then mkdir -p ~/only; ln -s {python} ~/only/python3;"
-        f" for f in ~/.profile ~/.bash_profile; do echo 'PATH=~/only:/usr/bin:/bin # sick' >> $f; done;"
+        " echo 'PATH=~/only:/usr/bin:/bin # sick' >> ~/.profile;"
         f" elif mkdir {folder}/dies 2>/dev/null; then mkdir -p ~/bad; "
-        f"printf '#!/bin/sh\\necho Illegal instruction\\nexit 132\\n' > ~/bad/dask;"
-        f" chmod +x ~/bad/dask;"
-        f" for f in ~/.profile ~/.bash_profile; do echo 'PATH=~/bad:$PATH # sick' >> $f; done; fi"
+        f"printf '#!{python}\\nprint(\"Illegal instruction\")\\nraise SystemExit(132)\\n'"
+        " > ~/bad/dask;"
+        " chmod +x ~/bad/dask; echo 'PATH=~/bad:$PATH # sick' >> ~/.profile; fi"
     ]
 
 
@@ -61,7 +61,13 @@ def test_five_sick_workers_of_ten(bilbo: Bilbo, tmp_path: Path) -> None:
         local.inject(bilbo.home, f"ssh=ten-dask-worker#{number}:{mode}")
     done = bilbo("--local", "create", profile, "--timeout", "25", code=3)
     said = errors(done.stderr)
-    for cause in ("refuses connections", "no SSH banner", "refuses the key", "PATH: dask", "Illegal"):
+    for cause in (
+        "refuses connections",
+        "no SSH banner",
+        "refuses the key",
+        "PATH: dask",
+        "Illegal",
+    ):
         assert cause in said, said
     record = bilbo.record("ten")
     assert record["status"] == "partial"
@@ -71,11 +77,9 @@ def test_five_sick_workers_of_ten(bilbo: Bilbo, tmp_path: Path) -> None:
 
     local.inject(bilbo.home, "clear")
     for home in (bilbo.home / "local" / "instances").iterdir():
-        for name in (".profile", ".bash_profile"):
-            path = home / "home" / name
-            lines = path.read_text().splitlines() if path.is_file() else []
-            well = [line for line in lines if "# sick" not in line]
-            path.write_text("".join(f"{line}\n" for line in well))
+        path = home / "home" / ".profile"
+        well = [line for line in path.read_text().splitlines() if "# sick" not in line]
+        path.write_text("".join(f"{line}\n" for line in well))
     bilbo("create", profile)
     assert bilbo.record("ten")["status"] == "ready"
     bilbo("destroy", "ten", "-y")

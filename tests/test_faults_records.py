@@ -122,14 +122,14 @@ def test_a_full_disk(bilbo: Bilbo, profile: str, tmp_path: Path) -> None:
         small.profile("kept", {
             "instance": {**INSTANCE, "ssh_private_key": str(bilbo.home / "local" / "local.pem")},
             "notebook": {},
+            "access": {"cidrs": ["127.0.0.0/8"]},
         })  # fmt: skip
         environment = {key: value for key, value in target.environment.items() if value}
         small("clusters")
-        with (home / "filler").open("wb") as filler:
+        with (home / "filler").open("wb", buffering=0) as filler:
             try:
                 while True:
                     filler.write(b"0" * 4096)
-                    filler.flush()
             except OSError:
                 pass
         said = small("create", "kept.json", code=1, **environment).stderr

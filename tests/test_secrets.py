@@ -67,7 +67,11 @@ def test_no_secret_is_seen(bilbo: Bilbo) -> None:
     record = bilbo.record("quiet")
     token = record["token"]
     assert token in record["notebook_url"]
-    texts += [bilbo("-v", "restart", "quiet"), bilbo("desc", "quiet"), bilbo("logs", "quiet", "all")]
+    texts += [
+        bilbo("-v", "restart", "quiet"),
+        bilbo("desc", "quiet"),
+        bilbo("logs", "quiet", "all"),
+    ]
     target = local.target(bilbo.home)
     assert target is not None
     key = (bilbo.home / "local" / "local.pem").read_text()

@@ -21,6 +21,10 @@ from bilbo.render import hcl
 from bilbo.terraform.environment import binary
 
 PROFILES = 1000
+AWKWARD = (
+    *("${a}", "%{if}", "$${", "%%{", "$$${x}", "\\${", "$(id)", "`id`", ";", "'", '"', "\\"),
+    *("\n", "\r\n", "\t", "\b\f", "\u2028", "\x7f", "-rf", "../x", "é", "e\u0301", "한글"),
+)
 # As much as one command line holds with room to spare.
 BATCH_BYTES = 60_000
 
@@ -39,8 +43,7 @@ def strings(value: Any) -> list[str]:
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     """The distinct strings of many valid profiles, and some that are known to be awkward."""
-    found = {"${a}", "%{if}", "$${", "%%{", '"', "\\", "\n", "\r\n", "\t", "\b\f", "$(id)", ";", "'",
-             "`id`", "-rf", "../x", "é", "e\u0301", "한글", "\u2028", "\x7f", "$$${x}", "\\${", ""}  # fmt: skip
+    found = {*AWKWARD, ""}
     profiles = 0
 
     @seed(20200108)
@@ -83,9 +86,7 @@ def test_terraform_gives_every_string_back(texts: list[str], tmp_path: Path) -> 
     print(f"{len(texts)} strings of {PROFILES} profiles came back from Terraform")
 
 
-def test_a_host_gives_every_string_back(
-    texts: list[str], standin: StandIn, tmp_path: Path
-) -> None:
+def test_a_host_gives_every_string_back(texts: list[str], standin: StandIn, tmp_path: Path) -> None:
     """A real host's shell gets every string as one argument, and gives it back."""
     target = standin.target
     ec2: Any = boto3.client(

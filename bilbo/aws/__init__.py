@@ -19,8 +19,8 @@ __all__ = [
     "newest_images",
     "preflight",
     "refusal",
-    "start_instances",
     "shared_state",
+    "start_instances",
     "state_lock",
     "tagged",
 ]

@@ -108,11 +108,13 @@ def _images_and_types(spec: ClusterSpec, ec2: Any) -> list[str]:
         found["InstanceType"]: found.get("ProcessorInfo", {}).get("SupportedArchitectures", [])
         for found in offered["InstanceTypes"]
     }
+    unknown = sorted(images - built_for.keys())
+    not_offered = sorted(types - runs.keys())
     return [
-        *(f"the AMI {ami} does not exist in {spec.region}" for ami in sorted(images - set(built_for))),
-        *(f"the instance type {name} is not offered in {spec.region}" for name in sorted(types - set(runs))),
+        *(f"the AMI {ami} does not exist in {spec.region}" for ami in unknown),
+        *(f"the instance type {name} is not offered in {spec.region}" for name in not_offered),
         *_disagreements(spec, built_for, runs),
-    ]  # fmt: skip
+    ]
 
 
 def _disagreements(

@@ -14,13 +14,18 @@ from bilbo.errors import BilboError
 from bilbo.record import Store
 
 _COMMANDS = {
+    "attach": "bilbo.cli.gitops",
+    "check": "bilbo.cli.check",
     "clusters": "bilbo.cli.look",
     "completion": "bilbo.cli.completion",
     "create": "bilbo.cli.make",
     "dashboard": "bilbo.cli.look",
     "desc": "bilbo.cli.look",
     "destroy": "bilbo.cli.make",
+    "drift": "bilbo.cli.gitops",
     "get": "bilbo.cli.copying",
+    "image": "bilbo.cli.images",
+    "images": "bilbo.cli.images",
     "local": "bilbo.cli.standin",
     "logs": "bilbo.cli.hosts",
     "notebook": "bilbo.cli.look",
@@ -28,8 +33,11 @@ _COMMANDS = {
     "profiles": "bilbo.cli.look",
     "put": "bilbo.cli.copying",
     "rcmd": "bilbo.cli.hosts",
+    "render": "bilbo.cli.gitops",
     "restart": "bilbo.cli.hosts",
     "ssh": "bilbo.cli.hosts",
+    "state-bucket": "bilbo.cli.gitops",
+    "unlock": "bilbo.cli.gitops",
     "version": "bilbo.cli.look",
 }
 
@@ -43,7 +51,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 
@@ -100,6 +108,10 @@ def main() -> None:
         # Whoever read the output has enough of it.
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        # Whatever the system refuses, a full disk first of all, is named with its place.
+        click.echo(f"bilbo: {error.filename or 'bilbo'}: {error.strerror or error}", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -93,6 +93,13 @@ def load(
     return spec, replace(target, region=spec.region)
 
 
+def default_target(context: Context) -> Target:
+    """The AWS of what belongs to no cluster yet; its region is empty where nothing names one."""
+    if context.local:
+        return _started(context)
+    return Target(region=_region() or "", endpoint_url=os.environ.get("AWS_ENDPOINT_URL"))
+
+
 def _started(context: Context) -> Target:
     from bilbo import local
 

@@ -65,8 +65,9 @@ def clusters(context: Context, as_json: bool) -> None:
 @click.argument("name", type=CLUSTER)
 @click.option("-d", "--detail", "--json", is_flag=True, help="The whole record, as JSON.")
 @click.option("--refresh", is_flag=True, help="Look whether AWS agrees.")
+@click.option("--state", is_flag=True, help="List Terraform's resources and outputs.")
 @pass_context
-def desc(context: Context, name: str, detail: bool, refresh: bool) -> None:
+def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) -> None:
     """Describe the cluster NAME.
 
     \b
@@ -74,8 +75,12 @@ def desc(context: Context, name: str, detail: bool, refresh: bool) -> None:
       bilbo desc test
       bilbo desc test -d
       bilbo desc test --refresh
+      bilbo desc test --state --json
     """
     record = context.store.load(name)
+    if state:
+        _show_state(context, record, as_json=detail)
+        return
     found = _look(context, record) if refresh else None
     if detail:
         reality = {} if found is None else {"differences": [asdict(each) for each in found]}
@@ -85,6 +90,19 @@ def desc(context: Context, name: str, detail: bool, refresh: bool) -> None:
     if found is not None:
         rows = [(each.instance_id, each.role, each.state, each.public_ip) for each in found]
         click.echo("\n" + report.reality(name, rows))
+
+
+def _show_state(context: Context, record: Record, *, as_json: bool) -> None:
+    from bilbo.cli.context import target_of, work
+    from bilbo.review.state import state_document, state_text
+
+    with work(context, target_of(context, record)) as w:
+        terraform = w.terraform(record.name)
+        document = state_document(str(terraform.folder), terraform.state())
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(state_text(document))
 
 
 def _look(context: Context, record: Record) -> list[Difference]:

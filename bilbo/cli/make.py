@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from bilbo.cli.context import Context, load, pass_context, target_of, work
-from bilbo.cli.look import JSON_OPTION, open_dashboard, open_notebook, print_json
+from bilbo.cli.formats import FORMAT_OPTION
+from bilbo.cli.look import open_dashboard, open_notebook
 from bilbo.cli.names import CLUSTER, PROFILE, STAGE_TIMEOUT_OPTION
 from bilbo.errors import UsageError
 from bilbo.model import ClusterSpec
@@ -30,7 +33,12 @@ MY_IP_OPTION = click.option(
 @NAME_OPTION
 @OVERRIDE_OPTION
 @MY_IP_OPTION
-@JSON_OPTION
+@FORMAT_OPTION
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Save the plan for a review.")
+@click.option(
+    "--prices", type=click.Path(path_type=Path), help="A JSON file: USD an hour by instance type."
+)
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there are changes, else 0.")
 @pass_context
 def plan(
@@ -39,7 +47,10 @@ def plan(
     name: str | None,
     overrides: tuple[str, ...],
     my_ip: bool,
+    form: str,
     as_json: bool,
+    output: Path | None,
+    prices: Path | None,
     detailed_exitcode: bool,
 ) -> None:
     """Show what `create` would do for PROFILE, by `terraform plan`. Nothing is created.
@@ -49,19 +60,22 @@ def plan(
       bilbo plan test.json
       bilbo --local plan examples/demo.json -n demo
       bilbo plan test.json -p dask.worker.count=8 -p instance.ec2type=m5.2xlarge
+      bilbo plan test.json -o test.plan --format markdown
     """
-    from bilbo import report
+    from bilbo.cli import gitops
     from bilbo.cluster import plan as plan_cluster
     from bilbo.cluster.sizing import estimates
 
+    form, costs = "json" if as_json else form, gitops.read_prices(prices)
     spec, target = load(context, profile, name, overrides)
+    if output or spec.state:
+        gitops.check_plan(spec)
     with work(context, target) as w:
-        planned = plan_cluster(spec, w, my_ip=my_ip)
+        planned = plan_cluster(spec, w, my_ip=my_ip, show=bool(output) or form != "text")
         sizes = estimates(planned.spec, w)
-    if as_json:
-        print_json(report.plan_document(planned.spec, sizes, planned.outcome))
-    else:
-        click.echo(report.plan_text(planned.spec, sizes, planned.outcome))
+        digest = gitops.save_plan(planned, w, output, overrides) if output else ""
+    command = gitops.apply_command(context, profile, name, output, digest) if output else ""
+    click.echo(gitops.show_plan(planned, sizes, form, costs, digest, command))
     if detailed_exitcode and planned.has_changes:
         raise click.exceptions.Exit(2)
 
@@ -72,6 +86,10 @@ def plan(
 @OVERRIDE_OPTION
 @MY_IP_OPTION
 @STAGE_TIMEOUT_OPTION
+@click.option(
+    "--plan", "plan_file", type=click.Path(path_type=Path), help="Apply this plan and no other."
+)
+@click.option("--digest", help="With --plan: the digest that was reviewed.")
 @click.option("--notebook", is_flag=True, help="Open JupyterLab when it is ready.")
 @click.option("--dashboard", is_flag=True, help="Open the dashboard when it is ready.")
 @click.option("-y", "--yes", is_flag=True, help="Agree to destroy or replace machines.")
@@ -83,6 +101,8 @@ def create(
     overrides: tuple[str, ...],
     my_ip: bool,
     timeout: float | None,
+    plan_file: Path | None,
+    digest: str | None,
     notebook: bool,
     dashboard: bool,
     yes: bool,
@@ -95,14 +115,18 @@ def create(
       bilbo create test.json -n test-cluster
       bilbo create test.json -p dask.worker.count=8 --dashboard
       bilbo --local create examples/demo.json --notebook
+      bilbo create test.json --plan test.plan
     """
     from bilbo import report
+    from bilbo.cli import gitops
     from bilbo.cluster import create as create_cluster
 
+    reviewed = gitops.read_plan(plan_file, digest, overrides) if plan_file else None
+    overrides = reviewed.bundle.manifest.overrides if reviewed else overrides
     spec, target = load(context, profile, name, overrides)
     _check_pages(spec, notebook=notebook, dashboard=dashboard)
     with work(context, target, yes=yes, timeout=timeout) as w:
-        created = create_cluster(spec, w, yes=yes, my_ip=my_ip)
+        created = create_cluster(spec, w, yes=yes, my_ip=my_ip, reviewed=reviewed)
     if not created.changed:
         click.echo(report.NOTHING_TO_DO)
     elif created.record:

@@ -12,7 +12,7 @@ from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.shared import outputs_of, recorded, unlocked
 from bilbo.cluster.start import with_nodes
-from bilbo.cluster.work import Work, reach
+from bilbo.cluster.work import Work, reach, settle
 from bilbo.errors import BilboError, RecordError
 from bilbo.model import ClusterSpec, Inventory, SharedState
 from bilbo.record import Record, now
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # How long a host that runs is waited for, to tell its notebook's token.
 _PATIENCE_SECONDS = 30.0
+# What of an instance is not in the shared state: see `render`.
+_ONES_OWN = ("ssh_private_key", "init_cmd")
 
 
 def shared_document(
@@ -51,7 +53,7 @@ def shared_document(
         "region": state.region,
     }
     for path, instance in _instances(mine or {}):
-        ones_own: dict[str, Any] = {k: instance[k] for k in ("ssh_private_key", "init_cmd") if k in instance}
+        ones_own: dict[str, Any] = {key: instance[key] for key in _ONES_OWN if key in instance}
         _at(document, path).update(ones_own)
     if mine and "webbrowser" in mine:
         document["webbrowser"] = mine["webbrowser"]
@@ -95,10 +97,11 @@ def attach(spec: ClusterSpec, work: Work) -> Record:
             )
         unlocked(state, spec.name, work)
         outputs = outputs_of(aws.shared_state(work.target, state, spec.name))
+        record = recorded(spec, work, outputs)
+        spec = settle(spec, work, record, my_ip=False)
         terraform = work.terraform(spec.name)
         terraform.write(render(spec))
         terraform.init()
-        record = recorded(spec, work, outputs)
         record = with_token(record, record, record.inventory, work)
         record = with_nodes(record, spec, record.inventory)
         if not record.token:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, apply
+from bilbo.cluster.attach import with_token
+from bilbo.cluster.saved import Reviewed, allowed
+from bilbo.cluster.shared import found_before
 from bilbo.cluster.start import conclude, start, tell, with_nodes
 from bilbo.cluster.work import Work, finish_earlier, interruptible, same_place, settle
-from bilbo.model import ClusterSpec, Inventory
+from bilbo.model import ClusterSpec
 from bilbo.record import Record, now
 from bilbo.terraform import Terraform
 
@@ -25,14 +28,24 @@ class Created:
     changed: bool = True
 
 
-def create(spec: ClusterSpec, work: Work, *, yes: bool = False, my_ip: bool = False) -> Created:
-    """Makes the cluster be as `spec` says, or completes it.
+def create(
+    spec: ClusterSpec,
+    work: Work,
+    *,
+    yes: bool = False,
+    my_ip: bool = False,
+    reviewed: Reviewed | None = None,
+) -> Created:
+    """Makes the cluster be as `spec` says, or completes it; with `reviewed` by that plan alone.
 
     Raises PartlyDone when some of it works, RemoteError when none does, TerraformError,
     AwsError, RecordError and Interrupted. The record is written before anything is made.
     """
     with work.store.lock(spec.name, "create"), interruptible(spec.name):
-        before = work.store.known(spec.name)
+        allowed(spec)
+        if reviewed:
+            reviewed.suits(spec, work)
+        before = found_before(spec, work, work.store.known(spec.name))
         if before is None and not any(True for _ in spec.groups()):
             return Created(None, changed=False)
         same_place(before, work)
@@ -40,9 +53,10 @@ def create(spec: ClusterSpec, work: Work, *, yes: bool = False, my_ip: bool = Fa
         finish_earlier(terraform, work)
         spec = settle(spec, work, before, my_ip, newest=True)
         record = _begin(spec, work, before, terraform)
-        applied = apply(spec, work, terraform, record, before, yes=yes)
+        applied = apply(spec, work, terraform, record, before, yes=yes, reviewed=reviewed)
         if not applied.changed and _finished(before, spec, applied):
             return Created(before, changed=False)
+        record = with_token(record, before, applied.inventory, work)
         record = work.store.save(with_nodes(record, spec, applied.inventory))
         tell(spec, work, "Start")
         results = start(spec, work, record)

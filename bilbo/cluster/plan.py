@@ -47,7 +47,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         return Planned(spec, None)
     same_place(before, work)
     with work.store.lock(spec.name, "plan"):
-        spec = settle(spec, work, before, my_ip)
+        spec = settle(spec, work, before, my_ip, newest=True)
         terraform = work.terraform(spec.name)
         not_moving(spec, terraform)
         files = render(spec)

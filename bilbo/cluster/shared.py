@@ -35,6 +35,30 @@ def unlocked(state: SharedState, cluster: str, work: Work) -> None:
     )
 
 
+def take_lock_away(record: Record, lock_id: str, work: Work) -> None:
+    """Takes away the lock of that id, and no other. Raises RecordError, TerraformError."""
+    terraform = work.terraform(record.name)
+    where = terraform.backend()
+    if not where:
+        raise RecordError(
+            f"the state of cluster {record.name!r} is on this machine, where a lock ends with its "
+            "process"
+        )
+    prefix = where["key"].rpartition("/")[0]
+    lock = aws.state_lock(
+        work.target, SharedState(where["bucket"], where["region"], prefix), record.name
+    )
+    if lock is None:
+        raise RecordError(f"nobody holds the state of cluster {record.name!r}")
+    if lock.id != lock_id:
+        raise RecordError(
+            f"the state of cluster {record.name!r} is held by {lock.who} since {lock.created} UTC "
+            f"under another id: {lock.id}"
+        )
+    terraform.init()
+    terraform.unlock(lock_id)
+
+
 def found_before(spec: ClusterSpec, work: Work, before: Record | None) -> Record | None:
     """The cluster as this home remembers it, or as the shared state tells of it.
 

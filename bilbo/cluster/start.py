@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from bilbo import record as states
+from bilbo.cluster.check import warn
 from bilbo.cluster.work import Work, reach
 from bilbo.errors import BilboError, PartlyDone, RemoteError
 from bilbo.inventory import missing
@@ -49,7 +50,9 @@ def start(
     from bilbo import remote, services
 
     plan = services.stage_plan(spec, record.inventory, record.token)
-    return asyncio.run(remote.bring_up(plan, reach(work, spec.name), fresh=fresh))
+    results = asyncio.run(remote.bring_up(plan, reach(work, spec.name), fresh=fresh))
+    warn(record, work, results)
+    return results
 
 
 def conclude(

@@ -14,8 +14,8 @@ _BUILDER = re.compile(r"\A(?:==>|-->)?\s*[\w.-]+:\s+")
 
 @dataclass(frozen=True)
 class Event:
-    """A line of the stream. `kind` is `say` (a step begins), `message` (of a step), `error`, or
-    `artifact`, whose text is `REGION:AMI`."""
+    """A line of the stream. `kind` is `say` (a step begins), `message` (of a step), `error`,
+    `artifact`, whose text is `REGION:AMI`, or `interrupt`, bilbo's own."""
 
     kind: str
     text: str
@@ -28,7 +28,10 @@ def parse(line: str) -> Event | None:
         return None
     kind, data = fields[2], [_plain(field) for field in fields[3:]]
     if kind == "ui" and data[0] in ("say", "message", "error"):
-        text = _BUILDER.sub("", ",".join(data[1:]).strip())
+        whole = ",".join(data[1:]).strip()
+        text = _BUILDER.sub("", whole)
+        if data[0] == "say" and text == whole:
+            return None  # of Packer itself, about its builders
         return Event(data[0], text) if text else None
     if kind == "artifact" and data[1:2] == ["id"]:
         return Event("artifact", data[2])

@@ -12,6 +12,7 @@ from bilbo.remote.commands import (
     fetch_logs,
     run_command,
     service_status,
+    software,
     stop_services,
 )
 from bilbo.remote.connection import PrivateKeys, connect
@@ -40,5 +41,6 @@ __all__ = [
     "run_command",
     "run_on_terminal",
     "service_status",
+    "software",
     "stop_services",
 ]

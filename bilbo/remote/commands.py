@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
-from bilbo.model import Node
+from bilbo.model import HostPlan, Node
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.session import Event, Session
 from bilbo.remote.terms import STOP_GRACE, HostFailure, Remote, on_each
@@ -234,6 +234,29 @@ async def service_status(
             for row in rows["services"]
         )
 
+    failures = await with_agent(nodes, cluster, remote, one)
+    return tuple(
+        failure or found[node.instance_id] for node, failure in zip(nodes, failures, strict=True)
+    )
+
+
+async def software(
+    hosts: Sequence[HostPlan], cluster: str, remote: Remote
+) -> tuple[Event | HostFailure, ...]:
+    """What each host measures (`python` and `versions` of its packages too), or why not."""
+    found: dict[str, Event] = {}
+    plans = {host.node.instance_id: host for host in hosts}
+
+    async def one(node: Node, session: Session) -> None:
+        plan = plans[node.instance_id]
+        found[node.instance_id] = await session.ask(
+            "measure",
+            remote.deadlines.start,
+            packages=plan.packages,
+            executables=plan.executables,
+        )
+
+    nodes = [host.node for host in hosts]
     failures = await with_agent(nodes, cluster, remote, one)
     return tuple(
         failure or found[node.instance_id] for node, failure in zip(nodes, failures, strict=True)

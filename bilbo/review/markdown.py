@@ -11,7 +11,7 @@ from typing import Any
 from bilbo.model import ClusterSpec
 from bilbo.review.effects import Machines, effects, machines
 from bilbo.review.exposure import Rule, exposure
-from bilbo.review.reading import Change, Review
+from bilbo.review.reading import UNKNOWN, Change, Review
 from bilbo.review.text import PUBLIC_HINT, counts
 
 # GitHub cuts a comment off at 65,536 characters; the rest needs some of them.
@@ -23,6 +23,7 @@ _HOW = {
     "stop": "**stop and start**",
     "shrink": "**shrink**",
 }
+_NOTHING = (None, [], {}, "", UNKNOWN)
 _MARKS = {"create": "+", "delete": "-", "forget": "-", "replace": "-", "update": "!"}
 
 
@@ -210,9 +211,19 @@ def _diff_lines(change: Change) -> Iterator[str]:
         yield f"-     {attribute.path}: {_line(attribute.before)}{forces}"
         yield f"+     {attribute.path}: {_line(attribute.after)}"
     if change.action == "create":
-        for key, value in sorted(change.after.items()):
-            if value not in (None, [], {}, "", "(known after apply)"):
+        for key, value in sorted(pruned(change.after).items()):
+            if key != "tags_all":
                 yield f"+     {key}: {_line(value)}"
+
+
+def pruned(value: Any) -> Any:
+    """`value` without what is empty or not known yet."""
+    if isinstance(value, Mapping):
+        kept = {key: pruned(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item not in _NOTHING}
+    if isinstance(value, list):
+        return [item for item in map(pruned, value) if item not in _NOTHING]
+    return value
 
 
 def _line(value: Any) -> str:

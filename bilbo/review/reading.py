@@ -101,6 +101,8 @@ def read(document: Mapping[str, Any]) -> Review:
     """The review of `terraform show -json PLAN`."""
     resources = (_change(each) for each in document.get("resource_changes", []) if _managed(each))
     drift = (_change(each) for each in document.get("resource_drift", []) if _managed(each))
+    # What AWS merely spells otherwise (null for an empty list) is no change of anybody's.
+    drift = (change for change in drift if change.attributes or change.action != "update")
     outputs = document.get("output_changes") or {}
     return Review(
         resources=tuple(sorted(resources, key=lambda change: change.address)),

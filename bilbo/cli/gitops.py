@@ -1,0 +1,307 @@
+"""The commands for teams: `render`, `drift`, `attach`, `unlock`, `state-bucket`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bilbo.cli.context import Context, default_target, pass_context, target_of, work
+from bilbo.cli.formats import FORMAT_OPTION
+from bilbo.cli.look import print_json
+from bilbo.cli.names import CLUSTER, PROFILE
+from bilbo.errors import BilboError, UsageError
+from bilbo.model import SharedState
+
+if TYPE_CHECKING:
+    from bilbo.cluster import Work
+    from bilbo.cluster.plan import Planned
+    from bilbo.cluster.saved import Reviewed
+    from bilbo.model import ClusterSpec
+
+_ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.+?))?/?")
+
+
+# -- render --------------------------------------------------------------------------------
+
+
+@click.command(short_help="Write the Terraform files alone.")
+@click.argument("profile", type=PROFILE)
+@click.option("-n", "--name", type=CLUSTER, help="Name of the cluster; else the profile's.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write."
+)
+@pass_context
+def render(context: Context, profile: str, name: str | None, output: Path) -> None:
+    """Write PROFILE's Terraform files into a folder, where terraform alone can use them.
+
+    The same profile gives the same bytes on any machine.
+
+    \b
+    Examples:
+      bilbo render test.json -o infrastructure/test
+    """
+    from bilbo import profile as profiles
+    from bilbo.cluster.export import export
+
+    # Any region: one that the profile does not name is refused.
+    spec = profiles.load(profile, context.home, cluster=name, region="us-east-1")
+    for path in export(spec, output):
+        click.echo(output / path)
+
+
+# -- plans ---------------------------------------------------------------------------------
+
+
+def read_prices(path: Path | None) -> dict[str, float]:
+    """USD an hour by instance type, from a JSON file. Raises UsageError."""
+    if path is None:
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the prices cannot be read: {error}", where=str(path)) from error
+    good = isinstance(document, dict) and all(
+        isinstance(price, int | float) and not isinstance(price, bool) and price >= 0
+        for price in document.values()
+    )
+    if not good:
+        raise UsageError(
+            "the prices must be an object of USD an hour by instance type",
+            where=str(path),
+            hint='Such as {"m5.xlarge": 0.236}.',
+        )
+    return {name: float(price) for name, price in document.items()}
+
+
+def show_plan(
+    planned: Planned,
+    sizes: Mapping[str, str],
+    form: str,
+    prices: Mapping[str, float],
+    digest: str,
+    command: str,
+) -> str:
+    """What was planned in the form that was asked for; `digest` is empty without a bundle."""
+    from bilbo import report, review
+
+    warnings = [] if planned.spec.public else review.open_to_world(planned.spec)
+    if form == "text":
+        parts = [
+            report.plan_text(planned.spec, sizes, planned.outcome),
+            review.warnings_text(warnings),
+            f"Digest: {digest}\nApply exactly this: {command}" if digest else "",
+        ]
+        return "\n\n".join(part for part in parts if part)
+    found = review.read(planned.shown)
+    if form == "json":
+        document = review.plan_document(
+            planned.spec, found, sizes=sizes, prices=prices, warnings=warnings, digest=digest
+        )
+        return json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False)
+    applied = review.Applied(digest, command) if digest else None
+    return review.plan_markdown(
+        planned.spec, found, sizes=sizes, prices=prices, warnings=warnings, applied=applied
+    ).rstrip("\n")
+
+
+def save_plan(planned: Planned, w: Work, path: Path, overrides: tuple[str, ...]) -> str:
+    """Writes the bundle, and returns its digest."""
+    from bilbo.cluster import saved
+
+    return saved.save(planned, w, path, overrides)
+
+
+def apply_command(context: Context, profile: str, name: str | None, path: Path, digest: str) -> str:
+    """The command that applies a bundle."""
+    words = ["bilbo", *(["--local"] * context.local), "create", profile]
+    words += ["-n", name] if name else []
+    return shlex.join([*words, "--plan", str(path), "--digest", digest])
+
+
+def read_plan(path: Path, digest: str | None, overrides: tuple[str, ...]) -> Reviewed:
+    """The reviewed plan in a file. Raises ReviewError, UsageError."""
+    from bilbo import bundle
+    from bilbo.cluster.saved import Reviewed
+    from bilbo.errors import ReviewError
+
+    if overrides:
+        raise UsageError("--plan: the plan holds the values of -p that it was made with")
+    found = bundle.read(path)
+    if digest and digest.lower().removeprefix("sha256:") != found.digest:
+        raise ReviewError(
+            f"this is not the plan that was reviewed: its digest is {found.digest}",
+            where=str(path),
+            hint="Take the file that belongs to the review, or have this one reviewed.",
+        )
+    return Reviewed(found, path)
+
+
+def check_plan(spec: ClusterSpec) -> None:
+    """Raises RenderError where a bundle would admit whoever carries it out."""
+    from bilbo.cluster.saved import must_name_its_callers
+
+    must_name_its_callers(spec, "a plan for review")
+
+
+# -- drift ---------------------------------------------------------------------------------
+
+
+@click.command(short_help="Show what was changed outside.")
+@click.argument("name", type=CLUSTER)
+@FORMAT_OPTION
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is drift, else 0.")
+@pass_context
+def drift(context: Context, name: str, form: str, as_json: bool, detailed_exitcode: bool) -> None:
+    """Show what of the cluster NAME was changed by hand. Nothing is changed.
+
+    \b
+    Examples:
+      bilbo drift test
+      bilbo drift test --format markdown --detailed-exitcode
+    """
+    from bilbo import report, review
+    from bilbo.cluster.drift import drift as look_for_drift
+
+    record = context.store.load(name)
+    with work(context, target_of(context, record)) as w:
+        found = look_for_drift(record, w)
+    lines = report.reality_lines(
+        [(each.instance_id, each.role, each.state, each.public_ip) for each in found.instances]
+    )
+    if as_json or form == "json":
+        instances = [asdict(each) for each in found.instances]
+        print_json(review.drift_document(name, record.region, found.review, instances))
+    elif form == "markdown":
+        text = review.drift_markdown(name, record.region, found.review, lines)
+        click.echo(text.rstrip("\n"))
+    else:
+        click.echo(review.drift_text(name, found.review, lines))
+    if detailed_exitcode and found:
+        raise click.exceptions.Exit(2)
+
+
+# -- shared state --------------------------------------------------------------------------
+
+
+@click.command(short_help="Work on a team-mate's cluster.")
+@click.argument("name", type=CLUSTER)
+@click.argument("source", metavar="PROFILE|s3://BUCKET/PREFIX")
+@click.option(
+    "-i", "--key", type=click.Path(path_type=Path), help="The private key of the cluster's hosts."
+)
+@click.option("--region", "bucket_region", help="The region of the bucket, with an address.")
+@pass_context
+def attach(
+    context: Context, name: str, source: str, key: Path | None, bucket_region: str | None
+) -> None:
+    """Make the cluster NAME known here, from the state that a team shares.
+
+    \b
+    Give its profile, or the address of the state: s3://BUCKET/PREFIX.
+
+    \b
+    Examples:
+      bilbo attach test test.json -i ~/.ssh/team.pem
+      bilbo attach test s3://my-team-bilbo-state/bilbo -i ~/.ssh/team.pem
+    """
+    from bilbo import profile as profiles
+    from bilbo import report
+    from bilbo.cluster import attach as attaching
+
+    target = default_target(context)
+    state, mine = _source(context, name, source, bucket_region or target.region)
+    path = str(key.expanduser().absolute()) if key else None
+    with work(context, replace(target, region=target.region or state.region)) as w:
+        document = attaching.shared_document(name, state, w, mine=mine, key=path)
+        profiles.check(document)
+        spec = profiles.build(document, name)
+        w = replace(w, target=replace(target, region=spec.region))
+        record = attaching.attach(spec, w)
+    click.echo(report.summary(record))
+    if record.inventory.notebook and not record.notebook_url:
+        click.echo("The notebook's host did not tell its token: check the key (-i).", err=True)
+
+
+def _source(
+    context: Context, name: str, source: str, bucket_region: str
+) -> tuple[SharedState, Mapping[str, object] | None]:
+    """Where the state is, and this machine's profile if that was given."""
+    if source.startswith("s3://"):
+        found = _ADDRESS.fullmatch(source)
+        if found is None:
+            raise UsageError(f"{source[:100]!r} is no address: write s3://BUCKET/PREFIX")
+        if not bucket_region:
+            raise UsageError("the bucket's region is not known: name it with --region")
+        return SharedState(found[1], bucket_region, found[2] or "bilbo"), None
+    from bilbo import profile as profiles
+
+    spec = profiles.load(source, context.home, cluster=name, region=bucket_region or None)
+    if spec.state is None:
+        raise BilboError(
+            "the profile shares no state, so that nobody else can work on its cluster",
+            where=source,
+            hint="Add `state` to it, and run `bilbo create` where the cluster was made.",
+        )
+    return spec.state, spec.profile
+
+
+@click.command(short_help="Take away the lock of a process that is gone.")
+@click.argument("name", type=CLUSTER)
+@click.argument("lock_id")
+@pass_context
+def unlock(context: Context, name: str, lock_id: str) -> None:
+    """Take away the lock LOCK_ID of the cluster NAME's shared state.
+
+    Only when the process that holds it is certainly gone: two at once destroy the state.
+
+    \b
+    Examples:
+      bilbo unlock test 6638d010-8fbc-be29-bbb4-3bc1b1eaa6f1
+    """
+    from bilbo.cluster.shared import take_lock_away
+
+    record = context.store.load(name)
+    with work(context, target_of(context, record)) as w:
+        take_lock_away(record, lock_id, w)
+    click.echo(f"The state of cluster '{name}' is unlocked.", err=True)
+
+
+@click.group("state-bucket", short_help="Make a bucket for shared states.")
+def state_bucket() -> None:
+    """The S3 bucket in which a team shares the state of its clusters."""
+
+
+@state_bucket.command(short_help="Make a bucket for shared states.")
+@click.argument("bucket", metavar="NAME")
+@click.option("--region", "bucket_region", help="Its region; else the environment's.")
+@pass_context
+def create(context: Context, bucket: str, bucket_region: str | None) -> None:
+    """Make the S3 bucket NAME: versioned, encrypted, private, and never destroyed by bilbo.
+
+    \b
+    Examples:
+      bilbo state-bucket create my-team-bilbo-state --region ap-northeast-2
+    """
+    from bilbo.cluster.bucket import create_bucket
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise UsageError(
+            f"{bucket[:80]!r} cannot be a bucket's name: 3 to 63 lower-case letters, digits, - or ."
+        )
+    target = default_target(context)
+    where = bucket_region or target.region
+    if not where:
+        raise UsageError("the region is not known: name it with --region")
+    with work(context, replace(target, region=where)) as w:
+        changed = create_bucket(bucket, w)
+    click.echo(f"The bucket '{bucket}' is ready." if changed else "Nothing to do.")
+    part = json.dumps({"state": {"bucket": bucket, "region": where}})
+    click.echo(f"Share states with it by a profile's {part[1:-1]}", err=True)

@@ -1,0 +1,151 @@
+"""The commands for machine images: `image build`, `images`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from bilbo.cli.context import Context, default_target, pass_context, work
+from bilbo.cli.look import JSON_OPTION
+from bilbo.cli.names import PROFILE
+from bilbo.errors import UsageError
+
+LONGEST_NAME = 100
+
+
+@click.group(short_help="Build machine images.")
+def image() -> None:
+    """Machine images with all that a cluster runs, built by Packer."""
+
+
+def _checked_name(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
+    """An image's name as the profile's schema takes it. Raises UsageError."""
+    import re
+
+    if name is not None and not re.fullmatch(
+        f"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", name
+    ):
+        raise UsageError(
+            "an image's name is up to 100 letters, digits, `.`, `_` or `-`",
+            where=f"--name {name[:40]!r}",
+        )
+    return name
+
+
+def _checked_variables(
+    _ctx: click.Context, _param: click.Parameter, variables: tuple[str, ...]
+) -> tuple[str, ...]:
+    for each in variables:
+        if not each.partition("=")[0].isidentifier() or "=" not in each:
+            raise UsageError(
+                "a variable is written NAME=VALUE",
+                where=f"--var {each[:60]!r}",
+                hint="A list is JSON: --var 'extra_packages=[\"htop\"]'",
+            )
+    return variables
+
+
+@image.command(short_help="Build a machine image.")
+@click.argument("recipe", required=False, metavar="[RECIPE]")
+@click.option(
+    "--var",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_checked_variables,
+    help="A variable of the template's; may be repeated.",
+)
+@click.option("-n", "--name", callback=_checked_name, help="The image's name for profiles.")
+@click.option(
+    "--write-profile", type=PROFILE, metavar="PROFILE", help="Put the AMI's id into this profile."
+)
+@JSON_OPTION
+@pass_context
+def build(
+    context: Context,
+    recipe: str | None,
+    variables: tuple[str, ...],
+    name: str | None,
+    write_profile: str | None,
+    as_json: bool,
+) -> None:
+    """Build an image of all that a cluster runs, by `packer build`.
+
+    \b
+    RECIPE is a file of values for bilbo's own template (*.pkrvars.hcl), or a
+    folder with a template of yours; without one, bilbo's own is built as it is.
+    Relative paths in it, and in --var, begin in its folder.
+
+    \b
+    A profile that says "image": "NAME" takes the newest image of that name.
+    Ctrl-C ends the build and removes what it made.
+
+    \b
+    Examples:
+      bilbo image build
+      bilbo image build --name geo --var 'extra_requirements=["geopandas"]'
+      bilbo image build gpu.pkrvars.hcl --write-profile test.json
+      bilbo image build --var base=cuda --var instance_type=g4dn.xlarge
+    """
+    from bilbo import images
+    from bilbo import profile as profiles
+    from bilbo.cluster.image import build_image
+    from bilbo.profile.writing import with_ami, write_ami
+
+    found = images.read_recipe(recipe)
+    path = profiles.find(write_profile, context.home) if write_profile else None
+    if path:
+        with_ami(path.read_text(encoding="utf-8"), "ami-00000000", str(path))  # before the minutes
+    with work(context, default_target(context)) as w:
+        built = build_image(found, w, name, variables)
+    if path:
+        write_ami(path, built.ami)
+        click.echo(f"Wrote {built.ami} into {path}.", err=True)
+    if as_json:
+        click.echo(json.dumps(asdict(built), indent=4, sort_keys=True))
+        return
+    click.echo(f"\nName: {built.name}\nAMI: {built.ami}\nRegion: {built.region}")
+    for title, value in (("Python", built.python), ("Recipe", built.recipe)):
+        if value:
+            click.echo(f"{title}: {value}")
+    if built.name:
+        click.echo(f'\nIn a profile: "image": "{built.name}", or "ami": "{built.ami}"', err=True)
+
+
+@click.command(short_help="List the images built.")
+@JSON_OPTION
+@pass_context
+def images(context: Context, as_json: bool) -> None:
+    """List the machine images that `bilbo image build` has built from here, newest first.
+
+    \b
+    Examples:
+      bilbo images
+      bilbo images --json
+    """
+    from bilbo.images import all_images
+    from bilbo.report import local_time, table
+
+    found = all_images(context.home)
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in found], indent=4, sort_keys=True))
+        return
+    if not found:
+        click.echo("No image was built from here. Build one with: bilbo image build", err=True)
+        return
+    rows = [("NAME", "AMI", "REGION", "BUILT", "PYTHON", "DASK", "RECIPE")]
+    rows += [
+        (
+            each.name or "-",
+            each.ami,
+            each.region if each.endpoint_url is None else f"{each.region} ({each.endpoint_url})",
+            local_time(each.built),
+            each.python or "-",
+            each.versions.get("dask", "-"),
+            each.recipe or "-",
+        )
+        for each in found
+    ]
+    click.echo(table(rows))

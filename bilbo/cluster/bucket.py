@@ -1,0 +1,42 @@
+"""`state-bucket create`: an S3 bucket for shared states, by a Terraform root of its own."""
+
+from __future__ import annotations
+
+import json
+
+from bilbo.cluster.work import Work
+from bilbo.errors import Interrupted
+from bilbo.resources import folder
+from bilbo.terraform import Terraform
+
+
+def create_bucket(name: str, work: Work) -> bool:
+    """Makes the bucket versioned, encrypted and private; whether there was anything to do.
+
+    Raises TerraformError. Side effects: `state-buckets/NAME` in bilbo's home holds the root and
+    its state.
+    """
+    target = work.target
+    terraform = Terraform(
+        work.store.home / "state-buckets" / name, target.environment, work.store.home
+    )
+    root = folder("templates") / "terraform" / "state_bucket"
+    terraform.write(
+        {path.name: path.read_text(encoding="utf-8") for path in sorted(root.glob("*.tf"))}
+    )
+    variables = {
+        "bucket": name,
+        "region": target.region,
+        "path_style": target.endpoint_url is not None,
+    }
+    terraform.write_extra("terraform.tfvars.json", json.dumps(variables, indent=2) + "\n")
+    terraform.init()
+    outcome = terraform.apply(work.progress.terraform)
+    if outcome.interrupted:
+        raise Interrupted(
+            "interrupted; what was made of the bucket is in its Terraform state",
+            hint=f"Go on with: bilbo state-bucket create {name}",
+        )
+    if not outcome.ok:
+        raise terraform.error(outcome, f"the bucket {name!r} could not be made")
+    return bool(outcome.changes)

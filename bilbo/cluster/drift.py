@@ -1,0 +1,39 @@
+"""`drift`: what was changed outside of Terraform. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bilbo.cluster.reality import Difference, differences
+from bilbo.cluster.work import Work
+from bilbo.errors import Interrupted
+from bilbo.record import Record
+from bilbo.review import Review, read
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What is not as Terraform's state has it, and which instances are not as recorded: those
+    of a worker group are in no state."""
+
+    review: Review
+    instances: tuple[Difference, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.review.drift or self.instances)
+
+
+def drift(record: Record, work: Work) -> Drift:
+    """Compares AWS with the cluster's state and record. Raises TerraformError, AwsError."""
+    name = record.name
+    with work.store.lock(name, "drift"):
+        terraform = work.terraform(name)
+        terraform.init()
+        looked = terraform.cluster_folder / "look.tfplan"
+        outcome = terraform.plan(looked, work.progress.terraform, refresh_only=True)
+        if outcome.interrupted:
+            raise Interrupted("interrupted; drift only looks, and nothing was changed")
+        if not outcome.ok:
+            raise terraform.error(outcome, f"AWS cannot be compared with the state of {name!r}")
+        review = read(terraform.show(looked)) if outcome.drift else Review()
+    return Drift(review, tuple(differences(record, work)))

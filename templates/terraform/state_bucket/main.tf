@@ -1,0 +1,55 @@
+# A bucket for the Terraform states of bilbo's clusters: private, encrypted, every version kept.
+# It refuses to be destroyed: with it would go the knowledge of what runs.
+
+terraform {
+  required_version = ">= 1.6"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.70, < 7"
+    }
+  }
+}
+
+provider "aws" {
+  region            = var.region
+  s3_use_path_style = var.path_style
+}
+
+resource "aws_s3_bucket" "this" {
+  bucket = var.bucket
+  tags   = { "bilbo:state" = var.bucket }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_s3_bucket_versioning" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    bucket_key_enabled = true
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "aws:kms"
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "this" {
+  bucket                  = aws_s3_bucket.this.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
