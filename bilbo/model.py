@@ -57,7 +57,8 @@ class NodeGroup:
     `name` is the group's name in the profile, in Terraform's module and in the record;
     it equals the role where there is only one group of it. `instance_name` is the EC2
     `Name` tag. `nproc` and `nthread` are processes and threads per process of a Dask
-    worker's machine; None means measured on the host.
+    worker's machine; None means measured on the host. `resources` is how much of what each
+    process offers to tasks that ask for it by name.
     """
 
     role: str
@@ -67,6 +68,25 @@ class NodeGroup:
     count: int = 1
     nproc: int | None = None
     nthread: int | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def offers(self) -> str:
+        """The resources as Dask takes them, such as `GPU=1 MEM=2`."""
+        return " ".join(f"{name}={self.resources[name]}" for name in sorted(self.resources))
+
+
+def worker_part(document: dict[str, Any], engine: str, group: str) -> dict[str, Any]:
+    """The part of a profile's `document` that asks for a worker group, made where it is only
+    implied. Raises KeyError where there is no group of that name."""
+    part = document[engine].setdefault(WORKER, {})
+    if isinstance(part, list):
+        parts: dict[str, dict[str, Any]] = {each["name"]: each for each in part}
+        return parts[group]
+    if group != WORKER:
+        raise KeyError(group)
+    single: dict[str, Any] = part
+    return single
 
 
 @dataclass(frozen=True)
@@ -142,7 +162,7 @@ class Target:
     `endpoint_url` is None for AWS itself. `environment` is what Terraform, boto3 and
     Packer need beside the caller's own environment to reach it. `ssh_port` and
     `caller_cidrs`, where given, stand in for the profile's SSH port and for asking AWS
-    for the caller's address.
+    for the caller's address, which is asked of `check_ip_url`.
     """
 
     region: str
@@ -150,6 +170,7 @@ class Target:
     environment: Mapping[str, str] = field(default_factory=dict)
     ssh_port: int | None = None
     caller_cidrs: tuple[str, ...] = ()
+    check_ip_url: str = "https://checkip.amazonaws.com"
 
 
 @dataclass(frozen=True)

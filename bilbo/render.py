@@ -16,7 +16,15 @@ from typing import Any
 
 from bilbo import __version__
 from bilbo.errors import RenderError
-from bilbo.model import CLUSTER_TAG, GROUP_TAG, ROLE_TAG, ClusterSpec, NodeGroup, SharedState
+from bilbo.model import (
+    CLUSTER_TAG,
+    GROUP_TAG,
+    ROLE_TAG,
+    ClusterSpec,
+    NodeGroup,
+    SharedState,
+    worker_part,
+)
 from bilbo.resources import folder
 
 SECURITY_GROUP = "module.security_group.id"
@@ -261,7 +269,7 @@ def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
     if spec.cidrs:
         document.setdefault("access", {})["cidrs"] = list(spec.cidrs)
     for group in spec.workers:
-        counted = document[spec.engine].setdefault(group.name, {})
+        counted = worker_part(document, spec.engine or "", group.name)
         counted["count"] = Expression(f"module.{module_label(group)}.instance_count")
     ports = {group.machine.ssh_port for group in spec.groups()}
     own = (*_ONES_OWN, "ssh_port") if len(ports) == 1 else _ONES_OWN
@@ -273,6 +281,8 @@ def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
 
 def _without(value: Any, keys: Sequence[str]) -> Any:
     """`value` with every object's keys sorted, and without `keys` where an `instance` has them."""
+    if isinstance(value, list):
+        return [_without(item, keys) for item in value]
     if not isinstance(value, Mapping):
         return value
     return {

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from bilbo import versions
-from bilbo.model import ClusterSpec, HostResult, Inventory, Node, NodeGroup
+from bilbo.model import WORKER, ClusterSpec, HostResult, Inventory, Node, NodeGroup
 from bilbo.record import Record
 from bilbo.versions import Difference
 
@@ -44,9 +44,10 @@ def summary(record: Record) -> str:
         lines.append(f"Type: {record.type}")
     if record.inventory.head:
         lines += ["", "Scheduler:", _node_line(numbered, record.inventory.head)]
-    if record.inventory.workers:
-        lines += ["", "Workers:"]
-        lines += [_node_line(numbered, worker) for worker in record.inventory.workers]
+    for group in dict.fromkeys(node.group for node in record.inventory.workers):
+        workers = [node for node in record.inventory.workers if node.group == group]
+        lines += ["", "Workers:" if group == WORKER else f"Workers ({group}):"]
+        lines += [_node_line(numbered, worker) for worker in workers]
     return "\n".join(lines)
 
 
@@ -137,6 +138,8 @@ def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) ->
     yield f"    Key Name: {machine.keyname}"
     if group.role == "worker":
         yield f"    Count: {group.count}"
+        if group.resources:
+            yield f"    Resources: {group.offers}"
         if group.name in estimates:
             yield f"    {estimates[group.name]}"
 

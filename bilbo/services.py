@@ -156,7 +156,8 @@ def dask_worker_service(
     spec: ClusterSpec, node: Node, head: Node, measurement: Measurement
 ) -> Service:
     """The worker of one host, named after its instance so that the scheduler can tell who is in."""
-    size = worker_size(measurement, group_of(spec, node))
+    group = group_of(spec, node)
+    size = worker_size(measurement, group)
     command = options(
         {
             "host": node.private_ip,
@@ -167,6 +168,8 @@ def dask_worker_service(
             "dashboard-address": f"{node.private_ip}:0",
         }
     )
+    if group.resources:
+        command += options({"resources": group.offers})
     scheduler = shlex.quote(f"tcp://{head.private_ip}:{SCHEDULER_PORT}")
     where = '--local-directory "$here/scratch"'
     return Service(

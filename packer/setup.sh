@@ -75,14 +75,15 @@ install_python_packages() {
         return 1
     }
     say "installing Python packages into $venv"
-    "$python" -m venv "$venv"
-    local pip=("$venv/bin/python" -m pip install --no-cache-dir --disable-pip-version-check --quiet)
+    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+    export PIP_DISABLE_PIP_VERSION_CHECK=1
+    local pip=("$venv/bin/python" -m pip install --no-cache-dir --progress-bar=off)
     "${pip[@]}" --requirement "$requirements"
     if [ -n "$extra" ]; then
         "${pip[@]}" --constraint "$requirements" --requirement /dev/stdin <<<"$extra"
     fi
-    "$venv/bin/python" -m pip check --disable-pip-version-check
-    "$venv/bin/python" -m pip freeze --disable-pip-version-check >"$root/opt/bilbo/versions.txt"
+    "$venv/bin/python" -m pip check
+    "$venv/bin/python" -m pip freeze >"$root/opt/bilbo/versions.txt"
     # So that the user whom clusters log in as can add to it: init_cmd and packages of a profile do.
     chown -R "${SUDO_UID:-$(id -u)}:${SUDO_GID:-$(id -g)}" "$venv"
 }

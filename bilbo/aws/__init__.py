@@ -1,6 +1,6 @@
 """Looks at AWS through boto3. Never creates anything: that is Terraform's."""
 
-from bilbo.aws.address import CHECK_IP_URL, caller_cidr
+from bilbo.aws.address import caller_cidr
 from bilbo.aws.images import image_tags, newest_images
 from bilbo.aws.look import Resource, instance_types, start_instances, tagged
 from bilbo.aws.preflight import preflight
@@ -8,7 +8,6 @@ from bilbo.aws.session import client, refusal
 from bilbo.aws.shared import Lock, account, shared_state, state_lock
 
 __all__ = [
-    "CHECK_IP_URL",
     "Lock",
     "Resource",
     "account",

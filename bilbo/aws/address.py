@@ -6,12 +6,12 @@ import ipaddress
 
 from bilbo.errors import AwsError
 
-CHECK_IP_URL = "https://checkip.amazonaws.com"
 _CHECK_IP_SECONDS = 10
 
 
-def caller_cidr(url: str = CHECK_IP_URL) -> str:
-    """The caller's own public address as a /32 (or /128), asked of AWS's check-ip service.
+def caller_cidr(url: str) -> str:
+    """The caller's own public address as a /32 (or /128), asked of AWS's check-ip
+    service at `url`.
 
     Raises AwsError when the service does not answer with an address.
     """

@@ -103,6 +103,8 @@ def default_target(context: Context) -> Target:
 def _started(context: Context) -> Target:
     from bilbo import local
 
+    if local.target(context.home) is None:
+        click.echo("Starting the stand-in AWS …", err=True)
     return local.start(context.home, region=_region() or "us-east-1")
 
 

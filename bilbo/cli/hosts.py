@@ -62,7 +62,7 @@ def rcmd(context: Context, name: str, words: tuple[str, ...], timeout: float | N
 
     \b
     TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler,
-    workers, all), an instance id or an address; without one it is the notebook,
+    workers, all), a worker group, an instance id or an address; without one it is the notebook,
     else the scheduler. The first word is taken for a TARGET if it is one, or if
     `--` follows it; a leading `--` says that there is none. The words of COMMAND
     are put together and given to the shell there, as ssh does.
@@ -184,7 +184,7 @@ def logs(
 
     \b
     TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler,
-    workers, all), an instance id or an address; without one it is all. With
+    workers, all), a worker group, an instance id or an address; without one it is all. With
     several instances, each line has its instance's number before it.
 
     \b

@@ -91,6 +91,8 @@ def complete_target(
     except (BilboError, KeyError, TypeError):
         return []
     items = [CompletionItem(role, help="role") for role in ROLES]
+    groups = dict.fromkeys(node.group for node in nodes if node.role == "worker")
+    items += [CompletionItem(name, help="worker group") for name in groups if name != "worker"]
     for number, node in enumerate(nodes, start=1):
         items.append(CompletionItem(str(number), help=f"{node.role} {node.public_ip}"))
         items.append(CompletionItem(node.instance_id, help=node.role))

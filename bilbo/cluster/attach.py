@@ -65,19 +65,29 @@ def shared_document(
 
 
 def _instances(
-    document: Mapping[str, Any], path: tuple[str, ...] = ()
+    document: Any, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every `instance` by its path; a group in a list is a step of its name."""
+    if isinstance(document, list):
+        document = {each["name"]: each for each in document if isinstance(each, dict)}
+    if not isinstance(document, dict):
+        return
     for name, value in document.items():
         if name == "instance" and isinstance(value, dict):
             yield (*path, name), value
-        elif isinstance(value, dict):
+        else:
             yield from _instances(value, (*path, name))
 
 
-def _at(document: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+def _at(document: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """What stands at a path, made if need be; a thing of its own for a group that is not there."""
     for step in path:
-        document = document.setdefault(step, {})
-    return document
+        if isinstance(document, list):
+            document = next((each for each in document if each.get("name") == step), {})
+        else:
+            document = document.setdefault(step, {})
+    found: dict[str, Any] = document
+    return found
 
 
 def attach(spec: ClusterSpec, work: Work) -> Record:

@@ -66,7 +66,7 @@ def _preset(recipe: Recipe, work: Work, asked: Sequence[str]) -> dict[str, str]:
     if "source_cidrs" in recipe.variables and not any(
         each.startswith("source_cidrs=") for each in asked
     ):
-        cidrs = target.caller_cidrs or (aws.caller_cidr(),)
+        cidrs = target.caller_cidrs or (aws.caller_cidr(target.check_ip_url),)
         preset["source_cidrs"] = json.dumps(list(cidrs))
     return {key: value for key, value in preset.items() if value}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.work import Work
-from bilbo.errors import RecordError, TerraformError
+from bilbo.errors import RecordError
 from bilbo.inventory import inventory
 from bilbo.model import ClusterSpec, SharedState
 from bilbo.record import Record, now
@@ -65,12 +64,14 @@ def found_before(spec: ClusterSpec, work: Work, before: Record | None) -> Record
     No record here does not mean that there is no cluster: a team-mate may have made it. Raises
     RecordError when the state is held, or belongs to another cluster than this home's.
     """
+    terraform = work.terraform(spec.name)
+    _stays_or_comes(spec, terraform)
     if spec.state is None:
         return before
     unlocked(spec.state, spec.name, work)
     shared = aws.shared_state(work.target, spec.state, spec.name)
     if before is not None:
-        _same_cluster(spec, work.terraform(spec.name), shared)
+        _same_cluster(spec, terraform, shared)
         return before
     return recorded(spec, work, outputs_of(shared)) if shared.get("resources") else None
 
@@ -111,15 +112,24 @@ def _wanted(spec: ClusterSpec) -> dict[str, str]:
     return {"bucket": state.bucket, "key": state.key(spec.name), "region": state.region}
 
 
+def _stays_or_comes(spec: ClusterSpec, terraform: Terraform) -> None:
+    """Raises RecordError where a shared state would be left: a team-mate may go on with it."""
+    there = terraform.backend()
+    if there and terraform.keeps_state() and there != _wanted(spec):
+        raise RecordError(
+            f"the state of cluster {spec.name!r} is shared at s3://{there['bucket']}/{there['key']}",
+            hint="Put that back into the profile's `state`; bilbo moves states into a bucket, and "
+            "never out of one.",
+        )
+
+
 def _same_cluster(spec: ClusterSpec, terraform: Terraform, shared: Mapping[str, Any]) -> None:
-    """Moving a state must not write over another cluster's. Raises RecordError."""
+    """Moving a state must not write over another cluster's, nor over a newer one."""
     if not shared.get("resources") or terraform.backend() == _wanted(spec):
         return
-    try:
-        local = terraform.state()
-    except (TerraformError, json.JSONDecodeError):
-        local = {}
-    if local.get("resources") and local.get("lineage") != shared.get("lineage"):
+    local = terraform.state()
+    older = local.get("serial", 0) < shared.get("serial", 0)
+    if local.get("resources") and (local.get("lineage") != shared.get("lineage") or older):
         raise RecordError(
             f"there are two clusters {spec.name!r}: one of this machine's own, one in the shared "
             "state",

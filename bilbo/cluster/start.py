@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.check import warn
 from bilbo.cluster.work import Work, reach
-from bilbo.errors import BilboError, PartlyDone, RemoteError
+from bilbo.errors import AwsError, BilboError, PartlyDone, RemoteError
 from bilbo.inventory import missing
 from bilbo.model import ClusterSpec, HostResult, Inventory
 from bilbo.record import Record, now
@@ -79,6 +80,7 @@ def conclude(
     status = states.FAILED if useless else states.PARTIAL
     work.store.save(record.changed(status=status, ready_time=now(), problems=problems))
     lines = failures(results, dict(numbers(record.inventory)))
+    lines += _moved(work, record, failed)
     lines += [f"{group.name}: {count} of {group.count} missing" for group, count in short]
     if error:
         lines += str(error).splitlines()
@@ -89,3 +91,20 @@ def conclude(
         details=tuple(lines),
         hint=f"The same `bilbo create` completes it; `bilbo destroy {spec.name}` removes it.",
     )
+
+
+def _moved(work: Work, record: Record, failed: Sequence[HostResult]) -> list[str]:
+    """Says when hosts are out of reach because the caller's own address is another one now."""
+    asked = not work.target.caller_cidrs and not record.profile.get("access", {}).get("cidrs")
+    if not (asked and record.cidrs and any(result.stage == "connect" for result in failed)):
+        return []
+    try:
+        present = aws.caller_cidr(work.target.check_ip_url)
+    except AwsError:
+        return []
+    if present in record.cidrs:
+        return []
+    return [
+        f"Your address is {present} now, and the security group admits "
+        f"{', '.join(record.cidrs)}: run `bilbo create` with --my-ip"
+    ]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from bilbo.errors import BilboError, UsageError
-from bilbo.model import Inventory, Node
+from bilbo.model import WORKER, Inventory, Node
 from bilbo.profile.places import shown
 from bilbo.record import Record
 
@@ -25,7 +25,8 @@ _LIKE_A_TARGET = re.compile(r"[0-9]+|i-[0-9a-f]+|[0-9]+(\.[0-9]+){3}|[0-9a-f]*:[
 def resolve(record: Record, target: str | None, otherwise: str | None = None) -> tuple[Node, ...]:
     """The instances that `target` names, in the order of their numbers; never none.
 
-    A target is a number as `desc` prints it, a role of `ROLES`, an instance id, or an address.
+    A target is a number as `desc` prints it, a role of `ROLES`, a worker group (its name, or
+    `worker/` and its name), an instance id, or an address.
     None means `otherwise`, or the notebook, else the scheduler, else the first worker. Raises
     UsageError naming the valid ones, BilboError for a cluster without instances.
     """
@@ -97,9 +98,12 @@ def _is_target(inventory: Inventory, words: Sequence[str]) -> bool:
 
 
 def _named(inventory: Inventory, target: str) -> tuple[Node, ...]:
-    """The instances of that number, role, id or address; none where there is no such."""
+    """The instances of that number, role, group, id or address; none where there is no such."""
     if target in ROLES:
         return tuple(node for node in ROLES[target](inventory) if node)
+    group = target.removeprefix(f"{WORKER}/")
+    if group in groups(inventory):
+        return tuple(node for node in inventory.workers if node.group == group)
     nodes = list(inventory.nodes())
     if _NUMBER.fullmatch(target):
         return tuple(nodes[int(target) - 1 : int(target)] if int(target) else ())
@@ -111,6 +115,11 @@ def _named(inventory: Inventory, target: str) -> tuple[Node, ...]:
     )
 
 
+def groups(inventory: Inventory) -> list[str]:
+    """The names of the worker groups that have instances, in the order of their numbers."""
+    return list(dict.fromkeys(node.group for node in inventory.workers))
+
+
 def _no_such(record: Record, target: str, count: int) -> UsageError:
     if not target.strip():
         what = "a TARGET is empty"
@@ -119,6 +128,7 @@ def _no_such(record: Record, target: str, count: int) -> UsageError:
     else:
         what = f"cluster {record.name!r} has no instance '{shown(target, 40)}'"
     roles = [role for role in ROLES if _named(record.inventory, role)]
+    roles += [name for name in groups(record.inventory) if name != WORKER]
     numbers = f"a number from 1 to {count}" if count > 1 else "1"
     return UsageError(
         what,

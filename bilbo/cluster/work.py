@@ -72,7 +72,7 @@ def settle(
     if spec.cidrs or not spec.needs_security_group:
         return spec
     remembered = before.cidrs if before and not my_ip else ()
-    cidrs = work.target.caller_cidrs or remembered or (aws.caller_cidr(),)
+    cidrs = work.target.caller_cidrs or remembered or (aws.caller_cidr(work.target.check_ip_url),)
     return replace(spec, cidrs=cidrs)
 
 

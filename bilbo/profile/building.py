@@ -74,10 +74,30 @@ def _wanted(document: Mapping[str, Any], name: str) -> tuple[list[_Wanted], str 
 
 
 def _dask(part: Mapping[str, Any], name: str) -> list[_Wanted]:
-    """A scheduler and one group of workers, asked for by name or not."""
+    """A scheduler and the groups of workers, asked for by name or not."""
+    path = ("dask", SCHEDULER)
+    head = _Wanted(path, SCHEDULER, SCHEDULER, f"{name}-dask-scheduler", part.get(SCHEDULER, {}))
+    return [head, *_worker_groups(("dask", WORKER), part.get(WORKER, {}), f"{name}-dask-worker")]
+
+
+def _worker_groups(path: KeyPath, part: Any, instance_name: str) -> list[_Wanted]:
+    """The one group of an object, or each of a list.
+
+    A listed group `worker` is the one that an object makes, so that others can be put beside
+    workers that run.
+    """
+    if isinstance(part, Mapping):
+        return [_Wanted(path, WORKER, WORKER, instance_name, part)]
+    names = [group["name"] for group in part]
     return [
-        _Wanted(("dask", key), role, role, f"{name}-dask-{role}", part.get(key, {}))
-        for key, role in (("scheduler", SCHEDULER), ("worker", WORKER))
+        _Wanted(
+            (*path, index),
+            WORKER,
+            name,
+            instance_name if name == WORKER else f"{instance_name}-{name}",
+            part[index],
+        )
+        for index, name in enumerate(names)
     ]
 
 
@@ -129,6 +149,7 @@ def _group(wanted: _Wanted, instance: dict[str, Any]) -> NodeGroup:
         count=int(part.get("count", 1)),
         nproc=_whole(part.get("nproc")),
         nthread=_whole(part.get("nthread")),
+        resources=dict(part.get("resources", {})),
     )
 
 

@@ -27,7 +27,10 @@ _NAMES = {
     "string": "a text",
     "integer": "a whole number",
     "boolean": "true or false",
+    "number": "a number",
 }
+# What a TARGET means already.
+_RESERVED = ("all", "notebook", "scheduler", "workers")
 
 
 def check(document: Any, places: Places | None = None) -> None:
@@ -38,10 +41,17 @@ def check(document: Any, places: Places | None = None) -> None:
     """
     places = places or Places()
     found: dict[KeyPath, str] = {}
-    for path, words in (*_bad_texts(document), *_schema_mistakes(document), *_cidrs(document)):
+    for path, words in _all_mistakes(document):
         found.setdefault(path, words)
     if found:
         raise mistakes(found, places)
+
+
+def _all_mistakes(document: Any) -> Iterator[tuple[KeyPath, str]]:
+    yield from _bad_texts(document)
+    yield from _schema_mistakes(document)
+    yield from _cidrs(document)
+    yield from _groups(document)
 
 
 def mistakes(found: dict[KeyPath, str], places: Places) -> ProfileError:
@@ -172,6 +182,21 @@ def _cidrs(document: Any) -> Iterator[tuple[KeyPath, str]]:
             problem = f"is there already, as item {first[cidr]}"
         if problem:
             yield ("access", "cidrs", index), problem
+
+
+def _groups(document: Any) -> Iterator[tuple[KeyPath, str]]:
+    """Names of worker groups that cannot be told apart."""
+    engine = document.get("dask") if isinstance(document, dict) else None
+    groups = engine.get("worker") if isinstance(engine, dict) else None
+    first: dict[str, int] = {}
+    for index, group in enumerate(groups if isinstance(groups, list) else []):
+        name = group.get("name") if isinstance(group, dict) else None
+        if not isinstance(name, str):
+            continue
+        if name in _RESERVED:
+            yield ("dask", "worker", index, "name"), f"{name} means other instances already"
+        elif first.setdefault(name, index) != index:
+            yield ("dask", "worker", index, "name"), f"is there already, in group {first[name]}"
 
 
 def _cidr_problem(text: str) -> str | None:

@@ -12,7 +12,8 @@ from bilbo.profile.places import nearest, shown
 SUFFIX = ".json"
 
 MAX_CLUSTER_NAME = 40
-"""Leaves room for `-dask-scheduler` and a worker group's name within 63 characters."""
+"""Leaves room for `-dask-scheduler`, or for `-dask-worker-` and a group's name of 20 characters, in
+the names of AWS's resources."""
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?")
 _WINDOWS_DEVICES = {"con", "prn", "aux", "nul", "com", "lpt"} | {

@@ -44,8 +44,8 @@ def with_packages(document: Mapping[str, Any], folder: Path, places: Places) -> 
 
 def _instances(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     """Every `instance` that there is: the common one and the roles' own, by its path."""
-    for key, value in part.items():
-        if not isinstance(value, dict):
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+        if not isinstance(value, dict | list):
             continue
         if key == "instance":
             yield (*path, key), value

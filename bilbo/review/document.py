@@ -109,5 +109,6 @@ def _group(spec: ClusterSpec, group: NodeGroup, sizes: Mapping[str, str]) -> dic
         "keyname": machine.keyname,
         "security_group": machine.security_group,
         "cidrs": [] if machine.security_group else list(spec.cidrs),
+        "resources": dict(group.resources),
         "estimate": sizes.get(group.name),
     }

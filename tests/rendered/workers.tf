@@ -1,0 +1,67 @@
+# Cluster "test", written by bilbo 0.1.0.
+
+terraform {
+  required_version = ">= 1.6"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.70, < 7"
+    }
+  }
+}
+
+provider "aws" {
+  region = "us-east-1"
+}
+
+module "network" {
+  source = "./modules/network"
+
+  instance_types = ["t3.micro"]
+}
+
+module "scheduler" {
+  source = "./modules/node"
+
+  name               = "test-dask-scheduler"
+  ami                = "ami-0f49fa254e1806b72"
+  instance_type      = "t3.micro"
+  key_name           = "my-keypair"
+  subnet_id          = module.network.subnet_id
+  security_group_ids = ["sg-0bc538e0a7c089b4d"]
+
+  tags = {
+    "bilbo:cluster" = "test"
+    "bilbo:group"   = "scheduler"
+    "bilbo:role"    = "scheduler"
+  }
+}
+
+module "worker" {
+  source = "./modules/worker_pool"
+
+  name               = "test-dask-worker"
+  ami                = "ami-0f49fa254e1806b72"
+  instance_type      = "t3.micro"
+  key_name           = "my-keypair"
+  subnet_id          = module.network.subnet_id
+  security_group_ids = ["sg-0bc538e0a7c089b4d"]
+  instance_count     = 2
+
+  tags = {
+    "bilbo:cluster" = "test"
+    "bilbo:group"   = "worker"
+    "bilbo:role"    = "worker"
+  }
+}
+
+output "scheduler" {
+  description = "The scheduler, as the SSH stage needs it."
+  value       = module.scheduler.node
+}
+
+output "workers" {
+  description = "The running workers by group and instance ID."
+  value       = { "worker" = module.worker.nodes }
+}

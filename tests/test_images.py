@@ -1,0 +1,330 @@
+"""Images from recipe to cluster: the real Packer on the stand-in AWS, setup.sh for real on a
+throw-away root, then a cluster from the image by its name, its packages and its versions.
+
+The tests share one home, one cluster, and run in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients
+from wheels import wheel
+
+from bilbo import local
+from bilbo.profile.writing import with_ami
+
+pytestmark = pytest.mark.skipif(not shutil.which("packer"), reason="needs packer")
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A home with a running stand-in, the folder `base` with recipe and wheels, and the first
+    image that was built: what `image build` printed and what it said meanwhile."""
+
+    bilbo: Bilbo
+    base: Path
+    printed: str
+    said: str
+
+    @property
+    def ami(self) -> str:
+        found = re.search(r"^AMI: (ami-[0-9a-f]{17})$", self.printed, re.MULTILINE)
+        assert found, self.printed
+        return found[1]
+
+    def build(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        recipe = str(self.base / "small.pkrvars.hcl")
+        return self.bilbo("--local", "image", "build", recipe, *arguments, **options)
+
+    def profile(self, **worker: Any) -> dict[str, Any]:
+        common = {key: value for key, value in INSTANCE.items() if key != "ami"}
+        install = ["--no-index", f"tiny @ file://{self.base}/wheels/tiny-1.0-py3-none-any.whl"]
+        return {
+            "instance": {**common, "image": "small", "packages": install},
+            "dask": {"worker": {**ONE_PROCESS, "instance": worker}},
+        }
+
+    def images(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.bilbo("images", "--json").stdout)
+        return found
+
+    def nothing_is_left_of_building(self) -> None:
+        ec2, _ = clients(self.bilbo.home)
+        reservations = ec2.describe_instances(
+            Filters=[{"Name": "tag:bilbo:image", "Values": ["*"]}]
+        )["Reservations"]
+        states = {i["State"]["Name"] for r in reservations for i in r["Instances"]}
+        assert states == {"terminated"}
+        assert {pair["KeyName"] for pair in ec2.describe_key_pairs()["KeyPairs"]} == {"local"}
+        groups = {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]}
+        assert not any(name.startswith("packer") for name in groups)
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """An image built by a recipe that installs a small set; `--write-profile` fills in `w.json`."""
+    base = tmp_path_factory.mktemp("recipe")
+    wheels = base / "wheels"
+    wheels.mkdir()
+    for name, version in (("dask", "2026.8.0"), ("tiny", "1.0"), ("tiny", "2.0")):
+        wheel(wheels, name, version, {f"{name}_here.py": f"VERSION = {version!r}\n"})
+    wheel(wheels, "distributed", "2000.1")
+    (base / "pins.txt").write_text(f"--no-index\n--find-links {wheels}\ndask==2026.8.0\n")
+    (base / "small.pkrvars.hcl").write_text(
+        f'name = "small"\npython = "{PYTHON}"\nroot = "{base}/root"\n'
+        'requirements = "pins.txt"\nextra_requirements = ["tiny==1.0"]\n'
+    )
+    (base / "root").mkdir()
+    bilbo = Bilbo(tmp_path_factory.mktemp("home"))
+    bilbo.profile("w", {"notebook": {}})
+    try:
+        unbuilt = Workshop(bilbo, base, "", "")
+        done = unbuilt.build("--write-profile", "w.json")
+        yield Workshop(bilbo, base, done.stdout, done.stderr)
+    finally:
+        local.stop(bilbo.home)
+
+
+def test_a_recipe_becomes_an_image(workshop: Workshop) -> None:
+    """Packer starts a machine, setup.sh installs on it, an AMI is made, all else is gone."""
+    assert f"\nName: small\nAMI: {workshop.ami}\nRegion: us-east-1\n" in workshop.printed
+    assert "installing Python packages into" in workshop.said
+    assert "Creating AMI small-" in workshop.said
+    versions = (workshop.base / "root/opt/bilbo/versions.txt").read_text()
+    assert "dask==2026.8.0" in versions
+    assert "tiny==1.0" in versions
+    workshop.nothing_is_left_of_building()
+    profile = json.loads((workshop.bilbo.home / "profiles/w.json").read_text())
+    assert profile == {"instance": {"ami": workshop.ami}, "notebook": {}}
+
+
+def test_an_image_says_what_is_in_it(workshop: Workshop) -> None:
+    """AMI and snapshot are tagged with name, recipe, Python and versions; `images` lists them."""
+    ec2, _ = clients(workshop.bilbo.home)
+    (image,) = ec2.describe_images(ImageIds=[workshop.ami])["Images"]
+    tags = {tag["Key"]: tag["Value"] for tag in image["Tags"]}
+    assert re.fullmatch("[0-9a-f]{16}", tags.pop("bilbo:recipe"))
+    assert tags == {
+        "Name": "small",
+        "bilbo:image": "small",
+        "bilbo:base": "ubuntu",
+        "bilbo:python": PYTHON,
+        "bilbo:version:dask": "2026.8.0",
+    }
+    (snapshot,) = {disk["Ebs"]["SnapshotId"] for disk in image["BlockDeviceMappings"]}
+    found = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["Tags"]
+    assert {"Key": "bilbo:image", "Value": "small"} in found
+    (listed,) = workshop.images()
+    assert (listed["ami"], listed["name"], listed["python"]) == (workshop.ami, "small", PYTHON)
+    assert listed["versions"] == {"dask": "2026.8.0"}
+    table = workshop.bilbo("images").stdout.splitlines()
+    assert table[0].split() == ["NAME", "AMI", "REGION", "BUILT", "PYTHON", "DASK", "RECIPE"]
+    assert table[1].split()[:2] == ["small", workshop.ami]
+
+
+def test_a_failed_build_names_the_cause_and_leaves_nothing(workshop: Workshop) -> None:
+    """What setup.sh says of its failure is shown, and no image is remembered."""
+    done = workshop.build("--var", "python=9.9", code=1)
+    assert "packer could not build the image" in done.stderr
+    assert "there is no python9.9 here" in (workshop.bilbo.home / "logs/packer.log").read_text()
+    assert "exit status: 1" in done.stderr or "exit code" in done.stderr
+    workshop.nothing_is_left_of_building()
+    assert len(workshop.images()) == 1
+
+
+def test_ctrl_c_leaves_nothing(workshop: Workshop) -> None:
+    """Interrupted in the middle, Packer gets one SIGINT and removes machine, key and group."""
+    recipe = str(workshop.base / "small.pkrvars.hcl")
+    root = workshop.base / "other-root"
+    root.mkdir()
+    building = workshop.bilbo.start("--local", "image", "build", recipe, "--var", f"root={root}")
+    assert building.stderr
+    for line in building.stderr:
+        if "installing Python packages" in line:
+            break
+    os.killpg(building.pid, signal.SIGINT)
+    os.killpg(building.pid, signal.SIGINT)  # an impatient second one does no harm
+    _, said = building.communicate(timeout=60)
+    assert building.returncode == 130, said
+    assert "Packer has ended the machine" in said
+    workshop.nothing_is_left_of_building()
+    assert len(workshop.images()) == 1
+
+
+def test_wrong_calls_are_named_before_anything_is_built(workshop: Workshop) -> None:
+    """No Packer, no such recipe, a variable without a value, a profile that is none."""
+    bilbo = workshop.bilbo
+    missing = bilbo("--local", "image", "build", code=1, PATH="/nowhere").stderr
+    assert "packer is not on PATH" in missing
+    assert "https://developer.hashicorp.com/packer/install" in missing
+    assert "there is no such recipe" in bilbo("image", "build", "/no/such", code=2).stderr
+    assert "NAME=VALUE" in bilbo("image", "build", "--var", "python", code=2).stderr
+    assert "--name" in bilbo("image", "build", "--name", "a b", code=2).stderr
+    bilbo("image", "build", "--write-profile", "no.json", code=1)
+    unknown = bilbo("--local", "image", "build", "--var", "no_such=1", code=1).stderr
+    assert "no_such" in unknown
+    workshop.nothing_is_left_of_building()
+
+
+# -- a cluster from the image ------------------------------------------------------------------
+
+
+def main_tf(workshop: Workshop) -> str:
+    return (workshop.bilbo.home / "clusters/made/terraform/main.tf").read_text()
+
+
+def test_an_unknown_image_is_named(workshop: Workshop) -> None:
+    """`plan` says which image is not there, and how to build it."""
+    document = workshop.profile()
+    document["instance"]["image"] = "nowhere"
+    profile = workshop.bilbo.profile("unknown", document)
+    said = workshop.bilbo("--local", "plan", profile, code=1).stderr
+    assert "there is no image 'nowhere' in us-east-1" in said
+    assert "bilbo image build --name nowhere" in said
+
+
+def test_a_host_whose_packages_fail_is_a_failed_host(workshop: Workshop) -> None:
+    """The cluster comes up from the image by its name, pinned by id; the worker, whose packages
+    pip does not find, is named with pip's own words, and the scheduler works."""
+    profile = workshop.bilbo.profile("made", workshop.profile(packages=["--no-index", "no-such"]))
+    done = workshop.bilbo("--local", "create", profile, code=3)
+    assert main_tf(workshop).count(f'"{workshop.ami}"') == 2
+    assert "failed at packages: pip ended with exit code 1" in done.stderr
+    assert "No matching distribution found for no-such" in done.stderr
+    assert "packages installed" in done.stderr
+    record = workshop.bilbo.record("made")
+    assert record["status"] == "partial"
+    assert record["scheduler"]["image_id"] == workshop.ami
+    version = workshop.bilbo(
+        "rcmd", "made", "scheduler", "--", "python3 -c 'import tiny_here; print(tiny_here.VERSION)'"
+    )
+    assert version.stdout == "1.0\n"
+
+
+def test_a_host_that_cannot_work_with_the_scheduler_is_a_failed_host(workshop: Workshop) -> None:
+    """A worker with another `distributed` is stopped at its versions, before it joins; what is
+    installed on the others is not installed again."""
+    wrong = f"distributed @ file://{workshop.base}/wheels/distributed-2000.1-py3-none-any.whl"
+    profile = workshop.bilbo.profile("made", workshop.profile(packages=["--no-index", wrong]))
+    done = workshop.bilbo("create", profile, code=3)
+    assert "failed at versions: it cannot work with the head: distributed 2000.1" in done.stderr
+    assert "packages are installed already" in done.stderr
+    checked = workshop.bilbo("check", "made", code=1)
+    assert re.search(
+        r"^distributed +\S+ +2000\.1 +\[2\] worker +yes$", checked.stdout, re.MULTILINE
+    )
+    assert "cannot work with [1] scheduler" in checked.stderr
+    document = json.loads(workshop.bilbo("check", "made", "--json", code=1).stdout)
+    (found,) = [each for each in document["differences"] if each["where"] == "[2] worker"]
+    assert (found["package"], found["version"], found["breaks"]) == ("distributed", "2000.1", True)
+
+
+def test_the_next_create_completes_it(workshop: Workshop) -> None:
+    """With the worker put right, the same command makes the cluster whole, and all agree."""
+    workshop.bilbo(
+        "rcmd", "made", "workers", "--", "rm -r ~/.packages/distributed-2000.1.dist-info"
+    )
+    profile = workshop.bilbo.profile("made", workshop.profile())
+    assert workshop.bilbo("create", profile).returncode == 0
+    assert workshop.bilbo.record("made")["status"] == "ready"
+    assert workshop.bilbo("check", "made").stdout == "All have the versions of [1] scheduler.\n"
+    assert workshop.bilbo("create", profile).stdout == "Nothing to do.\n"
+
+
+def test_a_change_of_packages_needs_no_new_image(workshop: Workshop) -> None:
+    """New packages are installed on machines that stay; what runs takes them up at its restart."""
+    document = workshop.profile()
+    install = f"tiny @ file://{workshop.base}/wheels/tiny-2.0-py3-none-any.whl"
+    (workshop.bilbo.home / "profiles/later.txt").write_text(f"# later\n--no-index\n{install}\n")
+    document["instance"]["packages"] = "later.txt"
+    before = workshop.bilbo.record("made")["instances"]
+    done = workshop.bilbo("create", workshop.bilbo.profile("made", document))
+    assert done.stderr.count("packages installed") == 2
+    assert "it takes up the packages at its restart" in done.stderr
+    assert workshop.bilbo.record("made")["instances"] == before
+    command = "python3 -c 'import tiny_here; print(tiny_here.VERSION)'"
+    said = workshop.bilbo("rcmd", "made", "all", "--", command).stdout
+    assert re.findall(r"(\S+)$", said, re.MULTILINE) == ["2.0", "2.0"]
+
+
+def test_a_different_local_environment_is_told_and_mended(workshop: Workshop) -> None:
+    """`check --python` shows what differs there, what breaks, and the line that mends it."""
+    environment = workshop.base / "local"
+    venv.create(environment, symlinks=True)
+    (site,) = environment.glob("lib/python*/site-packages")
+    for name, version in (("dask", "2025.1.0"), ("distributed", "2025.1.0"), ("numpy", "2.0.0")):
+        zipfile.ZipFile(wheel(workshop.base, name, version)).extractall(site)
+    python = str(environment / "bin" / "python")
+    done = workshop.bilbo("check", "made", "--python", python)
+    assert re.search(r"^distributed +\S+ +2025\.1\.0 +local +yes$", done.stdout, re.MULTILINE)
+    assert re.search(r"^cloudpickle +\S+ +not installed +local +yes$", done.stdout, re.MULTILINE)
+    assert re.search(r"^dask +\S+ +2025\.1\.0 +local +no$", done.stdout, re.MULTILINE)
+    (line,) = re.findall(r"^To match it: (pip install .+)$", done.stdout, re.MULTILINE)
+    document = json.loads(workshop.bilbo("check", "made", "--python", python, "--json").stdout)
+    assert document["local"]["executable"] == python
+    assert line.split()[2:] == document["install"]
+    have = document["hosts"][0]["packages"]
+    assert f"distributed=={have['distributed']}" in document["install"]
+    assert [each["where"] for each in document["hosts"]] == ["[1] scheduler", "[2] worker"]
+
+
+def test_a_later_build_changes_nothing_until_the_next_plan(workshop: Workshop) -> None:
+    """A new image of the name leaves the rendered HCL and a restart as they are; the next plan
+    takes the new id and shows what would be replaced."""
+    before = main_tf(workshop)
+    later = workshop.build("--json", "--var", "extra_requirements=[]")
+    ami = json.loads(later.stdout)["ami"]
+    first, second = workshop.images()[::-1]
+    assert (first["ami"], second["ami"]) == (workshop.ami, ami)
+    assert first["recipe"] != second["recipe"]
+    workshop.bilbo("restart", "made")
+    assert main_tf(workshop) == before
+    planned = workshop.bilbo("plan", "made.json").stdout
+    assert f"AMI: {ami} (image small)" in planned
+    assert main_tf(workshop) == before.replace(workshop.ami, ami)
+
+
+# -- profiles that are written into ------------------------------------------------------------
+
+AMI = "ami-0f49fa254e1806b72"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", '{"instance": {"ami": "AMI"}}'),
+        ('{"notebook": {}}', '{"instance": {"ami": "AMI"},"notebook": {}}'),
+        ('{\n  "notebook": {}\n}\n', '{\n  "instance": {"ami": "AMI"},\n  "notebook": {}\n}\n'),
+        ('{"instance": {}}', '{"instance": {"ami": "AMI"}}'),
+        (
+            '{\r\n  "instance": { // all\r\n    "ec2type": "t3.micro",\r\n  },\r\n}',
+            '{\r\n  "instance": {"ami": "AMI", // all\r\n    "ec2type": "t3.micro",\r\n  },\r\n}',
+        ),
+        (
+            '\ufeff{"instance": {"ami": "ami-1", /* x */ "tags": {"ami": "ami-2"}}}',
+            '\ufeff{"instance": {"ami": "AMI", /* x */ "tags": {"ami": "ami-2"}}}',
+        ),
+        (
+            '{"dask": {"worker": {"instance": {"ami": "ami-1"}}}, "instance": {"image": "x"}}',
+            '{"dask": {"worker": {"instance": {"ami": "ami-1"}}}, "instance": {"ami": "AMI"}}',
+        ),
+    ],
+)
+def test_an_ami_is_written_into_a_profile(text: str, expected: str) -> None:
+    """The id takes the place of `ami` or `image`, and all else stays, comments and ends too."""
+    assert with_ami(text, AMI) == expected.replace("AMI", AMI)

@@ -1,0 +1,95 @@
+"""Specifications become HCL: exactly the text expected, clean, valid, and the same each time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from strategies import valid_profiles
+
+from bilbo import profile
+from bilbo.errors import RenderError
+from bilbo.model import ClusterSpec
+from bilbo.render import hcl, hcl_string, render
+from bilbo.terraform.environment import binary
+
+CASES = Path(__file__).parent / "rendered"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def spec_of(document: dict[str, Any], name: str = "test") -> ClusterSpec:
+    """The specification of a profile whose caller has one address."""
+    from dataclasses import replace
+
+    spec = profile.build(document, name, "us-east-1")
+    return spec if spec.cidrs else replace(spec, cidrs=("192.0.2.1/32",))
+
+
+@pytest.mark.parametrize("case", sorted(path.stem for path in CASES.glob("*.json")))
+def test_a_profile_becomes_this_hcl(case: str) -> None:
+    """The root module of each case is the text that lies beside it."""
+    document = json.loads((CASES / f"{case}.json").read_text(encoding="utf-8"))
+    text = render(spec_of(document))["main.tf"]
+    expected = CASES / f"{case}.tf"
+    if os.environ.get("BILBO_WRITE_DOCS"):
+        expected.write_text(text, encoding="utf-8")
+    assert text == expected.read_text(encoding="utf-8")
+
+
+def test_two_more_workers_are_one_line() -> None:
+    """A change of the count is a change of one line in the rendered folder."""
+    document = json.loads((CASES / "workers.json").read_text(encoding="utf-8"))
+    before = render(spec_of(document))
+    document["dask"]["worker"]["count"] += 2
+    after = render(spec_of(document))
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == {"main.tf"}
+    pairs = zip(before["main.tf"].splitlines(), after["main.tf"].splitlines(), strict=True)
+    assert [old.strip() for old, new in pairs if old != new] == ["instance_count     = 2"]
+
+
+def test_what_hcl_cannot_hold_is_refused() -> None:
+    """NUL, lone surrogates and what is no JSON value raise RenderError."""
+    for wrong in ("a\0b", "\ud800"):
+        with pytest.raises(RenderError):
+            hcl_string(wrong)
+    with pytest.raises(RenderError):
+        hcl({1, 2})
+
+
+def test_a_security_group_without_addresses_is_refused() -> None:
+    """The generated security group never admits nobody or everybody by default."""
+    spec = profile.build(json.loads((CASES / "notebook.json").read_text()), "test", "us-east-1")
+    with pytest.raises(RenderError, match="no address to admit"):
+        render(spec)
+
+
+def test_rendered_folders_are_clean_and_the_same(tmp_path: Path) -> None:
+    """`terraform fmt` has nothing to change in a hundred rendered profiles and the modules."""
+    count = 0
+
+    @seed(1)
+    @settings(
+        max_examples=100, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(valid_profiles())
+    def write(document: dict[str, Any]) -> None:
+        nonlocal count
+        spec = spec_of(document)
+        assert render(spec) == render(spec)
+        (tmp_path / f"{count}.tf").write_text(render(spec)["main.tf"], encoding="utf-8")
+        count += 1
+
+    write()
+    terraform = binary(dict(os.environ))
+    for folder in (tmp_path, EXAMPLES.parent / "templates" / "terraform"):
+        done = subprocess.run(
+            [terraform, "fmt", "-check", "-diff", "-recursive", str(folder)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
