@@ -55,7 +55,8 @@ class Engine:
     `head` and `worker` make what is started: the head first and alone, the workers once its page
     answers. `roll` is where the head tells who has joined. `notebook` is the environment by which
     a notebook finds the cluster without being told. `packages` ought to agree between hosts and
-    clients; where one of `breaking` does not, they cannot work together.
+    clients; where one of `breaking` does not, they cannot work together. `leave` is the agent's
+    program that, run on the head's host in the notebook's environment, lets workers leave.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Engine:
     notebook: Callable[[Node], Mapping[str, str]]
     packages: tuple[str, ...]
     breaking: tuple[str, ...]
+    leave: str
 
 
 def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan:
@@ -231,6 +233,7 @@ DASK = Engine(
     notebook=dask_environment,
     packages=DASK_PACKAGES,
     breaking=DASK_BREAKING,
+    leave="leave_dask",
 )
 
 ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (DASK,)}

@@ -73,6 +73,8 @@ class Workshop:
         assert {pair["KeyName"] for pair in ec2.describe_key_pairs()["KeyPairs"]} == {"local"}
         groups = {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]}
         assert not any(name.startswith("packer") for name in groups)
+        made = [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]]
+        assert sorted(made) == sorted(image["ami"] for image in self.images())
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +315,7 @@ AMI = "ami-0f49fa254e1806b72"
         ('{"instance": {}}', '{"instance": {"ami": "AMI"}}'),
         (
             '{\r\n  "instance": { // all\r\n    "ec2type": "t3.micro",\r\n  },\r\n}',
-            '{\r\n  "instance": {"ami": "AMI", // all\r\n    "ec2type": "t3.micro",\r\n  },\r\n}',
+            '{\r\n  "instance": { "ami": "AMI", // all\r\n    "ec2type": "t3.micro",\r\n  },\r\n}',
         ),
         (
             '\ufeff{"instance": {"ami": "ami-1", /* x */ "tags": {"ami": "ami-2"}}}',

@@ -166,6 +166,26 @@ def added_lines(path: Path, place: List[int]) -> List[str]:
     return []
 
 
+def on_program(client: Client, request: Request) -> None:
+    """`source`, `input`: run a program by the Python of the `executables`, with `environment`
+    added -> `ran`."""
+    try:
+        done = subprocess.run(  # noqa: UP022 - Python 3.6 has no capture_output
+            [interpreter(request["executables"]), "-c", request["source"]],
+            input=request["input"].encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=request["seconds"],
+            check=False,
+            cwd=str(Path.home()),
+            env=dict(os.environ, **request["environment"]),
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(f"it had not ended after {request['seconds']:.0f} s") from None
+    said = done.stderr.decode(errors="replace").splitlines()[-TAIL:]
+    client.emit("ran", code=done.returncode, output=done.stdout.decode(), log=said)
+
+
 REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "measure": on_measure,
     "init": on_init,
@@ -175,6 +195,7 @@ REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "stop": on_stop,
     "status": on_status,
     "logs": on_logs,
+    "program": on_program,
 }
 
 

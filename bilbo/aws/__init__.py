@@ -1,6 +1,7 @@
 """Looks at AWS through boto3. Never creates anything: that is Terraform's."""
 
 from bilbo.aws.address import caller_cidr
+from bilbo.aws.groups import group_members, protect
 from bilbo.aws.images import image_tags, newest_images
 from bilbo.aws.look import Resource, instance_types, start_instances, tagged
 from bilbo.aws.preflight import preflight
@@ -13,10 +14,12 @@ __all__ = [
     "account",
     "caller_cidr",
     "client",
+    "group_members",
     "image_tags",
     "instance_types",
     "newest_images",
     "preflight",
+    "protect",
     "refusal",
     "shared_state",
     "start_instances",

@@ -35,6 +35,7 @@ _COMMANDS = {
     "rcmd": "bilbo.cli.hosts",
     "render": "bilbo.cli.gitops",
     "restart": "bilbo.cli.hosts",
+    "scale": "bilbo.cli.scale",
     "ssh": "bilbo.cli.hosts",
     "state-bucket": "bilbo.cli.gitops",
     "unlock": "bilbo.cli.gitops",

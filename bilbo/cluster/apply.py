@@ -9,6 +9,7 @@ from pathlib import Path
 from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.adopt import adopt, tainted
+from bilbo.cluster.leave import dismiss, leaving
 from bilbo.cluster.saved import Reviewed
 from bilbo.cluster.start import tell
 from bilbo.cluster.work import Work, interrupted
@@ -43,26 +44,33 @@ def apply(
     *,
     yes: bool,
     reviewed: Reviewed | None = None,
+    counts_only: bool = False,
+    force: bool = False,
 ) -> Applied:
     """Makes AWS be as `spec` says. `record` is saved right before anything is made or changed.
 
     `before` is the record of a cluster that exists already, whose changes are planned first,
     and agreed to (`yes`) where they end something. Raises TerraformError, AwsError, BilboError
     (not agreed) and Interrupted. With `reviewed` that plan is applied, or ReviewError raised.
+
+    `counts_only` says that nothing but counts differs from `before`: then nothing else is looked
+    at. Workers that leave are retired first; `force` lets them go where that cannot be.
     """
-    _prepare(spec, work, terraform, before, reviewed)
+    _prepare(spec, work, terraform, before, reviewed, look=not counts_only)
     changing = True
     if reviewed:
         plan_file = reviewed.still_true(spec, work, terraform)
         tell(spec, work, "Create")
         work.store.save(record)
+        if before:
+            _let_leave(spec, work, before, force=force or yes)
         outcome = terraform.apply(work.progress.terraform, plan_file=plan_file)
     elif before is None:
         tell(spec, work, "Create")
         work.store.save(record)
         outcome = terraform.apply(work.progress.terraform)
     else:
-        planned = _planned(spec, work, terraform)
+        planned = _planned(spec, work, terraform, refresh=not counts_only)
         changing = bool(planned.changes)
         if not planned.changes and planned.exit_code == 0:
             return Applied(inventory(spec, terraform.outputs()), changed=False)
@@ -70,6 +78,8 @@ def apply(
         if changing:
             _tell_change(spec, work, before)
             work.store.save(record)
+        if any(change.resource_type == "aws_autoscaling_group" for change in planned.changes):
+            _let_leave(spec, work, before, force=force or yes)
         outcome = terraform.apply(work.progress.terraform, plan_file=_plan_file(terraform))
     if outcome.interrupted:
         raise interrupted(spec.name)
@@ -79,6 +89,20 @@ def apply(
     if not outcome.ok:
         return _salvage(spec, work, terraform, outcome)
     return Applied(_complete(spec, work, terraform, outcome), changing)
+
+
+def _let_leave(spec: ClusterSpec, work: Work, before: Record, *, force: bool) -> None:
+    """Retires the workers that Terraform is about to end. The record is the one of before where
+    they cannot be, with a status that has `create` start again what was stopped."""
+    who = None
+    try:
+        who = leaving(spec, work)
+        force = force or before.status == states.FAILED  # no scheduler, nothing to lose
+        dismiss(spec, work, before.inventory.head, who, force=force)
+    except BilboError:
+        touched = who and who.groups and before.status == states.READY
+        work.store.save(before.changed(status=states.PARTIAL) if touched else before)
+        raise
 
 
 def _forget_try(spec: ClusterSpec, work: Work, before: Record | None) -> None:
@@ -102,6 +126,8 @@ def _prepare(
     terraform: Terraform,
     before: Record | None,
     reviewed: Reviewed | None,
+    *,
+    look: bool,
 ) -> None:
     """Everything that goes before Terraform's own work; the looking while `init` runs."""
     from concurrent.futures import ThreadPoolExecutor
@@ -113,12 +139,13 @@ def _prepare(
         terraform.write(render(spec))
     with ThreadPoolExecutor(1) as pool:
         initialised = pool.submit(terraform.init)
-        aws.preflight(
-            spec,
-            work.target,
-            lambda path: expand_key_path(path, work.store.home),
-            new=before is None,
-        )
+        if look:
+            aws.preflight(
+                spec,
+                work.target,
+                lambda path: expand_key_path(path, work.store.home),
+                new=before is None,
+            )
         initialised.result()
     unfinished = (states.CREATING, states.FAILED, states.DESTROYING)
     if before and before.status in unfinished and not reviewed:
@@ -129,8 +156,8 @@ def _plan_file(terraform: Terraform) -> Path:
     return terraform.cluster_folder / "plan.tfplan"
 
 
-def _planned(spec: ClusterSpec, work: Work, terraform: Terraform) -> Outcome:
-    planned = terraform.plan(_plan_file(terraform), work.progress.terraform)
+def _planned(spec: ClusterSpec, work: Work, terraform: Terraform, *, refresh: bool) -> Outcome:
+    planned = terraform.plan(_plan_file(terraform), work.progress.terraform, refresh=refresh)
     if planned.interrupted:
         raise interrupted(spec.name)
     if not planned.ok:

@@ -10,7 +10,7 @@ from bilbo.cluster.check import warn
 from bilbo.cluster.work import Work, reach
 from bilbo.errors import AwsError, BilboError, PartlyDone, RemoteError
 from bilbo.inventory import missing
-from bilbo.model import ClusterSpec, HostResult, Inventory
+from bilbo.model import ClusterSpec, HostResult, Inventory, Node
 from bilbo.record import Record, now
 from bilbo.report import failures, numbers
 
@@ -41,19 +41,39 @@ def with_nodes(record: Record, spec: ClusterSpec, found: Inventory) -> Record:
 
 
 def start(
-    spec: ClusterSpec, work: Work, record: Record, *, fresh: Collection[str] = ()
+    spec: ClusterSpec,
+    work: Work,
+    record: Record,
+    *,
+    fresh: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> Sequence[HostResult]:
-    """Starts what does not run, and anew what is of the roles in `fresh`; a result a host."""
-    if not any(True for _ in record.inventory.nodes()):
-        return ()
+    """Starts what does not run, and anew what is of the roles in `fresh`; a result a host.
+
+    `only` are the instances to start anything on; the others are taken to be ready, and but for
+    the head, which tells who has joined, no connection is made to them.
+    """
+    nodes = list(record.inventory.nodes())
+    settled = [node for node in nodes if only is not None and node.instance_id not in only]
+    if len(settled) == len(nodes):
+        return [HostResult(node, "ready", True) for node in nodes]
     import asyncio
 
     from bilbo import remote, services
 
-    plan = services.stage_plan(spec, record.inventory, record.token)
+    plan = services.stage_plan(spec, _without(record.inventory, settled), record.token)
     results = asyncio.run(remote.bring_up(plan, reach(work, spec.name), fresh=fresh))
     warn(record, work, results)
-    return results
+    asked = {result.node for result in results}
+    return [*results, *(HostResult(node, "ready", True) for node in settled if node not in asked)]
+
+
+def _without(found: Inventory, settled: Collection[Node]) -> Inventory:
+    return Inventory(
+        notebook=None if found.notebook in settled else found.notebook,
+        head=found.head,
+        workers=tuple(node for node in found.workers if node not in settled),
+    )
 
 
 def conclude(
@@ -62,11 +82,12 @@ def conclude(
     record: Record,
     results: Sequence[HostResult],
     error: BilboError | None = None,
+    again: str = "bilbo create",
 ) -> Record:
     """Saves how it went, and raises where it is not whole.
 
-    `error` is what kept the cluster from having all its instances. Raises PartlyDone when some
-    of it works, RemoteError when none does.
+    `error` is what kept the cluster from having all its instances, `again` the command that goes
+    on. Raises PartlyDone when some of it works, RemoteError when none does.
     """
     short = missing(spec, record.inventory)
     failed = [result for result in results if not result.ok]
@@ -89,7 +110,7 @@ def conclude(
     raise kind(
         f"cluster {spec.name!r} {what}",
         details=tuple(lines),
-        hint=f"The same `bilbo create` completes it; `bilbo destroy {spec.name}` removes it.",
+        hint=f"The same `{again}` completes it; `bilbo destroy {spec.name}` removes it.",
     )
 
 

@@ -44,13 +44,15 @@ def with_packages(document: Mapping[str, Any], folder: Path, places: Places) -> 
 
 def _instances(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     """Every `instance` that there is: the common one and the roles' own, by its path."""
-    for key, value in part.items() if isinstance(part, dict) else enumerate(part):
-        if not isinstance(value, dict | list):
-            continue
-        if key == "instance":
-            yield (*path, key), value
-        else:
-            yield from _instances(value, (*path, key))
+    if isinstance(part, list):
+        for index, item in enumerate(part):
+            yield from _instances(item, (*path, index))
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            if key == "instance":
+                yield (*path, key), value
+            else:
+                yield from _instances(value, (*path, key))
 
 
 def _lines(packages: str | list[str], folder: Path) -> list[str]:

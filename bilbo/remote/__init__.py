@@ -17,6 +17,7 @@ from bilbo.remote.commands import (
 )
 from bilbo.remote.connection import PrivateKeys, connect
 from bilbo.remote.hostkeys import KnownHosts
+from bilbo.remote.program import run_program
 from bilbo.remote.terminal import has_terminal, run_on_terminal
 from bilbo.remote.terms import Deadlines, HostEvent, HostFailure, Remote
 from bilbo.remote.transfer import Copying, get_files, put_files
@@ -40,6 +41,7 @@ __all__ = [
     "put_files",
     "run_command",
     "run_on_terminal",
+    "run_program",
     "service_status",
     "software",
     "stop_services",

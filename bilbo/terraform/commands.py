@@ -203,15 +203,25 @@ class Terraform:
     # -- with the provider ---------------------------------------------------------------
 
     def plan(
-        self, out: Path, on_event: OnEvent = _ignore, *, refresh_only: bool = False
+        self,
+        out: Path,
+        on_event: OnEvent = _ignore,
+        *,
+        refresh: bool = True,
+        refresh_only: bool = False,
     ) -> Outcome:
-        """Plans into the file `out`; exit code 2 means that there are changes."""
+        """Plans into the file `out`; exit code 2 means that there are changes.
+
+        Without `refresh` it rests on the state alone, and asks AWS for nothing but data sources.
+        """
         options: dict[str, Any] = {
             "json": IsFlagged,
             "input": False,
             "detailed_exitcode": IsFlagged,
             "out": str(out),
         }
+        if not refresh:
+            options["refresh"] = False
         if refresh_only:
             options["refresh_only"] = IsFlagged
         return self._streamed("plan", on_event, **options)

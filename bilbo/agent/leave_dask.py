@@ -1,0 +1,64 @@
+"""Lets workers leave a Dask cluster: a program for the Python that Dask's scheduler runs on.
+
+Standard input is JSON: `groups`, a list of `{"hosts": [instance id, …], "leave": how many}`, and
+`must` (whether to let hosts go that cannot pass on what they hold). Standard output is JSON:
+`left`, the instance ids that no worker of the cluster runs on any more, and `kept`.
+"""
+
+# ruff: noqa: UP006, UP035 - hosts may have an old Python
+
+import json
+import sys
+from typing import Any, Dict, List
+
+
+def on_scheduler(asked: Dict[str, Any], dask_scheduler: Any = None) -> Any:
+    """Chooses who leaves, and waits until it has left; runs in the scheduler's own process."""
+
+    def workers_of(host: str) -> List[Any]:
+        return [
+            each
+            for each in dask_scheduler.workers.values()
+            if str(each.name) == host or str(each.name).startswith(host + "-")
+        ]
+
+    def cost(host: str) -> Any:
+        """Who is not in costs nothing; then who has least to compute anew, and to move."""
+        workers = workers_of(host)
+        running = sum(len(each.processing) for each in workers)
+        return bool(workers), running, sum(each.nbytes for each in workers), host
+
+    async def leave() -> Dict[str, List[str]]:
+        chosen = [
+            host
+            for group in asked["groups"]
+            for host in sorted(group["hosts"], key=cost)[: group["leave"]]
+        ]
+        addresses = [each.address for host in chosen for each in workers_of(host)]
+        if addresses:
+            # Data goes to those who stay; what runs is given to others. Then they end.
+            await dask_scheduler.retire_workers(workers=addresses, close_workers=True)
+        kept = [host for host in chosen if workers_of(host)]
+        if kept and asked["must"]:
+            for host in kept:
+                for each in workers_of(host):
+                    await dask_scheduler.close_worker(each.address)
+            kept = []
+        return {"left": [host for host in chosen if host not in kept], "kept": kept}
+
+    return leave()
+
+
+def main() -> None:
+    """Asks the scheduler that the environment names."""
+    from distributed import Client
+
+    connect: Any = Client
+    asked = json.load(sys.stdin)
+    with connect(timeout=30, set_as_default=False) as client:
+        answer = client.run_on_scheduler(on_scheduler, asked)
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`scale`: other counts of workers, while the cluster computes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from bilbo import profile as profiles
+from bilbo import record as states
+from bilbo.cluster.apply import Applied, apply
+from bilbo.cluster.create import Created
+from bilbo.cluster.shared import unlocked
+from bilbo.cluster.start import conclude, start, with_nodes
+from bilbo.cluster.work import Work, finish_earlier, settle
+from bilbo.errors import BilboError, Interrupted, UsageError
+from bilbo.model import ClusterSpec, worker_part
+from bilbo.record import Record
+
+# Nothing is known for sure of what was interrupted: then all is looked at.
+_CERTAIN = (states.READY, states.PARTIAL)
+
+
+def scale(
+    name: str,
+    counts: Mapping[str | None, int],
+    work: Work,
+    *,
+    yes: bool = False,
+    force: bool = False,
+) -> Created:
+    """Gives worker groups other counts; the key None is the only group of a cluster that has one.
+
+    New workers are started, those that leave are retired first (`force`: or let go all the same).
+    Nothing else of the cluster is touched, and no other host connected to. What was interrupted is
+    completed. Raises UsageError for groups that there are not, PartlyDone, and what `create` does.
+    """
+    with work.store.lock(name, "scale"), _interruptible(name):
+        before = work.store.load(name)
+        spec = _scaled(before, counts)
+        if spec.state:
+            unlocked(spec.state, name, work)
+        terraform = work.terraform(name)
+        finish_earlier(terraform, work)
+        spec = settle(spec, work, before, my_ip=False)
+        record = before.changed(status=states.CREATING, profile=spec.profile)
+        certain = before.status in _CERTAIN
+        applied = apply(
+            spec, work, terraform, record, before, yes=yes, counts_only=certain, force=force
+        )
+        if before.status == states.READY and _as_it_was(before, spec, applied):
+            return Created(before, changed=False)
+        record = work.store.save(with_nodes(record, spec, applied.inventory))
+        new = _to_start(before, record) if certain else None
+        results = start(spec, work, record, only=new)
+        return Created(conclude(spec, work, record, results, applied.error, "bilbo scale"))
+
+
+def _scaled(before: Record, counts: Mapping[str | None, int]) -> ClusterSpec:
+    """The cluster of the record with other counts. Raises UsageError, BilboError."""
+    if before.status == states.DESTROYING:
+        raise BilboError(
+            f"cluster {before.name!r} is being destroyed",
+            hint=f"Go on with: bilbo destroy {before.name}",
+        )
+    spec = profiles.build(before.profile, before.name, before.region)
+    known = [group.name for group in spec.workers]
+    document = json.loads(json.dumps(dict(before.profile)))
+    for wanted, count in counts.items():
+        group = known[0] if wanted is None and len(known) == 1 else wanted
+        if group not in known or spec.engine is None:
+            raise _no_such(before.name, wanted, known)
+        worker_part(document, spec.engine, group)["count"] = count
+    spec = profiles.build(document, before.name, before.region)
+    return replace(spec, profile_name=before.profile_name)
+
+
+def _no_such(name: str, wanted: str | None, known: Collection[str]) -> UsageError:
+    if not known:
+        return UsageError(f"cluster {name!r} has no workers to scale")
+    listed = " ".join(f"{group}=N" for group in known)
+    what = "several worker groups" if wanted is None else f"no worker group {wanted!r}"
+    return UsageError(f"cluster {name!r} has {what}", hint=f"Write: bilbo scale {name} {listed}")
+
+
+def _as_it_was(before: Record, spec: ClusterSpec, applied: Applied) -> bool:
+    same = before.profile == spec.profile and before.inventory == applied.inventory
+    return same and not applied.changed and applied.error is None
+
+
+def _to_start(before: Record, record: Record) -> set[str]:
+    """Instances on which nothing runs yet, or did not when it was last tried."""
+    known = {node.instance_id for node in before.inventory.nodes()}
+    there = {node.instance_id for node in record.inventory.nodes()}
+    return {name for name in there if name not in known or name in before.problems}
+
+
+@contextmanager
+def _interruptible(name: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"interrupted; what exists of cluster {name!r} is in its Terraform state",
+            hint="Go on with the same `bilbo scale`, or make it as its profile says: bilbo create",
+        ) from error

@@ -1,0 +1,50 @@
+"""A program of bilbo's own, run once on a host by the Python that its services have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from bilbo.model import Node
+from bilbo.remote.commands import with_agent
+from bilbo.remote.session import Session, agent_source
+from bilbo.remote.terms import HostFailure, Remote
+
+
+async def run_program(
+    node: Node,
+    cluster: str,
+    remote: Remote,
+    program: str,
+    asked: Mapping[str, Any],
+    *,
+    executables: Collection[str],
+    environment: Mapping[str, str],
+) -> dict[str, Any]:
+    """What the agent's module `program` answers to `asked`, both JSON.
+
+    It is run by the Python of the first of `executables`. Raises HostFailure, also after
+    `remote.deadlines.init`.
+    """
+    answers: list[dict[str, Any]] = []
+
+    async def ask(_node: Node, session: Session) -> None:
+        seconds = remote.deadlines.init
+        event = await session.ask(
+            "program",
+            seconds + 10,  # the host keeps the time; this is for a dead host
+            source=agent_source(program),
+            input=json.dumps(asked),
+            executables=list(executables),
+            environment=dict(environment),
+            seconds=seconds,
+        )
+        if event["code"]:
+            raise HostFailure(f"{program} ended with exit code {event['code']}", log=event["log"])
+        answers.append(json.loads(event["output"]))
+
+    (failure,) = await with_agent([node], cluster, remote, ask)
+    if failure:
+        raise failure
+    return answers[0]

@@ -1,0 +1,525 @@
+"""Plans that a team reviews and then gets exactly: several machines, one shared state.
+
+A machine is a folder with a HOME and a BILBO_HOME of its own. The tests share one cluster, in
+the order in which they stand: it begins on Ada's machine alone and becomes the team's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import jsonschema
+import pytest
+import yaml
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients, nothing_is_left
+
+from bilbo import bundle, local
+from bilbo.terraform.environment import environment as terraform_environment
+
+PROJECT = Path(__file__).parent.parent
+EXAMPLE = PROJECT / "examples" / "gitops"
+DOCS = PROJECT / "docs" / "gitops.md"
+BUCKET = "team-state"
+NAME = "team"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A person's or a runner's machine, with AWS's settings as its environment."""
+
+    folder: Path
+    aws: dict[str, str]
+
+    @property
+    def bilbo(self) -> Bilbo:
+        return Bilbo(self.folder / "bilbo-home")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**self.aws, "HOME": str(self.folder)}
+
+    def __call__(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Runs bilbo in this machine's folder."""
+        return self.bilbo(*arguments, code=code, **self.environment)
+
+    def profile(self, document: dict[str, Any]) -> str:
+        """Writes the team's profile here; its path."""
+        path = self.folder / "team.json"
+        path.write_text(json.dumps(document, indent=4), encoding="utf-8")
+        return str(path)
+
+    def path(self, name: str) -> str:
+        """A file of this machine."""
+        return str(self.folder / name)
+
+
+@dataclass(frozen=True)
+class Team:
+    """Everything that the machines have in common: AWS, the key, and the profile."""
+
+    root: Path
+    standin: Path
+    aws: dict[str, str]
+
+    def machine(self, name: str) -> Machine:
+        """A machine, made when it is first named."""
+        folder = self.root / name
+        if not folder.exists():
+            (folder / ".ssh").mkdir(parents=True)
+            key = folder / ".ssh" / "team.pem"
+            shutil.copy(self.standin / "local" / "local.pem", key)
+        return Machine(folder, self.aws)
+
+    def document(self, count: int = 1, **more: Any) -> dict[str, Any]:
+        """The team's profile: a notebook, a scheduler, and workers."""
+        target = local.target(self.standin)
+        assert target
+        instance = {**INSTANCE, "ssh_private_key": "~/.ssh/team.pem", "ssh_port": target.ssh_port}
+        return {
+            "region": "us-east-1",
+            "access": {"cidrs": ["127.0.0.0/8"]},
+            "instance": instance,
+            "notebook": {},
+            "dask": {"worker": {"count": count, **ONE_PROCESS}},
+            **more,
+        }
+
+    def shared(self, count: int = 1, **more: Any) -> dict[str, Any]:
+        """As `document`, its state in the team's bucket."""
+        return self.document(count, state={"bucket": BUCKET}, **more)
+
+    def s3(self) -> Any:
+        """boto3's client of the stand-in's S3."""
+        return boto3.client(
+            "s3",
+            region_name="us-east-1",
+            endpoint_url=self.aws["AWS_ENDPOINT_URL"],
+            aws_access_key_id=self.aws["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.aws["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The shared state as it lies in the bucket."""
+        key = f"bilbo/{NAME}.tfstate"
+        found: dict[str, Any] = json.load(self.s3().get_object(Bucket=BUCKET, Key=key)["Body"])
+        return found
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    """A team, whose AWS is a stand-in that no member's home knows as its own."""
+    root = tmp_path_factory.mktemp("team")
+    standin = root / "aws"
+    target = local.start(standin)
+    assert target.endpoint_url
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+    aws = {name: target.environment[name] for name in names}
+    aws |= {"AWS_ENDPOINT_URL": target.endpoint_url, "AWS_EC2_METADATA_DISABLED": "true"}
+    try:
+        yield Team(root, standin, aws)
+    finally:
+        local.stop(standin)
+
+
+@pytest.fixture
+def ada(team: Team) -> Machine:
+    """Who made the cluster."""
+    return team.machine("ada")
+
+
+@pytest.fixture
+def ben(team: Team) -> Machine:
+    """Who reviews and applies."""
+    return team.machine("ben")
+
+
+def instances(machine: Machine) -> set[str]:
+    """The instance ids of the team's cluster, as a machine has them on record."""
+    return set(machine.bilbo.record(NAME)["instances"])
+
+
+# -- render and bundles ---------------------------------------------------------------------
+
+
+def test_render(team: Team, ada: Machine, ben: Machine) -> None:
+    """The HCL is the same bytes on two machines, fmt-clean, and terraform alone can plan it."""
+    for machine in (ada, ben):
+        machine("render", machine.profile(team.document()), "-o", machine.path("hcl"))
+    ours, theirs = (read_folder(machine.folder / "hcl") for machine in (ada, ben))
+    assert ours == theirs
+    assert ours["main.tf"].startswith(b'# Cluster "team", written by bilbo ')
+    assert b"team.json" in ours["main.tf"]
+    assert str(team.root).encode() not in b"".join(ours.values())
+
+    (ada.folder / "hcl" / ".terraform.lock.hcl").write_text("# committed\n", encoding="utf-8")
+    ada("render", ada.profile(team.document(4)), "-o", ada.path("hcl"))
+    changed = read_folder(ada.folder / "hcl")
+    assert changed.pop(".terraform.lock.hcl") == b"# committed\n"
+    assert diff_lines(ours, changed) == ["-  instance_count     = 1", "+  instance_count     = 4"]
+
+    # Terraform's own way to its providers, as bilbo finds it on this machine.
+    environment = terraform_environment(
+        ben.bilbo.environment(**ben.environment), {}, ben.bilbo.home
+    )
+    for arguments in (["fmt", "-check", "-recursive"], ["init"], ["plan", "-input=false"]):
+        subprocess.run(
+            ["terraform", *arguments],
+            cwd=ben.folder / "hcl", env=environment, check=True, capture_output=True,
+        )  # fmt: skip
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def diff_lines(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
+    """The changed lines of two folders, as a review shows them."""
+    assert before.keys() == after.keys()
+    return [
+        line
+        for name in before
+        for line in difflib.unified_diff(
+            before[name].decode().splitlines(), after[name].decode().splitlines(), lineterm="", n=0
+        )
+        if line[:1] in "+-" and line[:3] not in ("+++", "---")
+    ]
+
+
+def test_render_refuses(team: Team, ada: Machine, tmp_path: Path) -> None:
+    """What depends on who asks is named by its key, and nobody else's files are overwritten."""
+    for key in ("access", "region"):
+        document = {k: v for k, v in team.document().items() if k != key}
+        said = ada("render", ada.profile(document), "-o", str(tmp_path / "x"), code=1).stderr
+        assert key in said
+    assert not (tmp_path / "x").exists()
+    profile = ada.profile(team.document())
+    for name in ("main.tf", "other.tf"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text("# mine\n", encoding="utf-8")
+        said = ada("render", profile, "-o", str(folder), code=1).stderr
+        assert "is not bilbo's" in said
+        assert read_folder(folder) == {name: b"# mine\n"}
+    ada("render", profile, "-o", str(tmp_path / "one"))
+    said = ada("render", profile, "-n", "other", "-o", str(tmp_path / "one"), code=1).stderr
+    assert "holds cluster 'team'" in said
+
+
+def test_a_plan_of_a_local_state(team: Team, ada: Machine, ben: Machine) -> None:
+    """A bundle is private, refused on any machine but its own, and there applied exactly."""
+    profile, file = ada.profile(team.document()), ada.path("first.plan")
+    no_access = {k: v for k, v in team.document().items() if k != "access"}
+    (ada.folder / "open.json").write_text(json.dumps(no_access), encoding="utf-8")
+    said = ada("plan", ada.path("open.json"), "-o", file, code=1).stderr
+    assert "access.cidrs" in said
+
+    planned = ada("plan", profile, "-o", file).stdout
+    assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
+    digest = bundle.read(Path(file)).digest
+    assert f"--plan {file} --digest {digest}" in planned
+
+    shutil.copy(file, ben.path("first.plan"))
+    theirs = ben.profile(team.document())
+    said = ben("create", theirs, "--plan", ben.path("first.plan"), code=1).stderr
+    assert "two clusters would come of it" in said
+    assert ben("clusters").stdout == ""
+
+    done = ada("create", profile, "--plan", file, "--digest", digest)
+    assert "Name: team" in done.stdout
+    assert "serial" in ada("create", profile, "--plan", file, code=1).stderr
+
+
+# -- shared state ---------------------------------------------------------------------------
+
+
+def test_a_bucket_for_states(team: Team, ada: Machine) -> None:
+    """The bucket is versioned, encrypted and private, and its root refuses to destroy it."""
+    ada("state-bucket", "create", BUCKET)
+    s3 = team.s3()
+    assert s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
+    assert s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
+    blocked = s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"]
+    assert all(blocked.values())
+    root = ada.bilbo.home / "state-buckets" / BUCKET / "terraform"
+    assert "prevent_destroy = true" in (root / "main.tf").read_text(encoding="utf-8")
+    assert "cannot be a bucket's name" in ada("state-bucket", "create", "No_Way", code=2).stderr
+
+
+def test_local_to_shared(team: Team, ada: Machine) -> None:
+    """Moving the state into the bucket is never done by a plan, and loses nothing."""
+    before = instances(ada)
+    path = ada.bilbo.home / "clusters" / NAME / "terraform" / "terraform.tfstate"
+    local_state = json.loads(path.read_text(encoding="utf-8"))
+    profile = ada.profile(team.shared())
+    assert "not yet where the profile keeps it" in ada("plan", profile, code=1).stderr
+    ada("create", profile)
+    assert instances(ada) == before
+    assert team.state()["lineage"] == local_state["lineage"]
+    resources = {resource["type"] for resource in local_state["resources"]}
+    assert {resource["type"] for resource in team.state()["resources"]} == resources
+    said = ada("create", ada.profile(team.document()), code=1).stderr
+    assert "is shared at s3://" in said
+    ada.profile(team.shared())
+
+
+def test_attach(team: Team, ada: Machine, ben: Machine) -> None:
+    """With the state's address and the key alone, a team-mate has the cluster as its maker has."""
+    ben("attach", NAME, f"s3://{BUCKET}/bilbo", "-i", str(ben.folder / ".ssh" / "team.pem"))
+    assert instances(ben) == instances(ada)
+    url = ("notebook", NAME, "-u")
+    assert ben(*url).stdout == ada(*url).stdout
+    assert ben("rcmd", NAME, "all", "echo here").stdout.count("here") == 3
+    said = ben("attach", NAME, f"s3://{BUCKET}/bilbo", code=1).stderr
+    assert "known here already" in said
+    said = ben("attach", "nobody", f"s3://{BUCKET}/bilbo", code=1).stderr
+    assert "there is no cluster 'nobody'" in said
+
+
+def test_the_state_is_shown(ben: Machine) -> None:
+    """`desc --state` lists Terraform's resources and outputs, and the folder where it works."""
+    shown = json.loads(ben("desc", NAME, "--state", "--json").stdout)
+    addresses = [resource["address"] for resource in shown["resources"]]
+    assert "module.worker.aws_autoscaling_group.this" in addresses
+    assert shown["outputs"]["notebook"]["instance_id"]
+    assert Path(shown["folder"]).is_dir()
+
+
+# -- the workflow ---------------------------------------------------------------------------
+
+
+GH = """#!/bin/sh
+# What the workflow asks of GitHub: a comment, an issue, the head of a merged pull request.
+case "$1" in
+  api) echo f00d ;;
+  *) while [ $# -gt 0 ]; do [ "$1" = --body-file ] && cat "$2"; shift; done > "$HOME/told.md" ;;
+esac
+"""
+AWS = """#!{python}
+import sys, boto3
+_, _, _, source, target = sys.argv
+s3 = boto3.client("s3")
+if source.startswith("s3://"):
+    bucket, _, key = source[5:].partition("/")
+    s3.download_file(bucket, key, target)
+else:
+    bucket, _, key = target[5:].partition("/")
+    s3.upload_file(source, bucket, key)
+"""
+
+
+def run_job(team: Team, job: str, document: dict[str, Any], code: int = 0) -> Machine:
+    """Runs the steps of one of the example's jobs, in order, on a machine of its own."""
+    machine = team.machine(f"runner-{job}-{len(list(team.root.iterdir()))}")
+    if job != "apply":
+        (machine.folder / ".ssh" / "team.pem").unlink()
+    machine.profile(document)
+    tools = machine.folder / "tools"
+    tools.mkdir()
+    launcher = f'#!/bin/sh\nexec {sys.executable} -m bilbo "$@"\n'
+    scripts = {"gh": GH, "aws": AWS.format(python=sys.executable), "bilbo": launcher}
+    for name, text in scripts.items():
+        (tools / name).write_text(text, encoding="utf-8")
+        (tools / name).chmod(0o755)
+    workflow = yaml.safe_load((EXAMPLE / ".github/workflows/cluster.yml").read_text())
+    environment = machine.bilbo.environment(
+        **machine.environment, BUCKET=BUCKET, CLUSTER=NAME, PROFILE=workflow["env"]["PROFILE"],
+        HEAD="f00d", NUMBER="7", COMMIT="beef", REPOSITORY="team/infra",
+        SSH_KEY=(team.standin / "local" / "local.pem").read_text(encoding="utf-8"),
+        PATH=f"{tools}:{os.environ['PATH']}", PYTHONPATH=str(PROJECT),
+    )  # fmt: skip
+    steps = [step for step in workflow["jobs"][job]["steps"] if "run" in step]
+    failed = 0
+    for step in steps:
+        if bool(failed) != (step.get("if") == "failure()"):
+            continue
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
+            cwd=machine.folder, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        failed = failed or done.returncode
+        assert failed in (0, code), f"{step['name']}: {done.stdout}\n{done.stderr}"
+    assert failed == code
+    return machine
+
+
+def test_the_workflow(team: Team, ada: Machine) -> None:
+    """The example's jobs, as they stand: plan with a comment, apply of exactly that, drift."""
+    before = instances(ada)
+    document = team.shared(2)
+    document["notebook"] = {"instance": {"ec2type": "t3.small"}}
+    comment = (run_job(team, "plan", document).folder / "told.md").read_text(encoding="utf-8")
+    held_in_docs(comment)
+    assert comment.index("Ends something that runs") < comment.index("Instance-hours")
+    assert "**stop and start**" in comment
+
+    applied = run_job(team, "apply", document)
+    record = applied.bilbo.record(NAME)
+    assert before < set(record["instances"])
+    assert len(record["workers"]) == 2
+    assert record["token"] == ada.bilbo.record(NAME)["token"]
+
+    drift = run_job(team, "drift", document)
+    assert "Nothing was changed outside." in (drift.folder / "drift.md").read_text()
+
+
+def held_in_docs(comment: str) -> None:
+    """The comment is what docs/gitops.md shows; BILBO_WRITE_DOCS=1 writes it there."""
+    shown = re.sub(r"\b[0-9a-f]{64}\b", "0" * 64, comment)
+    shown = re.sub(
+        r"\b(i|ami|sg|lt|vol|subnet|eni)-[0-9a-f]{8,17}\b", r"\1-0123456789abcdef0", shown
+    )
+    shown = re.sub(r"\b127\.\d+\.\d+\.\d+\b(?!/)", "203.0.113.10", shown)
+    shown = re.sub(r"ip-127-\d+-\d+-\d+", "ip-203-0-113-10", shown)
+    shown = shown.replace("127.0.0.0/8", "203.0.113.0/24")
+    text = DOCS.read_text(encoding="utf-8")
+    begin, end = "<!-- generated: a reviewed change -->\n", "<!-- end -->"
+    head, rest = text.split(begin)
+    tail = rest.split(end, 1)[1]
+    written = f"{head}{begin}{shown.rstrip()}\n{end}{tail}"
+    if os.environ.get("BILBO_WRITE_DOCS"):
+        DOCS.write_text(written, encoding="utf-8")
+    assert text == written, "docs/gitops.md is not what bilbo writes: BILBO_WRITE_DOCS=1 pytest …"
+
+
+# -- refusals -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def change(team: Team) -> Path:
+    """A reviewed plan of Ada's that nobody has applied: one worker more."""
+    ada = team.machine("ada")
+    document = team.shared(3)
+    document["notebook"] = {"instance": {"ec2type": "t3.small"}}
+    file = ada.path("change.plan")
+    shown = ada("plan", ada.profile(document), "-o", file, "--format", "json").stdout
+    schema = json.loads((PROJECT / "schemas" / "plan-01.schema.json").read_text())
+    jsonschema.validate(json.loads(shown), schema)
+    team.machine("ben").profile(document)
+    return Path(file)
+
+
+def refused(machine: Machine, file: Path, *more: str, profile: str = "team.json") -> str:
+    """What create says when it refuses a plan; the state must not have moved."""
+    return machine("create", machine.path(profile), "--plan", str(file), *more, code=1).stderr
+
+
+def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path) -> None:
+    """Another profile, name, region, version or platform, and any changed byte: each is named."""
+    edited = ben.folder / "edited" / "team.json"
+    edited.parent.mkdir()
+    document = json.loads((ben.folder / "team.json").read_text(encoding="utf-8"))
+    document["dask"]["worker"]["count"] = 30
+    edited.write_text(json.dumps(document), encoding="utf-8")
+    assert "it was changed since" in refused(ben, change, profile="edited/team.json")
+    assert "for cluster team" in refused(ben, change, "-n", "other")
+    assert "its digest is" in refused(ben, change, "--digest", "0" * 64)
+    done = ben("create", ben.path("team.json"), "--plan", str(change), "-p", "region=x", code=2)
+    assert "-p" in done.stderr
+
+    found = bundle.read(change)
+    contents = dict(found.contents)
+    for field, value, said in (
+        ("region", "eu-west-1", "for region eu-west-1"),
+        ("endpoint", None, "AWS itself"),
+        ("account", "999999999999", "for the AWS account 999999999999"),
+        ("versions", {**found.manifest.versions, "bilbo": "0.0.9"}, "made by bilbo 0.0.9"),
+        ("versions", {**found.manifest.versions, "terraform": "1.9.0"}, "terraform 1.9.0"),
+        ("versions", {**found.manifest.versions, "platform": "darwin_arm64"}, "darwin_arm64"),
+        ("serial", 1, "serial"),
+    ):
+        other = tmp_path / "other.plan"
+        changed = {**found.manifest.__dict__, field: value}
+        bundle.write(other, bundle.Manifest(**changed), contents)
+        assert said in refused(ben, other), field
+
+    broken = tmp_path / "broken.plan"
+    data = change.read_bytes()
+    middle = len(data) // 2
+    broken.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    assert "not a reviewed plan any more" in refused(ben, broken)
+
+
+def test_changed_by_hand_since(team: Team, ada: Machine, ben: Machine, change: Path) -> None:
+    """A worker terminated after the review stops the apply; drift tells of hands, too."""
+    ec2, _ = clients(team.standin)
+    group = team.state()["outputs"]["notebook"]["value"]["instance_id"]
+    groups = ec2.describe_security_groups(Filters=[{"Name": "tag:bilbo:cluster", "Values": [NAME]}])
+    rule = {"GroupId": groups["SecurityGroups"][0]["GroupId"], "IpProtocol": "tcp",
+            "FromPort": 22, "ToPort": 22, "CidrIp": "0.0.0.0/0"}  # fmt: skip
+    ec2.authorize_security_group_ingress(**rule)
+    serial = team.state()["serial"]
+    assert "aws_security_group.this is not as it was" in refused(ben, change)
+    told = ada("drift", NAME, "--format", "markdown", "--detailed-exitcode", code=2).stdout
+    assert "aws_security_group.this" in told
+    ec2.revoke_security_group_ingress(**rule)
+
+    (worker,) = list(ada.bilbo.record(NAME)["workers"])[:1]
+    ec2.terminate_instances(InstanceIds=[worker["instance_id"]])
+    assert f"{worker['instance_id']} does not run any more" in refused(ben, change)
+    assert team.state()["serial"] == serial
+    assert group
+
+
+# -- locks ----------------------------------------------------------------------------------
+
+
+def test_a_lock_of_somebody_else(team: Team, ben: Machine) -> None:
+    """Who holds the state since when is told; `unlock` takes away that lock and no other."""
+    lock = {"ID": "0c0ffee0", "Operation": "OperationTypeApply", "Who": "eve@laptop",
+            "Version": "1.11.4", "Created": "2026-01-02T03:04:05.6Z", "Info": "",
+            "Path": f"{BUCKET}/bilbo/{NAME}.tfstate"}  # fmt: skip
+    key = f"bilbo/{NAME}.tfstate.tflock"
+    team.s3().put_object(Bucket=BUCKET, Key=key, Body=json.dumps(lock).encode())
+    told = ben("create", ben.path("team.json"), code=1).stderr
+    assert "eve@laptop works on cluster 'team' (apply, since 2026-01-02 03:04:05 UTC)" in told
+    assert f"bilbo unlock {NAME} 0c0ffee0" in told
+    told = ben("plan", ben.path("team.json"), code=1).stderr
+    assert "eve@laptop" in told
+    assert f"bilbo unlock {NAME} 0c0ffee0" in told
+    assert "under another id: 0c0ffee0" in ben("unlock", NAME, "deadbeef", code=1).stderr
+    ben("unlock", NAME, "0c0ffee0")
+    assert "nobody holds" in ben("unlock", NAME, "0c0ffee0", code=1).stderr
+
+
+def test_both_at_once(team: Team, ada: Machine, ben: Machine) -> None:
+    """Two who apply at the same time: one is told of the other, and the cluster is one."""
+    running = []
+    for machine, count in ((ada, 3), (ben, 3)):
+        document = team.shared(count)
+        document["notebook"] = {"instance": {"ec2type": "t3.small"}}
+        profile = machine.profile(document)
+        running.append(machine.bilbo.start("create", profile, "-y", **machine.environment))
+    ended = [(process.communicate(timeout=200), process.returncode) for process in running]
+    codes = sorted(code for _, code in ended)
+    assert codes[0] == 0, ended
+    for (_, said), code in ended:
+        assert "Traceback" not in said
+        if code:
+            assert re.search("works on cluster|has held it since|meanwhile", said), said
+    for machine in (ada, ben):
+        machine("create", machine.path("team.json"), "-y")
+    assert instances(ada) == instances(ben)
+    assert len(ada.bilbo.record(NAME)["workers"]) == 3
+
+
+def test_destroyed_by_a_team_mate(team: Team, ben: Machine) -> None:
+    """Who attached the cluster can destroy it; nothing of it is left."""
+    ben("destroy", NAME, "-y")
+    nothing_is_left(team.standin)

@@ -1,0 +1,174 @@
+"""Terraform as bilbo runs it: the exact argv, its surroundings, and what its stream says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bilbo.errors import TerraformError
+from bilbo.terraform import Terraform
+from bilbo.terraform.environment import MIRROR, binary, environment
+from bilbo.terraform.hints import hint_for
+from bilbo.terraform.stream import outcome, parse, to_error
+
+
+@pytest.fixture
+def terraform(tmp_path: Path) -> Terraform:
+    """Terraform in an empty cluster's folder."""
+    folder = tmp_path / "clusters" / "test" / "terraform"
+    folder.mkdir(parents=True)
+    return Terraform(folder.parent, {}, tmp_path)
+
+
+def test_argv_is_what_terraform_is_given(terraform: Terraform) -> None:
+    """python-terraform builds exactly this argv, with and without options."""
+    from python_terraform import IsFlagged
+
+    program = binary(dict(os.environ))
+    assert terraform.argv("plan") == [program, "plan"]
+    assert terraform.argv(
+        "apply", "a plan", json=IsFlagged, input=False, refresh_only=IsFlagged
+    ) == [
+        program,
+        "apply",
+        "-json",
+        "-input=false",
+        "-refresh-only",
+        "a plan",
+    ]
+
+
+def test_nothing_of_the_callers_shell_changes_what_is_asked(tmp_path: Path) -> None:
+    """Stray TF_ variables are dropped, an empty extra removes, what bilbo needs is set."""
+    base = {
+        "TF_LOG": "TRACE",
+        "TF_CLI_ARGS_plan": "-lock=false",
+        "TF_WORKSPACE": "x",
+        "PATH": "/bin",
+        "TF_VAR_kept": "1",
+        "AWS_PROFILE": "me",
+    }
+    found = environment(base, {"AWS_PROFILE": "", "AWS_REGION": "here"}, tmp_path)
+    assert not {"TF_LOG", "TF_CLI_ARGS_plan", "TF_WORKSPACE", "AWS_PROFILE"} & found.keys()
+    assert found["TF_VAR_kept"] == "1"
+    assert found["AWS_REGION"] == "here"
+    assert found["TF_IN_AUTOMATION"] == "1"
+
+
+def test_a_missing_cli_configuration_is_no_hindrance(tmp_path: Path) -> None:
+    """TF_CLI_CONFIG_FILE that names no file is dropped; one that exists is left alone."""
+    base = {"TF_CLI_CONFIG_FILE": str(tmp_path / "none"), "HOME": str(tmp_path)}
+    found = environment(base, {}, tmp_path)
+    mirrors = list(Path("/opt").glob(f"*/{MIRROR}/hashicorp/aws"))
+    if mirrors:
+        text = Path(found["TF_CLI_CONFIG_FILE"]).read_text()
+        assert str(mirrors[0].parents[2]) in text
+        assert "direct" in text
+    else:
+        assert "TF_CLI_CONFIG_FILE" not in found
+    own = tmp_path / "own.rc"
+    own.touch()
+    found = environment({"TF_CLI_CONFIG_FILE": str(own)}, {}, tmp_path)
+    assert found["TF_CLI_CONFIG_FILE"] == str(own)
+
+
+def test_without_terraform_there_is_one_clear_error() -> None:
+    """Neither terraform nor tofu on PATH is a named error with where to get it."""
+    with pytest.raises(TerraformError, match="neither terraform nor tofu"):
+        binary({"PATH": "/nowhere"})
+
+
+def test_the_stream_is_read() -> None:
+    """Changes, drift, errors and outputs come from the lines; noise is passed over."""
+    lines = [
+        "not json",
+        json.dumps(
+            {
+                "type": "planned_change",
+                "change": {
+                    "resource": {"addr": "a.b", "resource_type": "a"},
+                    "action": "replace",
+                    "reason": "tainted",
+                },
+            }
+        ),
+        json.dumps(
+            {
+                "type": "planned_change",
+                "change": {
+                    "resource": {"addr": "data.c.d", "resource_type": "c"},
+                    "action": "read",
+                },
+            }
+        ),
+        json.dumps(
+            {
+                "type": "diagnostic",
+                "diagnostic": {
+                    "severity": "error",
+                    "summary": "no",
+                    "detail": "InvalidAMIID.NotFound",
+                    "address": "a.b",
+                },
+            }
+        ),
+        json.dumps(
+            {"type": "outputs", "outputs": {"x": {"value": [1]}, "later": {"action": "create"}}}
+        ),
+    ]
+    found = outcome(filter(None, map(parse, lines)), 1)
+    assert [change.action for change in found.changes] == ["replace"]
+    assert found.destructive == found.changes
+    assert found.outputs == {"x": [1]}
+    assert not found.ok
+    error = to_error(found, "it failed", "the log")
+    assert error.details == ("a.b: no", "  InvalidAMIID.NotFound")
+    assert "profile's ami" in error.hint
+
+
+def test_an_end_that_nobody_saw_is_told_from_the_stream() -> None:
+    """Without an exit code, an apply that reached its summary went well, and one cut did not."""
+    summary = {"type": "change_summary", "changes": {"operation": "apply"}}
+    assert outcome([summary], None).ok
+    assert not outcome([], None).ok
+
+
+@pytest.mark.parametrize(
+    ("message", "permission"),
+    [
+        ("x is not authorized to perform: iam:PassRole on resource", "iam:PassRole"),
+        ("operation error EC2: RunInstances, api error UnauthorizedOperation", "ec2:RunInstances"),
+        (
+            "operation error Auto Scaling: CreateAutoScalingGroup, AccessDenied: no",
+            "autoscaling:CreateAutoScalingGroup",
+        ),
+    ],
+)
+def test_a_missing_permission_is_named(message: str, permission: str) -> None:
+    """The hint names the permission that AWS's message is about."""
+    assert permission in hint_for(message)
+
+
+def test_init_runs_once(terraform: Terraform) -> None:
+    """`init` is skipped while nothing that it looks at has changed."""
+    terraform.write({"main.tf": "terraform {\n}\n"})
+    assert terraform.init()
+    assert not terraform.init()
+    terraform.write(
+        {"main.tf": 'terraform {\n}\n\nmodule "m" {\n  source = "./m"\n}\n', "m/main.tf": ""}
+    )
+    assert terraform.init()
+    assert not (terraform.folder / "terraform.tfstate").exists()
+
+
+def test_the_folder_holds_just_what_was_rendered(terraform: Terraform) -> None:
+    """What an earlier rendering left is removed, Terraform's own files are kept."""
+    terraform.write({"main.tf": "", "modules/a/main.tf": ""})
+    (terraform.folder / ".terraform").mkdir()
+    (terraform.folder / ".terraform" / "own.tf").touch()
+    terraform.write({"main.tf": ""})
+    left = sorted(path.name for path in terraform.folder.rglob("*.tf"))
+    assert left == ["main.tf", "own.tf"]
