@@ -270,12 +270,21 @@ def test_local_to_shared(team: Team, ada: Machine) -> None:
     assert "not yet where the profile keeps it" in ada("plan", profile, code=1).stderr
     ada("create", profile)
     assert instances(ada) == before
-    assert team.state()["lineage"] == local_state["lineage"]
-    resources = {resource["type"] for resource in local_state["resources"]}
-    assert {resource["type"] for resource in team.state()["resources"]} == resources
+    assert resource_ids(team.state()) == resource_ids(local_state)
+    assert not path.read_text(encoding="utf-8").strip()
     said = ada("create", ada.profile(team.document()), code=1).stderr
     assert "is shared at s3://" in said
     ada.profile(team.shared())
+
+
+def resource_ids(state: dict[str, Any]) -> set[tuple[str, str]]:
+    """The resources of a state, by type and id."""
+    return {
+        (resource["type"], instance["attributes"]["id"])
+        for resource in state["resources"]
+        if resource["mode"] == "managed"
+        for instance in resource["instances"]
+    }
 
 
 def test_attach(team: Team, ada: Machine, ben: Machine) -> None:

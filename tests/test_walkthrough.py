@@ -7,7 +7,9 @@ in the order of the specification's chapters.
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, nothing_is_left
@@ -17,6 +19,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from bilbo import local
+from bilbo.terraform.environment import binary, environment
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,22 @@ def test_dask_from_a_local_client(bilbo: Bilbo) -> None:
     nothing_is_left(bilbo.home)
 
 
+def plan_by_terraform_alone(bilbo: Bilbo, folder: Path) -> None:
+    """Terraform itself plans the folder that bilbo wrote, and has nothing to change."""
+    target = local.target(bilbo.home)
+    assert target is not None
+    surroundings = environment(bilbo.environment(), target.environment, bilbo.home)
+    done = subprocess.run(
+        [binary(surroundings), "plan", "-detailed-exitcode", "-no-color"],
+        cwd=folder,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     """`Client()` without an argument, in a kernel of the cloud notebook, is on the cluster."""
     document = {
@@ -140,6 +159,7 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     assert re.fullmatch(layout, created.stdout), created.stdout
     record = bilbo.record("test-cluster")
     assert record["notebook"]["ec2type"] == "m5.large"
+    plan_by_terraform_alone(bilbo, Path(record["terraform_dir"]))
     code = (
         "from dask.distributed import Client\n"
         "client = Client()\n"

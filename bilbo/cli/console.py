@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from logging import Logger
 from typing import Any
 
 import click
@@ -24,7 +26,10 @@ _VERBS = {
 class Console:
     """Tells on stderr what goes on; results are printed by the commands, on stdout."""
 
-    def __init__(self, *, yes: bool = False, verbose: int = 0, live: bool = True) -> None:
+    def __init__(
+        self, log: Logger, *, yes: bool = False, verbose: int = 0, live: bool = True
+    ) -> None:
+        self._log = log
         self._yes = yes
         self._verbose = verbose
         self._live = live and sys.stderr.isatty()
@@ -43,7 +48,11 @@ class Console:
             self._ticker.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        if kind is not None and not issubclass(kind, click.exceptions.Exit):
+            self._log.error("%s: %s", kind.__name__, error)
         self._stop.set()
         if self._ticker:
             self._ticker.join()
@@ -53,12 +62,16 @@ class Console:
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        self._log.info("%s", text.strip())
         with self._lock:
             self._erase()
             click.echo(text, err=True)
 
     def terraform(self, event: Mapping[str, Any]) -> None:
         """Follows Terraform's stream: what it plans, makes and removes."""
+        if self._verbose and "@message" in event:
+            self.say(f"  terraform: {event['@message']}")
+            return
         match event["type"]:
             case "bilbo_interrupt":
                 self.say("Interrupted: waiting for Terraform to write its state …")
@@ -150,13 +163,12 @@ class Console:
             sys.stderr.flush()
 
     def _tick(self) -> None:
-        width = 100
         frame = 0
         while not self._stop.wait(_TICK_SECONDS):
             with self._lock:
                 if self._status:
                     seconds = int(time.monotonic() - self._since)
                     line = f"{_SPINNER[frame % len(_SPINNER)]} {self._status} ({seconds} s)"
-                    sys.stderr.write("\r\x1b[2K" + line[:width])
+                    sys.stderr.write("\r\x1b[2K" + line[: shutil.get_terminal_size().columns - 1])
                     sys.stderr.flush()
             frame += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -135,7 +136,11 @@ def work(
     `live` False keeps a terminal free for what the operation itself prints.
     """
     from bilbo.cli.console import Console
+    from bilbo.cli.log import open_log
     from bilbo.cluster import Work
 
-    with Console(yes=yes, verbose=context.verbose, live=live) as console:
+    log = open_log(context.home)
+    # argv holds no secret: every command takes names, paths and values of profiles.
+    log.info("bilbo %s", " ".join(sys.argv[1:]))
+    with Console(log, yes=yes, verbose=context.verbose, live=live) as console:
         yield Work(context.store, target, console, timeout)

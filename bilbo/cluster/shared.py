@@ -127,12 +127,20 @@ def _same_cluster(spec: ClusterSpec, terraform: Terraform, shared: Mapping[str, 
     """Moving a state must not write over another cluster's, nor over a newer one."""
     if not shared.get("resources") or terraform.backend() == _wanted(spec):
         return
-    local = terraform.state()
-    older = local.get("serial", 0) < shared.get("serial", 0)
-    if local.get("resources") and (local.get("lineage") != shared.get("lineage") or older):
+    local = terraform.state()  # a move that was cut off has left the same in both
+    if local.get("resources") and _ids(local) != _ids(shared):
         raise RecordError(
             f"there are two clusters {spec.name!r}: one of this machine's own, one in the shared "
             "state",
             hint="Choose another name with -n, or first destroy the one of this machine with the "
             "profile that it was made from.",
         )
+
+
+def _ids(state: Mapping[str, Any]) -> set[str]:
+    return {
+        str(instance["attributes"].get("id"))
+        for resource in state["resources"]
+        if resource["mode"] == "managed"
+        for instance in resource["instances"]
+    }

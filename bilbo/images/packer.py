@@ -208,6 +208,16 @@ def _run(
     return _follow(process, log, on_event)
 
 
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """As a terminal does: Packer's first process only waits for a child that clears up, and both
+    must be told. What they started pays no heed."""
+    with contextlib.suppress(ProcessLookupError):
+        if os.name == "nt":
+            process.terminate()
+        else:
+            os.killpg(process.pid, signal.SIGINT)
+
+
 def _follow(
     process: subprocess.Popen[bytes], log: Path, on_event: OnEvent
 ) -> tuple[list[Event], int, bool]:
@@ -226,7 +236,6 @@ def _follow(
                 return events, process.returncode, told
             if interrupts.count and not told:
                 told = True
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(signal.SIGINT)
+                _interrupt(process)
                 on_event(Event("interrupt", "Interrupted: waiting for Packer to clear up …"))
             time.sleep(_POLL_SECONDS)
