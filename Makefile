@@ -4,12 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Most of the tests' time is Terraform waiting, so more of them run than there are cores.
+# A file's tests share what they made, and stay together.
+PYTEST ?= -n 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean requirements
+.PHONY: help demo test check chaos scan clean requirements
 
 help:
 	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
 	@echo "make test   everything the tests need, and the tests"
+	@echo "make chaos  kill -9 at N=20 random moments, and look for what is orphaned"
+	@echo "make scan   checkov over the Terraform files that bilbo writes (large, so apart)"
 	@echo "make clean  remove what the two have installed here"
 
 $(BIN)/python:
@@ -35,7 +41,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest $(PYTEST)
 
 # Pins what images hold (packer/requirements.in) by uv's resolver, for their Python and Linux.
 requirements:
@@ -43,5 +49,12 @@ requirements:
 	    --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
 	    --custom-compile-command "make requirements" --output-file requirements.txt
 
+# Kills Terraform and bilbo at N random moments; nothing may be orphaned in any.
+chaos: $(VENV)/test.stamp
+	BILBO_CHAOS=$(or $(N),20) $(BIN)/pytest -s tests/test_faults_interrupt.py -k any_moment
+
+scan: $(VENV)/test.stamp
+	sh tests/scan
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-scan .pytest_cache .mypy_cache .ruff_cache .hypothesis

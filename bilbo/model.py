@@ -9,7 +9,11 @@ from typing import Any
 
 NOTEBOOK = "notebook"
 SCHEDULER = "scheduler"
+HEAD = "head"
 WORKER = "worker"
+
+# The roles of an engine's one machine that coordinates: Dask's own word for it, and any other's.
+HEADS = (SCHEDULER, HEAD)
 
 # The tags by which everything of a cluster is found, whatever its Terraform state says.
 CLUSTER_TAG = "bilbo:cluster"
@@ -19,8 +23,6 @@ GROUP_TAG = "bilbo:group"
 # Set by the Packer template: an image's name in profiles, and what is in it.
 IMAGE_TAG = "bilbo:image"
 
-SCHEDULER_PORT = 8786
-DASHBOARD_PORT = 8787
 NOTEBOOK_PORT = 8888
 
 
@@ -56,9 +58,9 @@ class NodeGroup:
 
     `name` is the group's name in the profile, in Terraform's module and in the record;
     it equals the role where there is only one group of it. `instance_name` is the EC2
-    `Name` tag. `nproc` and `nthread` are processes and threads per process of a Dask
-    worker's machine; None means measured on the host. `resources` is how much of what each
-    process offers to tasks that ask for it by name.
+    `Name` tag. `resources` is how much of what each worker offers to tasks that ask for it by
+    name; `settings` are the engine's other keys of the profile, such as `nproc`. `ports` are
+    those that people reach beside SSH's, and what listens there.
     """
 
     role: str
@@ -66,13 +68,13 @@ class NodeGroup:
     instance_name: str
     machine: Machine
     count: int = 1
-    nproc: int | None = None
-    nthread: int | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    ports: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def offers(self) -> str:
-        """The resources as Dask takes them, such as `GPU=1 MEM=2`."""
+        """The resources in words, as Dask takes them: `GPU=1 MEM=2`."""
         return " ".join(f"{name}={self.resources[name]}" for name in sorted(self.resources))
 
 
@@ -111,10 +113,11 @@ class ClusterSpec:
     """A profile, found good and complete: all that is needed to make one cluster.
 
     `engine` is the key of the profile that asked for it (`dask`), or None. `head` is the
-    engine's single coordinating machine (Dask's scheduler). `cidrs` are the address ranges
-    that the generated security group admits; empty means the caller's own, still to be
-    asked. `public` allows ports open to the world. `state` None keeps Terraform's state on this
-    machine. `profile` is the profile as JSON, after overrides; `profile_name` the file's name.
+    engine's single coordinating machine (Dask's scheduler, Ray's head). `cidrs` are the
+    address ranges that the generated security group admits; empty means the caller's own, still
+    to be asked. `public` allows ports open to the world. `state` None keeps Terraform's state on
+    this machine. `profile` is the profile as JSON, after overrides; `profile_name` the file's
+    name.
     """
 
     name: str
@@ -143,10 +146,8 @@ class ClusterSpec:
     def ports(self) -> dict[int, str]:
         """TCP ports that people reach from outside, and what listens there."""
         ports = {group.machine.ssh_port: "SSH" for group in self.groups()}
-        if self.head:
-            ports |= {SCHEDULER_PORT: "Dask scheduler", DASHBOARD_PORT: "Dask dashboard"}
-        if self.notebook:
-            ports[NOTEBOOK_PORT] = "JupyterLab"
+        for group in self.groups():
+            ports |= group.ports
         return ports
 
     @property
@@ -246,6 +247,21 @@ class Page:
 
 
 @dataclass(frozen=True)
+class Roll:
+    """The page of the head's host that names who has joined, in JSON.
+
+    `items` are the keys that lead to its list or object of members, `name` is the key of a
+    member's name, `address` that of what changes whenever it starts anew; None: the key that it
+    stands under in the object.
+    """
+
+    page: Page
+    items: tuple[str, ...]
+    name: str
+    address: str | None = None
+
+
+@dataclass(frozen=True)
 class Service:
     """What one host runs for the cluster.
 
@@ -289,7 +305,7 @@ class HostPlan:
 class StagePlan:
     """The SSH stage before it begins: the head first, then all others at once.
 
-    `roll` is the page of the head's host that names who has joined. `breaking` are the packages
+    `roll` is where the head's host names who has joined. `breaking` are the packages
     of which every host must have the head's version, beside the head's minor version of Python.
     """
 
@@ -297,7 +313,7 @@ class StagePlan:
     head: HostPlan | None = None
     notebook: HostPlan | None = None
     workers: tuple[HostPlan, ...] = ()
-    roll: Page | None = None
+    roll: Roll | None = None
     breaking: tuple[str, ...] = ()
 
     def hosts(self) -> Iterator[HostPlan]:

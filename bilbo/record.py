@@ -16,9 +16,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from bilbo.engines import ENGINES
 from bilbo.errors import RecordError
 from bilbo.files import private_write
-from bilbo.model import Inventory, Node
+from bilbo.model import SCHEDULER, Inventory, Node
 
 VERSION = 1
 
@@ -37,6 +38,7 @@ class Record:
     """A cluster as bilbo remembers it. Times are ISO 8601 with zone; see `to_json` for the form.
 
     `cidrs` are the addresses that the generated security group admits, `token` JupyterLab's.
+    `addresses` are the engine's, each a key of its own in JSON that begins with the engine's name.
     `problems` are the last run's failures, a line each, by instance id.
     """
 
@@ -52,11 +54,16 @@ class Record:
     endpoint_url: str | None = None
     inventory: Inventory = field(default_factory=Inventory)
     notebook_url: str | None = None
-    dask_scheduler_address: str | None = None
-    dask_dashboard_url: str | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)
     cidrs: tuple[str, ...] = ()
     token: str = ""
     problems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dashboard_url(self) -> str | None:
+        """The engine's page for a browser."""
+        engine = ENGINES.get(self.type or "")
+        return self.addresses.get(engine.dashboard) if engine else None
 
     def changed(self, **values: Any) -> Record:
         """A copy with other values."""
@@ -76,7 +83,7 @@ def to_json(record: Record) -> dict[str, Any]:
     """The record as `desc -d` prints it and as it is stored."""
     nodes = {
         "notebook": _node_json(record.inventory.notebook),
-        "scheduler": _node_json(record.inventory.head),
+        _head_key(record.type): _node_json(record.inventory.head),
         "workers": [_node_json(node) for node in record.inventory.workers],
     }
     document: dict[str, Any] = {"version": VERSION}
@@ -84,6 +91,8 @@ def to_json(record: Record) -> dict[str, Any]:
         if name == "inventory":
             document |= nodes
             document["instances"] = [node.instance_id for node in record.inventory.nodes()]
+        elif name == "addresses":
+            document |= record.addresses
         else:
             value = getattr(record, name)
             document[name] = dict(value) if isinstance(value, Mapping) else value
@@ -102,18 +111,29 @@ def from_json(document: Mapping[str, Any], path: Path) -> Record:
             hint="Use the newer bilbo that wrote it: pip install --upgrade bilbo",
         )
     try:
-        known = {f.name for f in fields(Record)} - {"inventory", "cidrs"}
+        known = {f.name for f in fields(Record)} - {"inventory", "cidrs", "addresses"}
+        engine = document.get("type")
         return Record(
             **{name: document[name] for name in known if name in document},
             cidrs=tuple(document.get("cidrs") or ()),
+            addresses={
+                key: value
+                for key, value in document.items()
+                if engine and key.startswith(f"{engine}_") and value is not None
+            },
             inventory=Inventory(
                 notebook=_node(document.get("notebook")),
-                head=_node(document.get("scheduler")),
+                head=_node(document.get(_head_key(engine))),
                 workers=tuple(Node(**node) for node in document.get("workers") or ()),
             ),
         )
     except TypeError as error:
         raise _damaged(path, str(error)) from error
+
+
+def _head_key(engine: str | None) -> str:
+    known = ENGINES.get(engine or "")
+    return known.head_role if known else SCHEDULER
 
 
 def _node_json(node: Node | None) -> dict[str, Any] | None:

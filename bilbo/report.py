@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from bilbo import versions
+from bilbo.engines import ENGINES
 from bilbo.model import WORKER, ClusterSpec, HostResult, Inventory, Node, NodeGroup
 from bilbo.record import Record
 from bilbo.versions import Difference
@@ -27,7 +28,7 @@ _SYMBOLS = {
     "import": "  = ",
     "move": "  > ",
 }
-_TITLES = {"notebook": "Notebook", "scheduler": "Scheduler", "worker": "Worker"}
+_TITLES = {"notebook": "Notebook", "scheduler": "Scheduler", "head": "Head", "worker": "Worker"}
 
 
 def summary(record: Record) -> str:
@@ -43,11 +44,18 @@ def summary(record: Record) -> str:
     if record.type:
         lines.append(f"Type: {record.type}")
     if record.inventory.head:
-        lines += ["", "Scheduler:", _node_line(numbered, record.inventory.head)]
+        lines += [
+            "",
+            f"{_TITLES[record.inventory.head.role]}:",
+            _node_line(numbered, record.inventory.head),
+        ]
     for group in dict.fromkeys(node.group for node in record.inventory.workers):
         workers = [node for node in record.inventory.workers if node.group == group]
         lines += ["", "Workers:" if group == WORKER else f"Workers ({group}):"]
         lines += [_node_line(numbered, worker) for worker in workers]
+    engine = ENGINES.get(record.type or "")
+    if engine and engine.desc_connects and (connect := engine.how_to_connect(record.addresses)):
+        lines += ["", f"Connect: {connect}"]
     return "\n".join(lines)
 
 
@@ -67,10 +75,11 @@ def next_steps(record: Record) -> str:
     lines = []
     if record.notebook_url:
         lines.append(f"Open JupyterLab:      bilbo notebook {record.name}")
-    if record.dask_dashboard_url:
+    if record.dashboard_url:
         lines.append(f"Open the dashboard:   bilbo dashboard {record.name}")
-    if record.dask_scheduler_address:
-        lines.append(f"From your own Python: Client({record.dask_scheduler_address!r})")
+    engine = ENGINES.get(record.type or "")
+    if engine and (connect := engine.how_to_connect(record.addresses)):
+        lines.append(f"From your own Python: {connect}")
     lines.append(f"Remove it all:        bilbo destroy {record.name}")
     return "\n".join(lines)
 
@@ -142,14 +151,6 @@ def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) ->
             yield f"    Resources: {group.offers}"
         if group.name in estimates:
             yield f"    {estimates[group.name]}"
-
-
-def estimate(group: NodeGroup, cpus: int, threads_per_core: int, memory: int) -> str:
-    """A worker's sizing as expected from its instance type (`memory` in bytes)."""
-    processes = group.nproc or cpus
-    threads = group.nthread or threads_per_core
-    gib = memory / processes / 2**30
-    return f"Processes: {processes}, Threads: {threads}, Memory: about {gib:.1f} GiB per process"
 
 
 def changes(outcome: Outcome) -> str:

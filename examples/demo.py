@@ -83,12 +83,10 @@ def bilbo(*arguments: str) -> None:
 
 def compute(record: Record) -> Counter[str]:
     """Estimates pi on the cluster: points computed by each Dask worker, `inside` among them."""
-    assert record.dask_scheduler_address
-    say(
-        f"\nComputing pi on the cluster: dask.distributed.Client({record.dask_scheduler_address!r})"
-    )
+    scheduler = record.addresses["dask_scheduler_address"]
+    say(f"\nComputing pi on the cluster: dask.distributed.Client({scheduler!r})")
     try:
-        return estimate_pi(record.dask_scheduler_address, len(record.inventory.workers), progress)
+        return estimate_pi(scheduler, len(record.inventory.workers), progress)
     except Exception as error:  # Dask's are many, and a demo shows a sentence for each
         fail(
             f"The cluster {NAME!r} does not compute ({str(error) or type(error).__name__}); "
@@ -123,7 +121,7 @@ def show_next_steps(record: Record) -> None:
     """The addresses to open, and how to remove it all."""
     say("\nOpen in a browser on this machine:")
     say(f"  JupyterLab:       {record.notebook_url}")
-    say(f"  Dask's dashboard: {record.dask_dashboard_url}")
+    say(f"  Dask's dashboard: {record.dashboard_url}")
     say("\nRemove the cluster, then stop the stand-in AWS:")
     say(f"  {command('destroy', NAME)}")
     say(f"  {command('local', 'stop')}")

@@ -13,6 +13,28 @@ from bilbo import local
 from bilbo.model import Target
 
 
+# The longest first, so that none of them is begun last; much of their time is waiting.
+LONGEST_FIRST = (
+    "test_faults_interrupt",
+    "test_faults_aws",
+    "test_faults_hosts",
+    "test_gitops",
+    "test_ray",
+    "test_walkthrough",
+    "test_scale",
+    "test_commands",
+    "test_faults_records",
+    "test_packer",
+    "test_secrets",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Orders the files; within one, tests stay in the order in which they are written."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
 @dataclass(frozen=True)
 class StandIn:
     """A running stand-in AWS: the bilbo home it belongs to, and how it is reached."""

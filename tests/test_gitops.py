@@ -240,7 +240,9 @@ def test_a_plan_of_a_local_state(team: Team, ada: Machine, ben: Machine) -> None
     assert "two clusters would come of it" in said
     assert ben("clusters").stdout == ""
 
+    local.calls(team.standin, reset=True)
     done = ada("create", profile, "--plan", file, "--digest", digest)
+    permitted(team, "apply")
     assert "Name: team" in done.stdout
     assert "serial" in ada("create", profile, "--plan", file, code=1).stderr
 
@@ -354,6 +356,7 @@ def run_job(team: Team, job: str, document: dict[str, Any], code: int = 0) -> Ma
     )  # fmt: skip
     steps = [step for step in workflow["jobs"][job]["steps"] if "run" in step]
     failed = 0
+    local.calls(team.standin, reset=True)
     for step in steps:
         if bool(failed) != (step.get("if") == "failure()"):
             continue
@@ -365,7 +368,20 @@ def run_job(team: Team, job: str, document: dict[str, Any], code: int = 0) -> Ma
         failed = failed or done.returncode
         assert failed in (0, code), f"{step['name']}: {done.stdout}\n{done.stderr}"
     assert failed == code
+    permitted(team, job)
     return machine
+
+
+def permitted(team: Team, step: str) -> None:
+    """All that a step has asked of AWS since the last reset stands in docs/gitops.md for it."""
+    rows = re.findall(r"^\| ([a-z, ]+) \| (`.*`) \|$", DOCS.read_text(encoding="utf-8"), re.M)
+    listed = {
+        name: set(re.findall("`(.+?)`", row)) for names, row in rows for name in names.split(", ")
+    }
+    asked = set(local.calls(team.standin, reset=True))
+    print(f"CALLS {step}: {' '.join(sorted(asked))}")
+    if not os.environ.get("BILBO_WRITE_DOCS"):
+        assert asked <= listed[step], sorted(asked - listed[step])
 
 
 def test_the_workflow(team: Team, ada: Machine) -> None:
@@ -404,6 +420,7 @@ def held_in_docs(comment: str) -> None:
     written = f"{head}{begin}{shown.rstrip()}\n{end}{tail}"
     if os.environ.get("BILBO_WRITE_DOCS"):
         DOCS.write_text(written, encoding="utf-8")
+        return
     assert text == written, "docs/gitops.md is not what bilbo writes: BILBO_WRITE_DOCS=1 pytest …"
 
 
@@ -530,5 +547,7 @@ def test_both_at_once(team: Team, ada: Machine, ben: Machine) -> None:
 
 def test_destroyed_by_a_team_mate(team: Team, ben: Machine) -> None:
     """Who attached the cluster can destroy it; nothing of it is left."""
+    local.calls(team.standin, reset=True)
     ben("destroy", NAME, "-y")
+    permitted(team, "destroy")
     nothing_is_left(team.standin)

@@ -17,12 +17,12 @@ import pytest
 from wheels import wheel
 
 from bilbo import images
+from bilbo.engines.dask import DASK
 from bilbo.errors import PackerError, UsageError
 from bilbo.images import Event
 from bilbo.images.packer import arguments, binary, environment
 from bilbo.images.stream import built, parse
 from bilbo.resources import folder
-from bilbo.services import DASK
 
 PACKER = folder("packer")
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"

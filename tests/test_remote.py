@@ -20,8 +20,10 @@ import pytest
 from ssh_hosts import Host, processes_of, running
 
 from bilbo import services
+from bilbo.engines import dask
 from bilbo.model import (
     NOTEBOOK,
+    NOTEBOOK_PORT,
     SCHEDULER,
     WORKER,
     ClusterSpec,
@@ -576,7 +578,9 @@ def dask_spec(count: int) -> ClusterSpec:
     """Notebook, scheduler, and workers of one process each."""
 
     def group(role: str, count: int = 1) -> NodeGroup:
-        return NodeGroup(role, role, f"test-{role}", MACHINE, count, nproc=1, nthread=1)
+        return NodeGroup(
+            role, role, f"test-{role}", MACHINE, count, settings={"nproc": 1, "nthread": 1}
+        )
 
     return ClusterSpec(
         "test",
@@ -631,7 +635,7 @@ def test_a_real_cluster(place: Place) -> None:
             assert results[2].facts["nworkers"] == 1
             assert results[2].facts["versions"]["dask"]
             assert [host.logins for host in hosts] == [1] * 4
-            address = services.dask_scheduler_address(head)
+            address = dask.addresses(head)["dask_scheduler_address"]
             assert await asyncio.to_thread(compute, address) == "45 2\n"
             await asyncio.to_thread(check_notebook, hosts[0], notebook, token)
             assert secret_in_command_lines(token) == []
@@ -663,7 +667,7 @@ def test_a_real_cluster(place: Place) -> None:
 
 def check_notebook(host: Host, node: Node, token: str) -> None:
     """JupyterLab answers with the token only, and a kernel of it can find the scheduler."""
-    url = f"http://{node.public_ip}:{services.NOTEBOOK_PORT}/api"
+    url = f"http://{node.public_ip}:{NOTEBOOK_PORT}/api"
     headers = {"Authorization": f"token {token}"}
     with pytest.raises(OSError, match="403"):
         urlopen(f"{url}/status")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bilbo import services
+from bilbo.engines import address, dask
 from bilbo.model import (
     NOTEBOOK,
     SCHEDULER,
@@ -103,19 +104,19 @@ exec jupyter lab \\
 
 
 @pytest.mark.parametrize(
-    ("nproc", "nthread", "size"),
+    ("said", "size"),
     [
-        (None, None, (4, 2, 4044718080)),
-        (1, 4, (1, 4, 16178872320)),
-        (2, None, (2, 2, 8089436160)),
-        (None, 1, (4, 1, 4044718080)),
+        ({}, (4, 2, 4044718080)),
+        ({"nproc": 1, "nthread": 4}, (1, 4, 16178872320)),
+        ({"nproc": 2}, (2, 2, 8089436160)),
+        ({"nthread": 1}, (4, 1, 4044718080)),
     ],
 )
 def test_sizes_a_worker_as_measured_unless_told(
-    nproc: int | None, nthread: int | None, size: tuple[int, int, int]
+    said: dict[str, int], size: tuple[int, int, int]
 ) -> None:
     """The specification's m5.xlarge gives its own figures; the profile's go before."""
-    assert services.worker_size(M5_XLARGE, group(WORKER, nproc=nproc, nthread=nthread)) == size
+    assert dask.worker_size(M5_XLARGE, group(WORKER, settings=said)) == size
 
 
 def test_scripts_read_as_a_person_would_write_them() -> None:
@@ -157,7 +158,7 @@ def test_the_token_is_in_a_file_and_nowhere_else() -> None:
 def test_workers_are_known_by_their_instances() -> None:
     """Dask appends numbers to a name exactly where there are several processes."""
     assert PLAN.workers[0].service(M5_XLARGE).members == ("i-3-0", "i-3-1", "i-3-2", "i-3-3")
-    single = replace(SPEC, workers=(group(WORKER, nproc=1),))
+    single = replace(SPEC, workers=(group(WORKER, settings={"nproc": 1}),))
     plan = services.stage_plan(single, INVENTORY, "t").workers[1]
     assert plan.service(M5_XLARGE).members == ("i-4",)
 
@@ -169,7 +170,7 @@ def test_plans_every_host_with_what_it_must_have() -> None:
     assert {host.init_cmd for host in hosts} == {("true",)}
     assert [host.executables[0] for host in hosts] == ["dask", "jupyter", "dask", "dask"]
     assert PLAN.head and PLAN.head.oldest == {"dask": "2024.1"}
-    assert PLAN.roll and (PLAN.roll.host, PLAN.roll.port) == ("10.0.0.2", 8787)
+    assert PLAN.roll and (PLAN.roll.page.host, PLAN.roll.page.port) == ("10.0.0.2", 8787)
 
 
 def test_a_notebook_alone_knows_no_cluster() -> None:
@@ -191,10 +192,12 @@ def test_workers_without_a_head_are_planned() -> None:
 def test_addresses_for_people() -> None:
     """The public addresses, or the private ones where there are none; tokens are quoted."""
     head = node(SCHEDULER, 2)
-    assert services.dask_scheduler_address(head) == "tcp://13.0.0.2:8786"
-    assert services.dask_dashboard_url(head) == "http://13.0.0.2:8787/status"
+    assert dask.addresses(head) == {
+        "dask_scheduler_address": "tcp://13.0.0.2:8786",
+        "dask_dashboard_url": "http://13.0.0.2:8787/status",
+    }
     assert services.notebook_url(head, "a&b") == "http://13.0.0.2:8888/?token=a%26b"
-    assert services.address(replace(head, public_ip="")) == "10.0.0.2"
+    assert address(replace(head, public_ip="")) == "10.0.0.2"
 
 
 def test_strings_are_data_for_the_shell() -> None:

@@ -16,8 +16,9 @@ from wheels import wheel
 from bilbo import report
 from bilbo.agent import software as agent
 from bilbo.cluster.check import local_software
+from bilbo.engines import ENGINES
+from bilbo.engines.dask import DASK
 from bilbo.errors import BilboError
-from bilbo.services import DASK, ENGINES
 from bilbo.versions import Difference, Software, differences, mend, minor, rows
 
 DOCS = Path(__file__).parents[1] / "docs" / "images.md"

@@ -12,7 +12,7 @@ import sys
 from typing import Any, Dict, List
 
 
-def on_scheduler(asked: Dict[str, Any], dask_scheduler: Any = None) -> Any:
+async def on_scheduler(asked: Dict[str, Any], dask_scheduler: Any = None) -> Dict[str, List[str]]:
     """Chooses who leaves, and waits until it has left; runs in the scheduler's own process."""
 
     def workers_of(host: str) -> List[Any]:
@@ -28,25 +28,22 @@ def on_scheduler(asked: Dict[str, Any], dask_scheduler: Any = None) -> Any:
         running = sum(len(each.processing) for each in workers)
         return bool(workers), running, sum(each.nbytes for each in workers), host
 
-    async def leave() -> Dict[str, List[str]]:
-        chosen = [
-            host
-            for group in asked["groups"]
-            for host in sorted(group["hosts"], key=cost)[: group["leave"]]
-        ]
-        addresses = [each.address for host in chosen for each in workers_of(host)]
-        if addresses:
-            # Data goes to those who stay; what runs is given to others. Then they end.
-            await dask_scheduler.retire_workers(workers=addresses, close_workers=True)
-        kept = [host for host in chosen if workers_of(host)]
-        if kept and asked["must"]:
-            for host in kept:
-                for each in workers_of(host):
-                    await dask_scheduler.close_worker(each.address)
-            kept = []
-        return {"left": [host for host in chosen if host not in kept], "kept": kept}
-
-    return leave()
+    chosen = [
+        host
+        for group in asked["groups"]
+        for host in sorted(group["hosts"], key=cost)[: group["leave"]]
+    ]
+    addresses = [each.address for host in chosen for each in workers_of(host)]
+    if addresses:
+        # Data goes to those who stay; what runs is given to others. Then they end.
+        await dask_scheduler.retire_workers(workers=addresses, close_workers=True)
+    kept = [host for host in chosen if workers_of(host)]
+    if kept and asked["must"]:
+        for host in kept:
+            for each in workers_of(host):
+                await dask_scheduler.close_worker(each.address)
+        kept = []
+    return {"left": [host for host in chosen if host not in kept], "kept": kept}
 
 
 def main() -> None:

@@ -103,10 +103,9 @@ def on_start(client: Client, request: Request) -> None:
 
 
 def on_roll(client: Client, request: Request) -> None:
-    """`page` of the head's `service` -> `roll` at every change, `exited`."""
-    call_roll(
-        client, Service(cluster_folder(request["cluster"]), request["service"]), request["page"]
-    )
+    """`page` of the head's `service`, and where it has what (`items`, `name`, `address`) -> `roll`
+    at every change, `exited`."""
+    call_roll(client, Service(cluster_folder(request["cluster"]), request["service"]), request)
 
 
 def on_stop(client: Client, request: Request) -> None:

@@ -79,7 +79,7 @@ def watch(client: Client, service: Service, page: Optional[Page], seconds: float
             return
 
 
-def call_roll(client: Client, service: Service, page: Page) -> None:
+def call_roll(client: Client, service: Service, roll: Dict[str, Any]) -> None:
     """Tell who joins and leaves the engine's head, while its service lives."""
     known: Dict[str, str] = {}
     pause = 0.0
@@ -88,8 +88,10 @@ def call_roll(client: Client, service: Service, page: Page) -> None:
             client.emit("exited", code=service.exit_code(), log=service.tail(TAIL))
             return
         began = time.monotonic()
-        with contextlib.suppress(OSError, ValueError):  # too busy to answer is not an end
-            present = dask_workers(json.loads(fetch(page)[1].decode()))
+        with contextlib.suppress(
+            OSError, ValueError, KeyError, TypeError
+        ):  # too busy to answer is not an end
+            present = members(json.loads(fetch(roll["page"])[1].decode()), roll)
             joined = {name: at for name, at in present.items() if known.get(name) != at}
             left = [name for name in known if name not in present]
             if joined or left:
@@ -99,6 +101,10 @@ def call_roll(client: Client, service: Service, page: Page) -> None:
         pause = max(0.2, 5 * (time.monotonic() - began))
 
 
-def dask_workers(identity: Dict[str, Any]) -> Dict[str, str]:
-    """Name to address of the workers in a Dask scheduler's identity."""
-    return {str(each["name"]): address for address, each in identity["workers"].items()}
+def members(document: Any, roll: Dict[str, Any]) -> Dict[str, str]:
+    """Name to address of those that a head's document lists, in the places that `roll` names."""
+    for key in roll["items"]:
+        document = document[key]
+    found = document.items() if isinstance(document, dict) else enumerate(document)
+    name, address = roll["name"], roll["address"]
+    return {str(each[name]): str(each[address] if address else key) for key, each in found}

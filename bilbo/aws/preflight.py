@@ -9,7 +9,7 @@ from typing import Any
 from bilbo.aws.look import Resource, everything_tagged
 from bilbo.aws.session import client, refusal
 from bilbo.errors import AwsError
-from bilbo.model import ClusterSpec, Target
+from bilbo.model import CLUSTER_TAG, ClusterSpec, Target
 
 # Codes by which AWS says that this user may not look. Creating may be allowed all the same.
 _MAY_NOT_LOOK = ("UnauthorizedOperation", "AccessDenied")
@@ -22,7 +22,8 @@ def preflight(
 
     Looks at private keys, key pairs, AMIs, instance types and, for a `new` cluster, whether
     its names are free. `key_path` finds the file of a profile's `ssh_private_key`. What the
-    AWS user may not look at is passed over. Eight calls at most, whatever the cluster's size.
+    AWS user may not look at is passed over. Four calls, whatever the cluster's size, and five more
+    where the name was in use.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -32,7 +33,7 @@ def preflight(
         problems += _allowed(lambda: _key_pairs(spec, ec2, key_path))
         problems += _allowed(lambda: _images_and_types(spec, ec2))
         if new:
-            problems += _allowed(lambda: _names(spec, target))
+            problems += _allowed(lambda: _names(spec, target, ec2))
     except (BotoCoreError, ClientError) as error:
         raise refusal(error, f"AWS cannot be asked about cluster {spec.name!r}") from error
     if problems:
@@ -128,7 +129,12 @@ def _disagreements(
     ]
 
 
-def _names(spec: ClusterSpec, target: Target) -> list[str]:
+def _names(spec: ClusterSpec, target: Target, ec2: Any) -> list[str]:
+    by_tag = [{"Name": "key", "Values": [CLUSTER_TAG]}, {"Name": "value", "Values": [spec.name]}]
+    # One call for all kinds. It knows what is terminated, too, and so may cry wolf; a group,
+    # which it does not know, never is without its launch template.
+    if not ec2.describe_tags(Filters=by_tag)["Tags"]:
+        return []
     found = list(everything_tagged(target, spec.name))
     if not found:
         return []

@@ -11,35 +11,35 @@ import click
 from bilbo import __version__
 from bilbo.cli.context import Context, home
 from bilbo.errors import BilboError
-from bilbo.record import Store
 
+# What lists a command without importing it: its module and its short help.
 _COMMANDS = {
-    "attach": "bilbo.cli.gitops",
-    "check": "bilbo.cli.check",
-    "clusters": "bilbo.cli.look",
-    "completion": "bilbo.cli.completion",
-    "create": "bilbo.cli.make",
-    "dashboard": "bilbo.cli.look",
-    "desc": "bilbo.cli.look",
-    "destroy": "bilbo.cli.make",
-    "drift": "bilbo.cli.gitops",
-    "get": "bilbo.cli.copying",
-    "image": "bilbo.cli.images",
-    "images": "bilbo.cli.images",
-    "local": "bilbo.cli.standin",
-    "logs": "bilbo.cli.hosts",
-    "notebook": "bilbo.cli.look",
-    "plan": "bilbo.cli.make",
-    "profiles": "bilbo.cli.look",
-    "put": "bilbo.cli.copying",
-    "rcmd": "bilbo.cli.hosts",
-    "render": "bilbo.cli.gitops",
-    "restart": "bilbo.cli.hosts",
-    "scale": "bilbo.cli.scale",
-    "ssh": "bilbo.cli.hosts",
-    "state-bucket": "bilbo.cli.gitops",
-    "unlock": "bilbo.cli.gitops",
-    "version": "bilbo.cli.look",
+    "attach": ("bilbo.cli.gitops", "Work on a team-mate's cluster."),
+    "check": ("bilbo.cli.check", "Compare package versions."),
+    "clusters": ("bilbo.cli.look", "List active clusters."),
+    "completion": ("bilbo.cli.completion", "Print shell completion."),
+    "create": ("bilbo.cli.make", "Create cluster."),
+    "dashboard": ("bilbo.cli.look", "Open dashboard."),
+    "desc": ("bilbo.cli.look", "Describe a cluster."),
+    "destroy": ("bilbo.cli.make", "Destroy cluster."),
+    "drift": ("bilbo.cli.gitops", "Show what was changed outside."),
+    "get": ("bilbo.cli.copying", "Copy files from an instance."),
+    "image": ("bilbo.cli.images", "Build machine images."),
+    "images": ("bilbo.cli.images", "List the images built."),
+    "local": ("bilbo.cli.standin", "Start and stop the stand-in AWS."),
+    "logs": ("bilbo.cli.hosts", "Show the services' logs."),
+    "notebook": ("bilbo.cli.look", "Open notebook."),
+    "plan": ("bilbo.cli.make", "Show create cluster plan."),
+    "profiles": ("bilbo.cli.look", "List all profiles."),
+    "put": ("bilbo.cli.copying", "Copy files to instances."),
+    "rcmd": ("bilbo.cli.hosts", "Command to a cluster instance."),
+    "render": ("bilbo.cli.gitops", "Write the Terraform files alone."),
+    "restart": ("bilbo.cli.hosts", "Restart cluster."),
+    "scale": ("bilbo.cli.scale", "Change the number of workers."),
+    "ssh": ("bilbo.cli.hosts", "Open a shell on an instance."),
+    "state-bucket": ("bilbo.cli.gitops", "Make a bucket for shared states."),
+    "unlock": ("bilbo.cli.gitops", "Take away the lock of a process that is gone."),
+    "version": ("bilbo.cli.about", "Show bilbo version."),
 }
 
 
@@ -52,9 +52,16 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
+        module, _ = _COMMANDS[cmd_name]
+        command = getattr(import_module(module), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands by their short helps."""
+        rows = [(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -79,13 +86,12 @@ class _Lazy(click.Group):
 @click.pass_context
 def bilbo(ctx: click.Context, verbose: int, local: bool) -> None:
     """Data clusters on AWS from small JSON profiles: JupyterLab and Dask."""
-    store = Store(home())
-    ctx.obj = Context(verbose=verbose, local=local, store=store)
+    ctx.obj = Context(verbose=verbose, local=local, home=home())
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
         return
     if ctx.invoked_subcommand != "version" and not {"-h", "--help"} & set(sys.argv):
-        store.prepare()
+        ctx.obj.store.prepare()
 
 
 def main() -> None:

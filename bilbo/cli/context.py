@@ -7,17 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bilbo.errors import LocalError
-from bilbo.model import ClusterSpec, Target
-from bilbo.record import Record, Store
 
 if TYPE_CHECKING:
     from bilbo.cluster import Work
+    from bilbo.model import ClusterSpec, Target
+    from bilbo.record import Record, Store
 
 
 @dataclass
@@ -26,12 +27,14 @@ class Context:
 
     verbose: int
     local: bool
-    store: Store
+    home: Path
 
-    @property
-    def home(self) -> Path:
-        """bilbo's home: BILBO_HOME, else `~/.bilbo`."""
-        return self.store.home
+    @cached_property
+    def store(self) -> Store:
+        """The records in bilbo's home."""
+        from bilbo.record import Store
+
+        return Store(self.home)
 
 
 pass_context = click.make_pass_decorator(Context)
@@ -46,6 +49,7 @@ def home() -> Path:
 def target_of(context: Context, record: Record) -> Target:
     """The AWS that an existing cluster lives in. Raises LocalError for a stopped stand-in."""
     from bilbo import local
+    from bilbo.model import Target
 
     if record.endpoint_url is None:
         return Target(region=record.region)
@@ -67,6 +71,7 @@ def load(
 ) -> tuple[ClusterSpec, Target]:
     """The profile's specification and its AWS: the cluster's own where it exists already."""
     from bilbo import profile as profiles
+    from bilbo.model import Target
 
     cluster = profiles.cluster_name(profiles.find(profile, context.home)) if name is None else name
     profiles.check_cluster_name(cluster)
@@ -96,6 +101,8 @@ def load(
 
 def default_target(context: Context) -> Target:
     """The AWS of what belongs to no cluster yet; its region is empty where nothing names one."""
+    from bilbo.model import Target
+
     if context.local:
         return _started(context)
     return Target(region=_region() or "", endpoint_url=os.environ.get("AWS_ENDPOINT_URL"))

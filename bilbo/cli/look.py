@@ -1,4 +1,4 @@
-"""The commands that only look: `clusters`, `desc`, `notebook`, `dashboard`, `profiles`, `version`.
+"""The commands that only look: `clusters`, `desc`, `notebook`, `dashboard`, `profiles`.
 
 They import little: see the design's decision on late imports.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bilbo import __version__, report
+from bilbo import report
 from bilbo.cli.context import Context, pass_context
 from bilbo.cli.names import CLUSTER
 from bilbo.errors import BilboError, ProfileError, RecordError
@@ -141,7 +141,7 @@ def open_notebook(store: Store, record: Record, *, only_print: bool = False) -> 
 @URL_OPTION
 @pass_context
 def dashboard(context: Context, name: str, url: bool) -> None:
-    """Open Dask's dashboard of the cluster NAME in the browser.
+    """Open the engine's dashboard of the cluster NAME in the browser.
 
     \b
     Examples:
@@ -153,7 +153,7 @@ def dashboard(context: Context, name: str, url: bool) -> None:
 
 def open_dashboard(store: Store, record: Record, *, only_print: bool = False) -> None:
     """Opens or prints the dashboard's address. Raises BilboError where there is none."""
-    _open(store, record, record.dask_dashboard_url, "a Dask scheduler", only_print)
+    _open(store, record, record.dashboard_url, "an engine, such as Dask", only_print)
 
 
 def _open(store: Store, record: Record, url: str | None, what: str, only_print: bool) -> None:
@@ -233,9 +233,3 @@ def _profile_document(path: Path) -> dict[str, object]:
     except ProfileError as error:
         document["error"] = str(error)
     return document
-
-
-@click.command(short_help="Show bilbo version.")
-def version() -> None:
-    """Show bilbo version."""
-    click.echo(__version__)

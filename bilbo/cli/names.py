@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from bilbo.cli.context import home
 from bilbo.errors import BilboError
+from bilbo.model import HEADS
 from bilbo.record import Store
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 else:  # click before 8.4 has no generic types
     TextType = NumberType = click.ParamType
 
-ROLES = ("notebook", "scheduler", "workers", "all")
+ROLES = ("notebook", *HEADS, "workers", "all")
 LONGEST_TIMEOUT = 86400.0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.adopt import adopt, tainted
+from bilbo.cluster.agree import agree
 from bilbo.cluster.leave import dismiss, leaving
 from bilbo.cluster.saved import Reviewed
 from bilbo.cluster.start import tell
@@ -19,7 +20,6 @@ from bilbo.model import ClusterSpec, Inventory
 from bilbo.profile import expand_key_path
 from bilbo.record import Record
 from bilbo.render import render
-from bilbo.report import changes
 from bilbo.terraform import Outcome, Terraform
 
 # How long addresses may be missing from AWS's answers after the instances are there.
@@ -57,30 +57,25 @@ def apply(
     at. Workers that leave are retired first; `force` lets them go where that cannot be.
     """
     _prepare(spec, work, terraform, before, reviewed, look=not counts_only)
-    changing = True
+    plan_file: Path | None = None
+    changing = resizing = True
     if reviewed:
         plan_file = reviewed.still_true(spec, work, terraform)
-        tell(spec, work, "Create")
-        work.store.save(record)
-        if before:
-            _let_leave(spec, work, before, force=force or yes)
-        outcome = terraform.apply(work.progress.terraform, plan_file=plan_file)
-    elif before is None:
-        tell(spec, work, "Create")
-        work.store.save(record)
-        outcome = terraform.apply(work.progress.terraform)
-    else:
+    elif before:
         planned = _planned(spec, work, terraform, refresh=not counts_only)
-        changing = bool(planned.changes)
         if not planned.changes and planned.exit_code == 0:
             return Applied(inventory(spec, terraform.outputs()), changed=False)
-        _agree(planned, before, work, yes=yes)
-        if changing:
-            _tell_change(spec, work, before)
-            work.store.save(record)
-        if any(change.resource_type == "aws_autoscaling_group" for change in planned.changes):
-            _let_leave(spec, work, before, force=force or yes)
-        outcome = terraform.apply(work.progress.terraform, plan_file=_plan_file(terraform))
+        # Whoever named counts alone has asked for just that.
+        agree(spec, planned, before, work, yes=yes or counts_only)
+        plan_file = _plan_file(terraform)
+        changing = bool(planned.changes)
+        resizing = any(c.resource_type == "aws_autoscaling_group" for c in planned.changes)
+    if changing:
+        _tell(spec, work, before)
+        work.store.save(record)
+    if before and resizing:
+        _let_leave(spec, work, before, force=force or yes)
+    outcome = terraform.apply(work.progress.terraform, plan_file=plan_file)
     if outcome.interrupted:
         raise interrupted(spec.name)
     if outcome.refused:
@@ -113,8 +108,8 @@ def _forget_try(spec: ClusterSpec, work: Work, before: Record | None) -> None:
         work.store.forget(spec.name)
 
 
-def _tell_change(spec: ClusterSpec, work: Work, before: Record) -> None:
-    if any(True for _ in before.inventory.nodes()):
+def _tell(spec: ClusterSpec, work: Work, before: Record | None) -> None:
+    if before and any(True for _ in before.inventory.nodes()):
         work.progress.say(f"Change cluster '{spec.name}'.")
     else:
         tell(spec, work, "Create")
@@ -163,17 +158,6 @@ def _planned(spec: ClusterSpec, work: Work, terraform: Terraform, *, refresh: bo
     if not planned.ok:
         raise terraform.error(planned, f"terraform plan failed for cluster {spec.name!r}")
     return planned
-
-
-def _agree(planned: Outcome, before: Record, work: Work, *, yes: bool) -> None:
-    """Asks before anything that runs is ended. Raises BilboError when it may not be."""
-    if planned.changes and any(True for _ in before.inventory.nodes()):
-        work.progress.say(changes(planned))
-    if not planned.destructive or yes:
-        return
-    question = f"{len(planned.destructive)} resource(s) would be destroyed or replaced. Go on?"
-    if not work.progress.confirm(question):
-        raise BilboError("nothing was changed")
 
 
 def _salvage(spec: ClusterSpec, work: Work, terraform: Terraform, failed: Outcome) -> Applied:

@@ -13,7 +13,7 @@ from bilbo import record as states
 from bilbo.cluster.shared import outputs_of, recorded, unlocked
 from bilbo.cluster.start import with_nodes
 from bilbo.cluster.work import Work, reach, settle
-from bilbo.errors import BilboError, RecordError
+from bilbo.errors import BilboError, RecordError, UsageError
 from bilbo.model import ClusterSpec, Inventory, SharedState
 from bilbo.record import Record, now
 from bilbo.render import render
@@ -38,8 +38,10 @@ def shared_document(
     """The profile of a cluster as its shared state tells it, with what is this machine's own.
 
     `mine` is a profile of this machine, `key` the path of the private key. Raises RecordError
-    where there is no such cluster, AwsError where the state cannot be read.
+    where there is no such cluster or it is known here, UsageError without a key, AwsError where
+    the state cannot be read.
     """
+    unknown(name, work)
     outputs = outputs_of(aws.shared_state(work.target, state, name))
     if "profile" not in outputs:
         raise RecordError(
@@ -61,7 +63,21 @@ def shared_document(
         for _, instance in _instances(document):
             instance.pop("ssh_private_key", None)
         _at(document, ("instance",))["ssh_private_key"] = key
+    elif mine is None:
+        raise UsageError(
+            "the private key of the cluster's hosts is not in a shared state",
+            hint="Name it with -i, or give the cluster's profile in place of the address.",
+        )
     return document
+
+
+def unknown(name: str, work: Work) -> None:
+    """Raises RecordError where this home knows the cluster."""
+    if work.store.known(name):
+        raise RecordError(
+            f"cluster {name!r} is known here already",
+            hint=f"`bilbo desc {name}` describes it.",
+        )
 
 
 def _instances(
@@ -100,11 +116,7 @@ def attach(spec: ClusterSpec, work: Work) -> Record:
     if state is None:
         raise BilboError("only a cluster with a shared state can be attached")
     with work.store.lock(spec.name, "attach"):
-        if work.store.known(spec.name):
-            raise RecordError(
-                f"cluster {spec.name!r} is known here already",
-                hint=f"`bilbo desc {spec.name}` describes it.",
-            )
+        unknown(spec.name, work)
         unlocked(state, spec.name, work)
         outputs = outputs_of(aws.shared_state(work.target, state, spec.name))
         record = recorded(spec, work, outputs)

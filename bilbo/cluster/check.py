@@ -14,6 +14,7 @@ from typing import Any
 from bilbo import profile as profiles
 from bilbo import services
 from bilbo.cluster.work import Work, reach
+from bilbo.engines import ENGINES
 from bilbo.errors import BilboError
 from bilbo.model import HostResult, Node
 from bilbo.record import Record
@@ -104,7 +105,7 @@ def compared(
     failures: tuple[tuple[Node, BilboError], ...] = (),
 ) -> Checked:
     """What the `facts` of hosts, by instance id, and the local Python come to. Never no facts."""
-    names, breaking = services.ENGINES[engine].packages, services.ENGINES[engine].breaking
+    names, breaking = ENGINES[engine].packages, ENGINES[engine].breaking
     numbered = dict(numbers(record.inventory))
     hosts = tuple(
         (node, _only(software(place(node, numbered), facts[node.instance_id]), names))
@@ -176,7 +177,7 @@ def warn(record: Record, work: Work, results: Sequence[HostResult]) -> None:
     if record.type is None or not facts:
         return
     found = compared(record, record.type, facts)
-    if found.local.packages.get(services.ENGINES[record.type].packages[0]) is None:
+    if found.local.packages.get(ENGINES[record.type].packages[0]) is None:
         return
     text = local_warning(found.reference.where, found.local_differences)
     if text:

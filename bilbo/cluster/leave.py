@@ -12,8 +12,9 @@ from typing import Any
 
 from bilbo import aws
 from bilbo.cluster.work import Work, reach
+from bilbo.engines import ENGINES
 from bilbo.errors import RemoteError
-from bilbo.model import ClusterSpec, Node, NodeGroup
+from bilbo.model import SCHEDULER, ClusterSpec, Node, NodeGroup
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def _retire(
             f"the workers that would leave cluster {spec.name!r} could not be retired, and it "
             f"keeps its count: {error.what}",
             details=error.details,
-            hint=f"`bilbo logs {spec.name} scheduler` may tell why. To let them go at the price of "
-            "what they hold: --force",
+            hint=f"`bilbo logs {spec.name} {_role(spec)}` may tell why. To let them go at the "
+            "price of what they hold: --force",
         ) from error
     if answer["kept"]:
         raise RemoteError(
@@ -90,14 +91,18 @@ def _retire(
     return set(answer["left"])
 
 
+def _role(spec: ClusterSpec) -> str:
+    return spec.head.role if spec.head else SCHEDULER
+
+
 def _ask_head(
     spec: ClusterSpec, work: Work, head: Node | None, who: Leaving, *, force: bool
 ) -> dict[str, Any]:
-    from bilbo import remote, services
+    from bilbo import remote
 
-    engine = services.ENGINES[spec.engine] if spec.engine else None
+    engine = ENGINES[spec.engine] if spec.engine else None
     if engine is None or head is None:
-        raise RemoteError("there is no scheduler to ask")
+        raise RemoteError("there is no head to ask")
     asked = {
         "groups": [
             {"hosts": sorted(who.members[group.name]), "leave": who.surplus(group)}

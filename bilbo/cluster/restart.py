@@ -1,4 +1,4 @@
-"""`restart`: scheduler and workers stop and start again; the notebook stays."""
+"""`restart`: head and workers stop and start again; the notebook stays."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from bilbo import profile as profiles
 from bilbo.cluster.start import conclude, start, with_nodes
 from bilbo.cluster.work import Work, settle
+from bilbo.engines import ENGINES
 from bilbo.errors import BilboError, Interrupted
-from bilbo.model import SCHEDULER, WORKER
+from bilbo.model import HEADS, WORKER
 from bilbo.record import Record
 
 
 def restart(name: str, work: Work) -> Record | None:
-    """Starts a cluster's scheduler and workers anew, to the same readiness as `create`.
+    """Starts a cluster's head and workers anew, to the same readiness as `create`.
 
     None where the cluster has no engine, and so nothing to restart. A notebook that does not run
     is started, one that runs is left in peace. Raises PartlyDone when some of it works then,
@@ -24,6 +25,7 @@ def restart(name: str, work: Work) -> Record | None:
         record = work.store.load(name)
         if record.type is None:
             return None
+        engine = ENGINES[record.type]
         if not any(True for _ in record.inventory.nodes()):
             raise BilboError(
                 f"cluster {name!r} has no instances",
@@ -32,8 +34,8 @@ def restart(name: str, work: Work) -> Record | None:
         spec = profiles.build(record.profile, name, record.region)
         spec = settle(spec, work, record, my_ip=False)
         record = work.store.save(with_nodes(record, spec, record.inventory))
-        work.progress.say(f"Restart {record.type} scheduler & workers.")
-        return conclude(spec, work, record, start(spec, work, record, fresh=(SCHEDULER, WORKER)))
+        work.progress.say(f"Restart {engine.name} {engine.head_role} & workers.")
+        return conclude(spec, work, record, start(spec, work, record, fresh=(*HEADS, WORKER)))
 
 
 @contextmanager

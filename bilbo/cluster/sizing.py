@@ -1,4 +1,4 @@
-"""What Dask workers are expected to get, from their instance types, before any host exists."""
+"""What workers are expected to get, from their instance types, before any host exists."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 
 from bilbo import aws
 from bilbo.cluster.work import Work
+from bilbo.engines import ENGINES
 from bilbo.errors import AwsError
-from bilbo.model import ClusterSpec
-from bilbo.report import estimate
+from bilbo.model import ClusterSpec, Measurement
 
 # What Linux reports of a machine's memory, beside what AWS sells: the kernel keeps the rest.
 # 16,178,872,320 of an m5.xlarge's 16 GiB were measured.
@@ -20,9 +20,12 @@ def estimates(spec: ClusterSpec, work: Work) -> dict[str, str]:
 
     An instance type never changes, so what AWS said is kept in bilbo's home.
     """
+    if spec.engine is None:
+        return {}
+    engine = ENGINES[spec.engine]
     types = _instance_types({group.machine.ec2type for group in spec.workers}, work)
     return {
-        group.name: estimate(group, cpus, threads, int(memory * _USABLE))
+        group.name: engine.estimate(group, Measurement(cpus, threads, int(memory * _USABLE)))
         for group in spec.workers
         if (found := types.get(group.machine.ec2type))
         for cpus, threads, memory in (found,)

@@ -8,6 +8,7 @@ from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.check import warn
 from bilbo.cluster.work import Work, reach
+from bilbo.engines import ENGINES
 from bilbo.errors import AwsError, BilboError, PartlyDone, RemoteError
 from bilbo.inventory import missing
 from bilbo.model import ClusterSpec, HostResult, Inventory, Node
@@ -22,7 +23,7 @@ def tell(spec: ClusterSpec, work: Work, verb: str) -> None:
     if spec.notebook:
         work.progress.say(f"{verb} notebook.")
     if verb == "Start" and spec.engine:
-        work.progress.say(f"Start {spec.engine} scheduler & workers.")
+        work.progress.say(f"Start {spec.engine} {ENGINES[spec.engine].head_role} & workers.")
 
 
 def with_nodes(record: Record, spec: ClusterSpec, found: Inventory) -> Record:
@@ -35,8 +36,7 @@ def with_nodes(record: Record, spec: ClusterSpec, found: Inventory) -> Record:
         notebook_url=services.notebook_url(found.notebook, record.token)
         if found.notebook
         else None,
-        dask_scheduler_address=services.dask_scheduler_address(found.head) if found.head else None,
-        dask_dashboard_url=services.dask_dashboard_url(found.head) if found.head else None,
+        addresses=ENGINES[spec.engine].addresses(found.head) if spec.engine and found.head else {},
     )
 
 
@@ -62,7 +62,7 @@ def start(
     from bilbo import remote, services
 
     plan = services.stage_plan(spec, _without(record.inventory, settled), record.token)
-    results = asyncio.run(remote.bring_up(plan, reach(work, spec.name), fresh=fresh))
+    results = asyncio.run(remote.bring_up(plan, reach(work, spec.name, spec.engine), fresh=fresh))
     warn(record, work, results)
     asked = {result.node for result in results}
     return [*results, *(HostResult(node, "ready", True) for node in settled if node not in asked)]

@@ -6,13 +6,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from bilbo.errors import BilboError, UsageError
-from bilbo.model import WORKER, Inventory, Node
+from bilbo.model import HEAD, SCHEDULER, WORKER, Inventory, Node
 from bilbo.profile.places import shown
 from bilbo.record import Record
 
+
+def _head(inventory: Inventory, role: str) -> Sequence[Node | None]:
+    return [inventory.head] if inventory.head and inventory.head.role == role else []
+
+
 ROLES: Mapping[str, Callable[[Inventory], Sequence[Node | None]]] = {
     "notebook": lambda inventory: [inventory.notebook],
-    "scheduler": lambda inventory: [inventory.head],
+    "scheduler": lambda inventory: _head(inventory, SCHEDULER),
+    "head": lambda inventory: _head(inventory, HEAD),
     "workers": lambda inventory: inventory.workers,
     "all": lambda inventory: list(inventory.nodes()),
 }

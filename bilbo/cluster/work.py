@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bilbo import aws
+from bilbo.engines import ENGINES
 from bilbo.errors import Interrupted, RecordError
-from bilbo.model import SCHEDULER, ClusterSpec, Machine, NodeGroup, Target
+from bilbo.model import HEADS, ClusterSpec, Machine, NodeGroup, Target
 from bilbo.profile import expand_key_path
 from bilbo.record import Record, Store
 from bilbo.terraform import Terraform
@@ -155,16 +156,19 @@ def interrupted(name: str) -> Interrupted:
     )
 
 
-def reach(work: Work, name: str) -> Remote:
-    """How the hosts of a cluster are reached: keys, host keys, deadlines, and who is told."""
+def reach(work: Work, name: str, engine: str | None = None) -> Remote:
+    """How the hosts of a cluster are reached: keys, host keys, deadlines, and who is told.
+
+    With an `engine` it is told when its dashboard is waited for.
+    """
     from bilbo.remote import Deadlines, HostEvent, KnownHosts, Remote
 
     waiting: list[bool] = []
 
     def tell(event: HostEvent) -> None:
-        if event.node.role == SCHEDULER and event.stage == "ready" and not waiting:
+        if engine and event.node.role in HEADS and event.stage == "ready" and not waiting:
             waiting.append(True)
-            work.progress.say("Waiting for Dask dashboard ready.")
+            work.progress.say(f"Waiting for {ENGINES[engine].title} dashboard ready.")
         work.progress.host(event.node.instance_id, event.node.role, event.stage, event.message)
 
     return Remote(

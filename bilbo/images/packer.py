@@ -120,14 +120,15 @@ def build(
         [packer, *arguments(recipe, preset, asked)], recipe.cwd, around, log, on_event
     )
     errors = tuple(line for event in events if event.kind == "error" for line in _lines(event))
-    if interrupted:
-        raise Interrupted(
-            "interrupted; Packer has ended the machine and removed its key and security group",
-            details=tuple(line for line in errors if "ancel" not in line),
-            hint="No image was made." if not built(events) else "An image was made, see the log.",
-            where=str(log),
-        )
     found = built(events)
+    if interrupted and (code or not found):
+        left = tuple(line for line in errors if not line.startswith("Cancelling build"))
+        what = "could not remove all" if left else "has removed all"
+        raise Interrupted(
+            f"interrupted; Packer {what} that it made: machine, key pair and security group",
+            details=left,
+            hint=f"What it wrote is in {log}." if left else "No image was made.",
+        )
     if code or not found:
         said = errors or tuple(_tail(log)) or ("it names no AMI",)
         raise PackerError(
@@ -203,9 +204,15 @@ def _run(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            **_detached(),  # type: ignore[call-overload]
         )
     return _follow(process, log, on_event)
+
+
+def _detached() -> dict[str, bool | int]:
+    if os.name == "nt":
+        return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    return {"start_new_session": True}
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> None:
@@ -213,7 +220,7 @@ def _interrupt(process: subprocess.Popen[bytes]) -> None:
     must be told. What they started pays no heed."""
     with contextlib.suppress(ProcessLookupError):
         if os.name == "nt":
-            process.terminate()
+            process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
         else:
             os.killpg(process.pid, signal.SIGINT)
 

@@ -38,8 +38,8 @@ def environment(paths: Paths, found: State) -> dict[str, str]:
         "AWS_REGION": found.region,
         "AWS_DEFAULT_REGION": found.region,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_USE_FIPS_ENDPOINT": "false",
-        "AWS_USE_DUALSTACK_ENDPOINT": "false",
+        "AWS_USE_FIPS_ENDPOINT": "",
+        "AWS_USE_DUALSTACK_ENDPOINT": "",  # a backend takes "false" for true
         "AWS_POLL_DELAY_SECONDS": "1",  # Packer's, else up to 15
     }
     variables |= {f"AWS_ENDPOINT_URL_{service}": found.endpoint_url for service in SERVICES}

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from bilbo.engines import ENGINES, Engine
 from bilbo.errors import ProfileError
-from bilbo.model import NOTEBOOK, SCHEDULER, WORKER, ClusterSpec, Machine, NodeGroup, SharedState
+from bilbo.model import (
+    HEADS,
+    NOTEBOOK,
+    NOTEBOOK_PORT,
+    WORKER,
+    ClusterSpec,
+    Machine,
+    NodeGroup,
+    SharedState,
+)
 from bilbo.profile.checking import mistakes
 from bilbo.profile.places import KeyPath, Places, dotted
 
+# What of a group every engine has.
+_NO_SETTINGS = ("name", "instance", "count", "resources")
 REQUIRED = ("ami", "ec2type", "keyname", "ssh_user", "ssh_private_key")
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A group of machines that the profile asks for: `part` is what stands at `path`."""
+    """A group of machines that the profile asks for: `part` is what stands at `path`. `ports`
+    are those that people reach."""
 
     path: KeyPath
     role: str
     name: str
     instance_name: str
     part: Mapping[str, Any]
+    ports: Mapping[int, str] = field(default_factory=dict)
 
 
 def build(
@@ -50,7 +64,7 @@ def build(
         region=region,
         engine=engine,
         notebook=next((group for group in groups.values() if group.role == NOTEBOOK), None),
-        head=next((group for group in groups.values() if group.role == SCHEDULER), None),
+        head=next((group for group in groups.values() if group.role in HEADS), None),
         workers=tuple(group for group in groups.values() if group.role == WORKER),
         cidrs=tuple(document.get("access", {}).get("cidrs", ())),
         public=document.get("access", {}).get("public", False),
@@ -66,18 +80,21 @@ def _wanted(document: Mapping[str, Any], name: str) -> tuple[list[_Wanted], str 
     wanted = []
     if "notebook" in document:
         part = document["notebook"]
-        wanted.append(_Wanted(("notebook",), NOTEBOOK, NOTEBOOK, f"{name}-notebook", part))
-    engine = next((key for key in _ENGINES if key in document), None)
+        ports = {NOTEBOOK_PORT: "JupyterLab"}
+        wanted.append(_Wanted(("notebook",), NOTEBOOK, NOTEBOOK, f"{name}-notebook", part, ports))
+    engine = next((key for key in ENGINES if key in document), None)
     if engine:
-        wanted += _ENGINES[engine](document[engine], name)
+        wanted += _engine(ENGINES[engine], document[engine], name)
     return wanted, engine
 
 
-def _dask(part: Mapping[str, Any], name: str) -> list[_Wanted]:
-    """A scheduler and the groups of workers, asked for by name or not."""
-    path = ("dask", SCHEDULER)
-    head = _Wanted(path, SCHEDULER, SCHEDULER, f"{name}-dask-scheduler", part.get(SCHEDULER, {}))
-    return [head, *_worker_groups(("dask", WORKER), part.get(WORKER, {}), f"{name}-dask-worker")]
+def _engine(engine: Engine, part: Mapping[str, Any], name: str) -> list[_Wanted]:
+    """The head and the groups of workers, asked for by name or not."""
+    role, prefix = engine.head_role, f"{name}-{engine.name}"
+    own = part.get(role, {})
+    head = _Wanted((engine.name, role), role, role, f"{prefix}-{role}", own, engine.ports)
+    groups = part.get(WORKER, {})
+    return [head, *_worker_groups((engine.name, WORKER), groups, f"{prefix}-worker")]
 
 
 def _worker_groups(path: KeyPath, part: Any, instance_name: str) -> list[_Wanted]:
@@ -99,9 +116,6 @@ def _worker_groups(path: KeyPath, part: Any, instance_name: str) -> list[_Wanted
         )
         for index, name in enumerate(names)
     ]
-
-
-_ENGINES: Mapping[str, Callable[[Mapping[str, Any], str], list[_Wanted]]] = {"dask": _dask}
 
 
 def _merge(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,9 +161,9 @@ def _group(wanted: _Wanted, instance: dict[str, Any]) -> NodeGroup:
         instance_name=wanted.instance_name,
         machine=_machine(instance),
         count=int(part.get("count", 1)),
-        nproc=_whole(part.get("nproc")),
-        nthread=_whole(part.get("nthread")),
         resources=dict(part.get("resources", {})),
+        settings={key: part[key] for key in part if key not in _NO_SETTINGS},
+        ports=wanted.ports,
     )
 
 

@@ -11,7 +11,9 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from bilbo.engines import ENGINES
 from bilbo.errors import ProfileError
+from bilbo.model import HEADS, WORKER
 from bilbo.profile.places import KeyPath, Places, dotted, nearest, shown
 from bilbo.resources import folder
 
@@ -30,7 +32,7 @@ _NAMES = {
     "number": "a number",
 }
 # What a TARGET means already.
-_RESERVED = ("all", "notebook", "scheduler", "workers")
+_RESERVED = ("all", "notebook", *HEADS, "workers")
 
 
 def check(document: Any, places: Places | None = None) -> None:
@@ -186,17 +188,22 @@ def _cidrs(document: Any) -> Iterator[tuple[KeyPath, str]]:
 
 def _groups(document: Any) -> Iterator[tuple[KeyPath, str]]:
     """Names of worker groups that cannot be told apart."""
-    engine = document.get("dask") if isinstance(document, dict) else None
-    groups = engine.get("worker") if isinstance(engine, dict) else None
+    for engine in ENGINES:
+        part = document.get(engine) if isinstance(document, dict) else None
+        groups = part.get(WORKER) if isinstance(part, dict) else None
+        yield from _same_names((engine, WORKER), groups)
+
+
+def _same_names(path: KeyPath, groups: Any) -> Iterator[tuple[KeyPath, str]]:
     first: dict[str, int] = {}
     for index, group in enumerate(groups if isinstance(groups, list) else []):
         name = group.get("name") if isinstance(group, dict) else None
         if not isinstance(name, str):
             continue
         if name in _RESERVED:
-            yield ("dask", "worker", index, "name"), f"{name} means other instances already"
+            yield (*path, index, "name"), f"{name} means other instances already"
         elif first.setdefault(name, index) != index:
-            yield ("dask", "worker", index, "name"), f"is there already, in group {first[name]}"
+            yield (*path, index, "name"), f"is there already, in group {first[name]}"
 
 
 def _cidr_problem(text: str) -> str | None:

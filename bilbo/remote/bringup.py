@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from bilbo.model import HostPlan, HostResult, Page, StagePlan
+from bilbo import model
+from bilbo.model import HostPlan, HostResult, StagePlan
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.host import HostRun
 from bilbo.remote.roll import Roll
@@ -105,10 +106,10 @@ class Stage:
         if self.plan.roll and not self.workers_done.is_set():
             await self._keep_roll(run, self.plan.roll)
 
-    async def _keep_roll(self, run: HostRun, page: Page) -> None:
+    async def _keep_roll(self, run: HostRun, where: model.Roll) -> None:
         """Keep the roll while any worker waits for it."""
         done = asyncio.ensure_future(self.workers_done.wait())
-        keeping = asyncio.ensure_future(run.keep_roll(page, self.roll))
+        keeping = asyncio.ensure_future(run.keep_roll(where, self.roll))
         try:
             await asyncio.wait((done, keeping), return_when=asyncio.FIRST_COMPLETED)
             if not done.done():

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import asyncssh
 
+from bilbo import model
 from bilbo.model import HostPlan, HostResult, Measurement, Page, Service
 from bilbo.remote.roll import Roll
 from bilbo.remote.session import Event, Session, agent_source
@@ -214,9 +215,16 @@ class HostRun:
             return tuple(event["lines"])
         return ()
 
-    async def keep_roll(self, page: Page, roll: Roll) -> NoReturn:
+    async def keep_roll(self, where: model.Roll, roll: Roll) -> NoReturn:
         """Tell `roll` who joins and leaves, until the head's service ends (HostFailure)."""
-        self._session.send("roll", service=self._service.name, page=page_fields(page))
+        self._session.send(
+            "roll",
+            service=self._service.name,
+            page=page_fields(where.page),
+            items=list(where.items),
+            name=where.name,
+            address=where.address,
+        )
         while True:
             event = await self._session.event()
             if event["event"] == "exited":

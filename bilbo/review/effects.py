@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bilbo.model import NOTEBOOK, SCHEDULER
+from bilbo.model import HEAD, NOTEBOOK, SCHEDULER
 from bilbo.review.reading import Change, Review
 
 # AWS changes these only while the instance is stopped.
@@ -17,10 +17,14 @@ _LOST = {
     NOTEBOOK: "JupyterLab and its kernels, every file on its disk, its addresses",
     SCHEDULER: "Dask's scheduler and every result that it holds, the files on its disk, its "
     "addresses (clients must connect anew)",
+    HEAD: "the engine's head and every result that it holds, the files on its disk, its "
+    "addresses (clients must connect anew)",
 }
 _PAUSED = {
     NOTEBOOK: "JupyterLab and its kernels stop, and its public address changes; files stay",
     SCHEDULER: "Dask's scheduler stops with every result that it holds, and its public address "
+    "changes; files stay",
+    HEAD: "the engine's head stops with every result that it holds, and its public address "
     "changes; files stay",
 }
 

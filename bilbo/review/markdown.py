@@ -23,7 +23,7 @@ _HOW = {
     "stop": "**stop and start**",
     "shrink": "**shrink**",
 }
-_NOTHING = (None, [], {}, "", UNKNOWN)
+_NOTHING: tuple[Any, ...] = (None, [], {}, "", UNKNOWN)
 _MARKS = {"create": "+", "delete": "-", "forget": "-", "replace": "-", "update": "!"}
 
 

@@ -3,6 +3,8 @@ data "aws_subnet" "this" {
 }
 
 resource "aws_security_group" "this" {
+  #checkov:skip=CKV_AWS_382:Which packages and data a cluster needs is for whoever works on it to know.
+  #checkov:skip=CKV2_AWS_5:It is attached in the modules node and worker_pool, which the scanner does not follow.
   name        = var.name
   description = "bilbo cluster ${var.cluster}"
   vpc_id      = data.aws_subnet.this.vpc_id

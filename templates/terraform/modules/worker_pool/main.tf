@@ -6,6 +6,7 @@ data "aws_ami" "this" {
 }
 
 resource "aws_launch_template" "this" {
+  #checkov:skip=CKV_AWS_88:Without a NAT gateway, which is billed, a public address is the way to packages; the security group admits only the profile's networks.
   name                   = var.name
   image_id               = var.ami
   key_name               = var.key_name

@@ -1,0 +1,46 @@
+"""Asks before anything that runs is ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bilbo.cluster.work import Work
+from bilbo.errors import BilboError
+from bilbo.model import ClusterSpec
+from bilbo.record import Record
+from bilbo.report import changes
+from bilbo.terraform import Outcome
+
+
+def agree(spec: ClusterSpec, planned: Outcome, before: Record, work: Work, *, yes: bool) -> None:
+    """Shows the planned changes of a cluster that runs, and asks where they end something.
+
+    Raises BilboError when nobody agrees, with nothing changed.
+    """
+    if planned.changes and any(True for _ in before.inventory.nodes()):
+        work.progress.say(changes(planned))
+    losses = list(_losses(spec, planned, before))
+    if not losses or yes:
+        return
+    if not work.progress.confirm(f"{'; '.join(losses)}. Go on?"):
+        raise BilboError("nothing was changed")
+
+
+def _losses(spec: ClusterSpec, planned: Outcome, before: Record) -> Iterator[str]:
+    if planned.destructive:
+        yield f"{len(planned.destructive)} resource(s) would be destroyed or replaced"
+    touched = {change.address for change in planned.changes if change.action == "update"}
+    types = {node.group: node.ec2type for node in before.inventory.nodes()}
+    for group in (spec.notebook, spec.head):
+        # EC2 changes the type of a stopped instance only: what runs on it ends.
+        if (
+            group
+            and types.get(group.name, group.machine.ec2type) != group.machine.ec2type
+            and any(f"module.{group.role}." in address for address in touched)
+        ):
+            yield f"the {group.role} would be stopped, and started as {group.machine.ec2type}"
+    present = [node.group for node in before.inventory.workers]
+    for group in spec.workers:
+        leaving = present.count(group.name) - group.count
+        if leaving > 0 and touched:
+            yield f"{leaving} worker(s) would leave"

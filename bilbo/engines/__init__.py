@@ -1,0 +1,11 @@
+"""Ways to compute, a module each: what its head and its workers run, and what ready means."""
+
+from collections.abc import Mapping
+
+from bilbo.engines.dask import DASK
+from bilbo.engines.engine import HERE, Engine, address, bash, group_of, options
+from bilbo.engines.ray import RAY
+
+ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (DASK, RAY)}
+
+__all__ = ["ENGINES", "HERE", "Engine", "address", "bash", "group_of", "options"]

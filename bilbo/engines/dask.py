@@ -1,0 +1,183 @@
+"""Dask: a scheduler, and workers of several processes each."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from bilbo.engines.engine import (
+    HERE,
+    Engine,
+    address,
+    bash,
+    group_of,
+    host_plan,
+    options,
+)
+from bilbo.model import (
+    SCHEDULER,
+    ClusterSpec,
+    HostPlan,
+    Measurement,
+    Node,
+    NodeGroup,
+    Page,
+    Roll,
+    Service,
+)
+
+SCHEDULER_PORT = 8786
+DASHBOARD_PORT = 8787
+
+PACKAGES = (
+    *("dask", "distributed", "cloudpickle", "msgpack"),
+    *("numpy", "pandas", "pyarrow", "lz4", "s3fs"),
+)
+# What Dask's processes speak to each other in; the others differ at the user's own risk.
+BREAKING = ("distributed", "msgpack", "cloudpickle")
+
+
+class WorkerSize(NamedTuple):
+    """A worker host's processes, threads per process, and bytes of memory per process."""
+
+    nworkers: int
+    nthreads: int
+    memory_limit: int
+
+
+def worker_size(measurement: Measurement, group: NodeGroup) -> WorkerSize:
+    """A process per logical CPU, a thread per thread of a core, the memory shared out evenly;
+    the group's `nproc` and `nthread` go before."""
+    nworkers = int(group.settings.get("nproc", measurement.cpus))
+    nthreads = int(group.settings.get("nthread", measurement.threads_per_core))
+    return WorkerSize(nworkers, nthreads, measurement.memory // nworkers)
+
+
+def estimate(group: NodeGroup, measurement: Measurement) -> str:
+    """What `plan` says of a worker's size."""
+    size = worker_size(measurement, group)
+    gib = measurement.memory / size.nworkers / 2**30
+    return (
+        f"Processes: {size.nworkers}, Threads: {size.nthreads}, "
+        f"Memory: about {gib:.1f} GiB per process"
+    )
+
+
+def head(spec: ClusterSpec, node: Node) -> HostPlan:
+    """A Dask scheduler, ready when it tells who it is."""
+    host = node.private_ip
+    command = options(
+        {"host": host, "port": SCHEDULER_PORT, "dashboard-address": f"{host}:{DASHBOARD_PORT}"}
+    )
+    service = Service(
+        name="dask-scheduler",
+        script=bash(f"Dask's scheduler of cluster {spec.name}", [], ["dask scheduler", *command]),
+        listens=((host, SCHEDULER_PORT), (host, DASHBOARD_PORT)),
+        page=roll(node).page,
+    )
+    return _host(spec, node, service.name, lambda _: service)
+
+
+def worker(spec: ClusterSpec, node: Node, head: Node) -> HostPlan:
+    """A Dask worker, its size measured on its host, ready when the scheduler knows its name."""
+    make = partial(_worker_service, spec, node, head)
+    return _host(spec, node, "dask-worker", make, replace=True)
+
+
+def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Measurement) -> Service:
+    """The worker of one host, named after its instance so that the scheduler can tell who is in."""
+    group = group_of(spec, node)
+    size = worker_size(measurement, group)
+    command = options(
+        {
+            "host": node.private_ip,
+            "name": node.instance_id,
+            "nworkers": size.nworkers,
+            "nthreads": size.nthreads,
+            "memory-limit": size.memory_limit,
+            "dashboard-address": f"{node.private_ip}:0",
+        }
+    )
+    if group.resources:
+        command += options({"resources": group.offers})
+    scheduler = shlex.quote(f"tcp://{head.private_ip}:{SCHEDULER_PORT}")
+    where = '--local-directory "$here/scratch"'
+    return Service(
+        name="dask-worker",
+        script=bash(
+            f"Dask's worker of cluster {spec.name}",
+            [HERE],
+            [f"dask worker {scheduler}", *command, where],
+        ),
+        members=member_names(node.instance_id, size.nworkers),
+        facts=size._asdict(),
+    )
+
+
+def member_names(instance_id: str, nworkers: int) -> tuple[str, ...]:
+    """The names under which Dask's scheduler knows the processes of one `dask worker --name`."""
+    if nworkers == 1:
+        return (instance_id,)
+    return tuple(f"{instance_id}-{number}" for number in range(nworkers))
+
+
+def _host(
+    spec: ClusterSpec,
+    node: Node,
+    name: str,
+    service: Callable[[Measurement], Service],
+    *,
+    replace: bool = False,
+) -> HostPlan:
+    return host_plan(
+        spec,
+        node,
+        name,
+        service,
+        executable="dask",
+        packages=PACKAGES,
+        oldest={"dask": "2024.1"},
+        replace=replace,
+    )
+
+
+def roll(node: Node) -> Roll:
+    """The scheduler's page on itself, all its workers included."""
+    page = Page(node.private_ip, DASHBOARD_PORT, "/json/identity.json")
+    return Roll(page, items=("workers",), name="name")
+
+
+def environment(head: Node) -> Mapping[str, str]:
+    """What `Client()` without an argument looks for."""
+    return {"DASK_SCHEDULER_ADDRESS": f"tcp://{head.private_ip}:{SCHEDULER_PORT}"}
+
+
+def addresses(head: Node) -> Mapping[str, str]:
+    """The scheduler for a `Client` outside the cluster, and its page for a browser."""
+    return {
+        "dask_scheduler_address": f"tcp://{address(head)}:{SCHEDULER_PORT}",
+        "dask_dashboard_url": f"http://{address(head)}:{DASHBOARD_PORT}/status",
+    }
+
+
+DASK = Engine(
+    name="dask",
+    title="Dask",
+    head_role=SCHEDULER,
+    ports={SCHEDULER_PORT: "Dask scheduler", DASHBOARD_PORT: "Dask dashboard"},
+    head=head,
+    worker=worker,
+    roll=roll,
+    notebook=environment,
+    addresses=addresses,
+    dashboard="dask_dashboard_url",
+    client="dask_scheduler_address",
+    connect="Client({})",
+    packages=PACKAGES,
+    breaking=BREAKING,
+    leave="leave_dask",
+    estimate=estimate,
+    desc_connects=False,  # the specification's summary ends with the workers
+)

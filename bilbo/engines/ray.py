@@ -1,0 +1,200 @@
+"""Ray: a head, which computes nothing unless told, and a node of Ray's on each worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from bilbo.engines.engine import HERE, Engine, address, bash, group_of, host_plan, options
+from bilbo.model import (
+    HEAD,
+    ClusterSpec,
+    HostPlan,
+    Measurement,
+    Node,
+    NodeGroup,
+    Page,
+    Roll,
+    Service,
+)
+
+GCS_PORT = 6379
+DASHBOARD_PORT = 8265
+CLIENT_PORT = 10001
+
+PACKAGES = ("ray", "cloudpickle", "msgpack", "numpy", "pandas", "pyarrow")
+# Ray refuses nodes and clients of another version of itself.
+BREAKING = ("ray",)
+
+# Ray gives 30 % of a machine's memory to its object store.
+_OBJECT_STORE = 0.3
+
+# What each node of Ray's needs beside its own command.
+_SETTINGS = [
+    HERE,
+    "unset RAY_ADDRESS",
+    "export RAY_USAGE_STATS_ENABLED=0",
+    "# Ray renames its processes; by what is in their environment they are found and ended.",
+    "export SPT_NOENV=1",
+    "# Ray keeps sockets in its folder, whose paths have 107 bytes at most: give it a short name.",
+    'rm -rf -- "$here/ray.1"',
+    'if [ -d "$here/ray" ]; then mv -- "$here/ray" "$here/ray.1"; fi',
+    'mkdir -p -- "$here/ray" && exec 9<"$here/ray" || exit',
+    "# Ray's node waits but a few seconds for ports that it is not told.",
+    "read -ra port < <(python3 - <<'PYTHON'",
+    "import socket",
+    "sockets = [socket.socket() for _ in range(6)]",
+    "for each in sockets:",
+    '    each.bind(("", 0))',
+    "print(*(each.getsockname()[1] for each in sockets))",
+    "PYTHON",
+    ")",
+]
+_COMMON = [
+    "--block",
+    "--disable-usage-stats",
+    "--log-color false",
+    '--temp-dir "/proc/$$/fd/9"',
+    '--node-manager-port "${port[0]}"',
+    '--object-manager-port "${port[1]}"',
+    '--runtime-env-agent-port "${port[2]}"',
+    '--metrics-export-port "${port[3]}"',
+    '--dashboard-agent-grpc-port "${port[4]}"',
+    '--dashboard-agent-listen-port "${port[5]}"',
+    "--min-worker-port 0",  # the kernel's choice: other nodes may be on the same machine
+    "--max-worker-port 0",
+]
+
+
+def head(spec: ClusterSpec, node: Node) -> HostPlan:
+    """Ray's head, ready when its dashboard lists the nodes."""
+    host = node.private_ip
+    own = {
+        "node-ip-address": host,
+        "node-name": node.instance_id,
+        "port": GCS_PORT,
+        "dashboard-host": host,
+        "dashboard-port": DASHBOARD_PORT,
+        "ray-client-server-port": CLIENT_PORT,
+        **_size(group_of(spec, node), cpus=0),
+    }
+    service = Service(
+        name="ray-head",
+        script=bash(
+            f"Ray's head of cluster {spec.name}",
+            _SETTINGS,
+            ["ray start --head", *options(own), *_COMMON],
+        ),
+        listens=((host, GCS_PORT), (host, DASHBOARD_PORT), (host, CLIENT_PORT)),
+        page=roll(node).page,
+    )
+    return _host(spec, node, service.name, lambda _: service)
+
+
+def worker(spec: ClusterSpec, node: Node, head: Node) -> HostPlan:
+    """A node of Ray's, its CPUs measured on its host, ready when the head knows its name."""
+    return _host(spec, node, "ray-worker", partial(_worker_service, spec, node, head), replace=True)
+
+
+def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Measurement) -> Service:
+    size = _size(group_of(spec, node), cpus=measurement.cpus)
+    own = {
+        "address": f"{head.private_ip}:{GCS_PORT}",
+        "node-ip-address": node.private_ip,
+        "node-name": node.instance_id,
+        **size,
+    }
+    return Service(
+        name="ray-worker",
+        script=bash(
+            f"Ray's worker of cluster {spec.name}",
+            _SETTINGS,
+            ["ray start", *options(own), *_COMMON],
+        ),
+        members=(node.instance_id,),
+        facts={"num_cpus": size["num-cpus"]},
+    )
+
+
+def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:
+    """What a node of the group offers, as options; Ray itself measures what is not said here."""
+    said = group.settings
+    size: dict[str, Any] = {"num-cpus": int(said.get("num_cpus", cpus))}
+    if "num_gpus" in said:
+        size["num-gpus"] = int(said["num_gpus"])
+    if group.resources:
+        size["resources"] = json.dumps(dict(group.resources), sort_keys=True)
+    if "object_store_memory" in said:
+        size["object-store-memory"] = int(said["object_store_memory"])
+    return size
+
+
+def estimate(group: NodeGroup, measurement: Measurement) -> str:
+    """What `plan` says of a worker's size."""
+    said = group.settings
+    store = said.get("object_store_memory", measurement.memory * _OBJECT_STORE)
+    parts = {"CPUs": said.get("num_cpus", measurement.cpus)}
+    if "num_gpus" in said:
+        parts["GPUs"] = said["num_gpus"]
+    gib = measurement.memory / 2**30
+    parts["Memory"] = f"about {gib:.1f} GiB, of it for objects {store / 2**30:.1f} GiB"
+    return ", ".join(f"{name}: {value}" for name, value in parts.items())
+
+
+def _host(
+    spec: ClusterSpec, node: Node, name: str, service: Any, *, replace: bool = False
+) -> HostPlan:
+    return host_plan(
+        spec,
+        node,
+        name,
+        service,
+        executable="ray",
+        packages=PACKAGES,
+        oldest={"ray": "2.40"},
+        replace=replace,
+    )
+
+
+def roll(node: Node) -> Roll:
+    """The dashboard's list of the nodes that live."""
+    alive = "filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+    page = Page(node.private_ip, DASHBOARD_PORT, f"/api/v0/nodes?limit=10000&{alive}")
+    return Roll(page, items=("data", "result", "result"), name="node_name", address="node_id")
+
+
+def environment(head: Node) -> Mapping[str, str]:
+    """What `ray.init()` without an argument looks for; the notebook is no node of the cluster, so
+    it goes through Ray's client."""
+    return {"RAY_ADDRESS": f"ray://{head.private_ip}:{CLIENT_PORT}"}
+
+
+def addresses(head: Node) -> Mapping[str, str]:
+    """The head for programs on its own nodes, for people's own machines, and for a browser."""
+    return {
+        "ray_address": f"{head.private_ip}:{GCS_PORT}",
+        "ray_client_address": f"ray://{address(head)}:{CLIENT_PORT}",
+        "ray_dashboard_url": f"http://{address(head)}:{DASHBOARD_PORT}",
+    }
+
+
+RAY = Engine(
+    name="ray",
+    title="Ray",
+    head_role=HEAD,
+    ports={DASHBOARD_PORT: "Ray dashboard", CLIENT_PORT: "Ray client"},
+    head=head,
+    worker=worker,
+    roll=roll,
+    notebook=environment,
+    addresses=addresses,
+    dashboard="ray_dashboard_url",
+    client="ray_client_address",
+    connect="ray.init({})",
+    packages=PACKAGES,
+    breaking=BREAKING,
+    leave="leave_ray",
+    estimate=estimate,
+)

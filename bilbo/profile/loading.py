@@ -1,0 +1,44 @@
+"""The whole way from a profile's name to the `ClusterSpec` that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bilbo.model import ClusterSpec
+from bilbo.profile.building import build
+from bilbo.profile.checking import check
+from bilbo.profile.naming import check_cluster_name, cluster_name, find
+from bilbo.profile.overrides import override_with_paths
+from bilbo.profile.packages import with_packages
+from bilbo.profile.places import Places, shown
+from bilbo.profile.reading import source
+
+
+def load(
+    name_or_path: str,
+    home: Path,
+    *,
+    cluster: str | None = None,
+    overrides: Sequence[str] = (),
+    region: str | None = None,
+) -> ClusterSpec:
+    """The cluster that the profile `name_or_path` asks for, complete and checked.
+
+    `home` is bilbo's folder, `cluster` the cluster's name (else the profile's without
+    `.json`), `overrides` the values of `-p`, `region` the one for a profile that names none.
+    Reads that file and those that `packages` name, and writes nothing. Raises ProfileError, or
+    UsageError for a bad name.
+    """
+    path = find(name_or_path, home)
+    name = cluster_name(path) if cluster is None else cluster
+    check_cluster_name(name)
+    read_from = source(path)
+    document, set_by = override_with_paths(read_from.document, overrides)
+    places = Places(shown(str(path), 500), read_from.lines, set_by)
+    check(document, places)
+    if region and "region" not in document:
+        check({"region": region}, Places("the environment (AWS_DEFAULT_REGION or AWS_REGION)"))
+    document = with_packages(document, path.parent, places)
+    return replace(build(document, name, region, places), profile_name=path.name)

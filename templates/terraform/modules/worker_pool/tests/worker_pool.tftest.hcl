@@ -1,0 +1,86 @@
+mock_provider "aws" {
+  mock_data "aws_ami" {
+    defaults = { root_device_name = "/dev/sda1" }
+  }
+
+  mock_resource "aws_launch_template" {
+    defaults = { latest_version = 1, id = "lt-0123456789abcdef0" }
+  }
+}
+
+variables {
+  name               = "team-dask-worker"
+  ami                = "ami-12345678"
+  instance_type      = "m5.large"
+  key_name           = "team"
+  subnet_id          = "subnet-12345678"
+  security_group_ids = ["sg-12345678"]
+  tags               = { "bilbo:cluster" = "team" }
+  instance_count     = 3
+}
+
+run "is_a_group_of_the_size_asked_for" {
+  command = apply
+
+  override_data {
+    target = data.aws_instances.this
+    values = {
+      ids         = ["i-b", "i-a"]
+      private_ips = ["10.0.0.2", "10.0.0.1"]
+      public_ips  = ["203.0.113.2", "203.0.113.1"]
+    }
+  }
+
+  assert {
+    condition     = aws_autoscaling_group.this.desired_capacity == 3 && aws_autoscaling_group.this.max_size == 3
+    error_message = "The group has exactly the size asked for."
+  }
+
+  assert {
+    condition     = aws_autoscaling_group.this.protect_from_scale_in
+    error_message = "bilbo chooses who leaves, not AWS."
+  }
+
+  assert {
+    condition     = contains(aws_autoscaling_group.this.suspended_processes, "AZRebalance")
+    error_message = "AWS must not move workers between zones."
+  }
+
+  assert {
+    condition     = aws_launch_template.this.metadata_options[0].http_tokens == "required"
+    error_message = "IMDSv2 must be required."
+  }
+
+  assert {
+    condition     = aws_launch_template.this.block_device_mappings[0].ebs[0].encrypted == "true"
+    error_message = "The root volume must be encrypted."
+  }
+
+  assert {
+    condition     = output.nodes["i-a"].private_ip == "10.0.0.1"
+    error_message = "Ids and addresses belong together."
+  }
+
+  assert {
+    condition     = output.instance_count == 3
+    error_message = "Who attaches the cluster learns how many workers were asked for."
+  }
+}
+
+run "no_nodes_while_an_address_is_missing" {
+  command = apply
+
+  override_data {
+    target = data.aws_instances.this
+    values = {
+      ids         = ["i-a", "i-b"]
+      private_ips = ["10.0.0.1", "10.0.0.2"]
+      public_ips  = ["203.0.113.2"]
+    }
+  }
+
+  assert {
+    condition     = length(output.nodes) == 0
+    error_message = "Addresses must never be given to the wrong instance."
+  }
+}
