@@ -238,12 +238,14 @@ class HostResult:
 
 @dataclass(frozen=True)
 class Page:
-    """A page that a host's own address serves, asked for on that host itself."""
+    """A page that a host's own address serves, asked for on that host itself. It does not count
+    as served before it `contains` this text."""
 
     host: str
     port: int
     path: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    contains: str = ""
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,21 @@ def test_render_refuses(team: Team, ada: Machine, tmp_path: Path) -> None:
     assert "holds cluster 'team'" in said
 
 
+def test_ports_open_to_the_world(team: Team, ada: Machine) -> None:
+    """`plan` warns of ports that the whole internet reaches; `create` refuses them unless told."""
+    document = {**team.document(), "access": {"cidrs": ["0.0.0.0/0"]}}
+    profile = ada.profile(document)
+    said = ada("create", profile, "-n", "open", code=1).stderr
+    assert "port 8888 (JupyterLab) is open to the world: 0.0.0.0/0" in said
+    assert "Warning: port 8786" in ada("plan", profile, "-n", "open").stdout
+    assert ada("clusters").stdout == ""
+    document["access"] = {"cidrs": ["0.0.0.0/0"], "public": True}
+    document["instance"] = {**document["instance"], "keyname": "nobody"}
+    said = ada("create", ada.profile(document), "-n", "open", code=1).stderr
+    assert "'nobody'" in said  # it went on to look at AWS
+    shutil.rmtree(ada.bilbo.home / "clusters" / "open")
+
+
 def test_a_plan_of_a_local_state(team: Team, ada: Machine, ben: Machine) -> None:
     """A bundle is private, refused on any machine but its own, and there applied exactly."""
     profile, file = ada.profile(team.document()), ada.path("first.plan")

@@ -18,7 +18,7 @@ PROBE_PAUSE = 0.1
 WATCH_PAUSE = 0.25
 TAIL = 20  # lines of a log that go with bad news
 
-Page = Dict[str, Any]  # host, port, path, headers
+Page = Dict[str, Any]  # host, port, path, headers, contains
 
 
 def check_free(host: str, port: int) -> None:
@@ -51,10 +51,13 @@ def trouble_with(page: Page) -> str:
     """What is wrong with a page's answer; empty if nothing is."""
     where = f"http://{page['host']}:{page['port']}{page['path']}"
     try:
-        status, _ = fetch(page)
+        status, body = fetch(page)
     except OSError as error:
         return f"{where}: {error.strerror or error}"
-    return "" if status == 200 else f"{where}: HTTP status {status}"
+    if status != 200:
+        return f"{where}: HTTP status {status}"
+    missing = page.get("contains", "")
+    return "" if missing.encode() in body else f"{where}: it does not tell of {missing} yet"
 
 
 def watch(client: Client, service: Service, page: Optional[Page], seconds: float) -> None:

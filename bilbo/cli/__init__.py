@@ -117,7 +117,11 @@ def main() -> None:
         code = 0
     except OSError as error:
         # Whatever the system refuses, a full disk first of all, is named with its place.
-        click.echo(f"bilbo: {error.filename or 'bilbo'}: {error.strerror or error}", err=True)
+        click.echo(
+            f"bilbo: {error.filename or home()}: {error.strerror or error}\n"
+            "Nothing is lost: mend that, and run the command again.",
+            err=True,
+        )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

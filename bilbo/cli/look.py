@@ -87,6 +87,7 @@ def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) 
         print_json({**to_json(record), **reality})
         return
     click.echo(report.summary(record))
+    click.echo(f"\nTerraform's folder:   {record.terraform_dir}", err=True)
     if found is not None:
         rows = [(each.instance_id, each.role, each.state, each.public_ip) for each in found]
         click.echo("\n" + report.reality(name, rows))

@@ -37,6 +37,11 @@ PACKAGES = (
 )
 # What Dask's processes speak to each other in; the others differ at the user's own risk.
 BREAKING = ("distributed", "msgpack", "cloudpickle")
+# Dask's own, and the one that lists the workers.
+ROUTES = [
+    *(f"distributed.http.scheduler.{name}" for name in ("prometheus", "info", "json", "api")),
+    *(f"distributed.http.{name}" for name in ("health", "proxy", "statics")),
+]
 
 
 class WorkerSize(NamedTuple):
@@ -73,7 +78,11 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
     )
     service = Service(
         name="dask-scheduler",
-        script=bash(f"Dask's scheduler of cluster {spec.name}", [], ["dask scheduler", *command]),
+        script=bash(
+            f"Dask's scheduler of cluster {spec.name}",
+            [f"export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES={shlex.quote(str(ROUTES))}"],
+            ["dask scheduler", *command],
+        ),
         listens=((host, SCHEDULER_PORT), (host, DASHBOARD_PORT)),
         page=roll(node).page,
     )
@@ -144,9 +153,13 @@ def _host(
 
 
 def roll(node: Node) -> Roll:
-    """The scheduler's page on itself, all its workers included."""
-    page = Page(node.private_ip, DASHBOARD_PORT, "/json/identity.json")
-    return Roll(page, items=("workers",), name="name")
+    """The scheduler's list of its workers.
+
+    `/json/identity.json`, which is there without a setting, answers 500 while workers compute:
+    their metrics have keys that JSON has not. For a thousand workers it has megabytes, too.
+    """
+    page = Page(node.private_ip, DASHBOARD_PORT, "/api/v1/get_workers")
+    return Roll(page, items=("workers",), name="name", address="address")
 
 
 def environment(head: Node) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,8 @@ _SETTINGS = [
     'rm -rf -- "$here/ray.1"',
     'if [ -d "$here/ray" ]; then mv -- "$here/ray" "$here/ray.1"; fi',
     'mkdir -p -- "$here/ray" && exec 9<"$here/ray" || exit',
-    "# Ray's node waits but a few seconds for ports that it is not told.",
+    "# A node of Ray's ends itself after 15 s if its agent, on a busy machine, has not written by",
+    "# then on which ports it listens (ray issue 65983). It is told them, and one is written here.",
     "read -ra port < <(python3 - <<'PYTHON'",
     "import socket",
     "sockets = [socket.socket() for _ in range(6)]",
@@ -51,6 +53,18 @@ _SETTINGS = [
     "print(*(each.getsockname()[1] for each in sockets))",
     "PYTHON",
     ")",
+    "export RAY_OVERRIDE_NODE_ID_FOR_TESTING",
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING=$(od -An -vtx1 -N28 -w28 /dev/urandom | tr -d ' ')",
+    'written="dashboard_agent_listen_port_$RAY_OVERRIDE_NODE_ID_FOR_TESTING"',
+    "(",
+    "    for ((i = 0; i < 600; i++)); do",
+    '        for session in "$here"/ray/session_2*/; do',
+    '            if [ -d "$session" ]; then printf %s "${port[5]}" >"$session$written"; exit; fi',
+    "        done",
+    "        sleep 0.1",
+    "    done",
+    ") &",
+    "disown",
 ]
 _COMMON = [
     "--block",
@@ -69,7 +83,7 @@ _COMMON = [
 
 
 def head(spec: ClusterSpec, node: Node) -> HostPlan:
-    """Ray's head, ready when its dashboard lists the nodes."""
+    """Ray's head, ready when its dashboard lists its own node: others may not join before."""
     host = node.private_ip
     own = {
         "node-ip-address": host,
@@ -82,13 +96,9 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
     }
     service = Service(
         name="ray-head",
-        script=bash(
-            f"Ray's head of cluster {spec.name}",
-            _SETTINGS,
-            ["ray start --head", *options(own), *_COMMON],
-        ),
+        script=_script(f"Ray's head of cluster {spec.name}", ["ray start --head", *options(own)]),
         listens=((host, GCS_PORT), (host, DASHBOARD_PORT), (host, CLIENT_PORT)),
-        page=roll(node).page,
+        page=replace(roll(node).page, contains=node.instance_id),
     )
     return _host(spec, node, service.name, lambda _: service)
 
@@ -108,14 +118,14 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
     }
     return Service(
         name="ray-worker",
-        script=bash(
-            f"Ray's worker of cluster {spec.name}",
-            _SETTINGS,
-            ["ray start", *options(own), *_COMMON],
-        ),
+        script=_script(f"Ray's worker of cluster {spec.name}", ["ray start", *options(own)]),
         members=(node.instance_id,),
         facts={"num_cpus": size["num-cpus"]},
     )
+
+
+def _script(what: str, command: list[str]) -> str:
+    return bash(what, _SETTINGS, [*command, *_COMMON])
 
 
 def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:

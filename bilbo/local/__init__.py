@@ -137,9 +137,13 @@ def inject(home: Path, fault: str) -> None:
     _ask(_needed(home), "POST", "fault", fault)
 
 
-def calls(home: Path, *, reset: bool = False) -> Mapping[str, int]:
-    """How often each action, such as `ec2:RunInstances`, was called since the last reset."""
-    counted: dict[str, int] = _ask(_needed(home), "DELETE" if reset else "GET", "calls")
+def calls(home: Path, *, reset: bool = False, different: bool = False) -> Mapping[str, int]:
+    """How often each action, such as `ec2:RunInstances`, was called since the last reset.
+
+    `different` counts the same request, asked again and again while waiting, once.
+    """
+    what = "requests" if different else "calls"
+    counted: dict[str, int] = _ask(_needed(home), "DELETE" if reset else "GET", what)
     return counted
 
 

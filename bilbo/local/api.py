@@ -69,6 +69,7 @@ class Api:
         self._on_change = on_change
         self._status = status
         self._calls: Counter[str] = Counter()
+        self._requests: set[tuple[str, int]] = set()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -79,6 +80,8 @@ class Api:
         if call.access_key != self._access_key:
             return _refuse(call, _no_such_key(call), start_response)
         self._calls[call.action] += 1
+        asked = f"{environ.get('PATH_INFO', '')}?{environ.get('QUERY_STRING', '')}".encode()
+        self._requests.add((call.action, hash(asked + body)))
         refusal = refusal_of(call, self._world.faults)
         if refusal:
             return _refuse(call, refusal, start_response)
@@ -112,10 +115,12 @@ class Api:
             return _answer(start_response, "200 OK", {})
         if route == ("GET", "status"):
             return _answer(start_response, "200 OK", self._status())
-        if route[1] == "calls" and route[0] in ("GET", "DELETE"):
-            counted = dict(sorted(self._calls.items()))
+        if route[1] in ("calls", "requests") and route[0] in ("GET", "DELETE"):
+            different = Counter(action for action, _ in self._requests)
+            counted = dict(sorted((self._calls if route[1] == "calls" else different).items()))
             if route[0] == "DELETE":
                 self._calls.clear()
+                self._requests.clear()
             return _answer(start_response, "200 OK", counted)
         if route == ("POST", "fault"):
             try:

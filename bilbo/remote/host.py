@@ -248,7 +248,13 @@ def page_fields(page: Page | None) -> dict[str, Any] | None:
     """A page as the agent takes it."""
     if page is None:
         return None
-    return {"host": page.host, "port": page.port, "path": page.path, "headers": dict(page.headers)}
+    return {
+        "host": page.host,
+        "port": page.port,
+        "path": page.path,
+        "headers": dict(page.headers),
+        "contains": page.contains,
+    }
 
 
 def check_software(plan: HostPlan, found: Event) -> None:

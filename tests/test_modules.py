@@ -1,0 +1,30 @@
+"""The Terraform modules by themselves: their own tests, with a mocked provider."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bilbo.terraform.environment import binary, environment
+
+MODULES = Path(__file__).parent.parent / "templates" / "terraform" / "modules"
+
+
+@pytest.mark.parametrize("module", sorted(path.name for path in MODULES.iterdir()))
+def test_a_module(module: str, tmp_path: Path) -> None:
+    """`terraform test` of the module passes; a module without tests fails here."""
+    folder = tmp_path / module
+    shutil.copytree(MODULES / module, folder)
+    assert list((folder / "tests").glob("*.tftest.hcl"))
+    settings = environment(os.environ, {}, tmp_path)
+    for command in ("init", "test"):
+        done = subprocess.run(
+            [binary(settings), command, "-no-color"],
+            cwd=folder, env=settings, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 failed" in done.stdout
