@@ -29,7 +29,7 @@ $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
 $(VENV)/test.stamp: pyproject.toml tests/system-packages | $(BIN)/python
 	@echo "Installing bilbo and what the tests need (a few minutes, once) …"
 	sh tests/system-packages
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local,ray,dev]'
 	@touch $@
 
 demo: $(VENV)/demo.stamp

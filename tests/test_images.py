@@ -200,67 +200,66 @@ def test_an_unknown_image_is_named(workshop: Workshop) -> None:
     assert "bilbo image build --name nowhere" in said
 
 
-def test_a_host_whose_packages_fail_is_a_failed_host(workshop: Workshop) -> None:
-    """The cluster comes up from the image by its name, pinned by id; the worker, whose packages
-    pip does not find, is named with pip's own words, and the scheduler works."""
-    profile = workshop.bilbo.profile("made", workshop.profile(packages=["--no-index", "no-such"]))
-    done = workshop.bilbo("--local", "create", profile, code=3)
-    assert main_tf(workshop).count(f'"{workshop.ami}"') == 2
-    assert "failed at packages: pip ended with exit code 1" in done.stderr
-    assert "No matching distribution found for no-such" in done.stderr
-    assert "packages installed" in done.stderr
+def test_hosts_that_do_not_fit_are_failed_hosts(workshop: Workshop) -> None:
+    """A cluster comes up from the image by its name, pinned by id. The notebook, whose packages
+    pip does not find, is named with pip's own words; a worker with another `distributed` is stopped
+    before it joins; the scheduler works."""
+    wrong = f"distributed @ file://{workshop.base}/wheels/distributed-2000.1-py3-none-any.whl"
+    document = workshop.profile(packages=["--no-index", wrong])
+    document["notebook"] = {"instance": {"packages": ["--no-index", "no-such"]}}
+    profile = workshop.bilbo.profile("made", document)
+    said = workshop.bilbo("--local", "create", profile, code=3).stderr
+    assert main_tf(workshop).count(f'"{workshop.ami}"') == 3
+    assert "failed at packages: pip ended with exit code 1" in said
+    assert "No matching distribution found for no-such" in said
+    assert "failed at versions: it cannot work with the head: distributed 2000.1" in said
+    assert said.count(": packages installed\n") == 2
     record = workshop.bilbo.record("made")
     assert record["status"] == "partial"
     assert record["scheduler"]["image_id"] == workshop.ami
-    version = workshop.bilbo(
-        "rcmd", "made", "scheduler", "--", "python3 -c 'import tiny_here; print(tiny_here.VERSION)'"
-    )
-    assert version.stdout == "1.0\n"
+    command = "python3 -c 'import tiny_here; print(tiny_here.VERSION)'"
+    assert workshop.bilbo("rcmd", "made", "scheduler", "--", command).stdout == "1.0\n"
 
 
-def test_a_host_that_cannot_work_with_the_scheduler_is_a_failed_host(workshop: Workshop) -> None:
-    """A worker with another `distributed` is stopped at its versions, before it joins; what is
-    installed on the others is not installed again."""
-    wrong = f"distributed @ file://{workshop.base}/wheels/distributed-2000.1-py3-none-any.whl"
-    profile = workshop.bilbo.profile("made", workshop.profile(packages=["--no-index", wrong]))
-    done = workshop.bilbo("create", profile, code=3)
-    assert "failed at versions: it cannot work with the head: distributed 2000.1" in done.stderr
-    assert "packages are installed already" in done.stderr
+def test_check_names_the_host_that_does_not_fit(workshop: Workshop) -> None:
+    """`check` shows which host breaks by what, for people and for programs, and exits 1."""
     checked = workshop.bilbo("check", "made", code=1)
-    assert re.search(
-        r"^distributed +\S+ +2000\.1 +\[2\] worker +yes$", checked.stdout, re.MULTILINE
-    )
-    assert "cannot work with [1] scheduler" in checked.stderr
+    line = r"^distributed +\S+ +2000\.1 +\[3\] worker +yes$"
+    assert re.search(line, checked.stdout, re.MULTILINE)
+    assert "cannot work with [2] scheduler" in checked.stderr
     document = json.loads(workshop.bilbo("check", "made", "--json", code=1).stdout)
-    (found,) = [each for each in document["differences"] if each["where"] == "[2] worker"]
-    assert (found["package"], found["version"], found["breaks"]) == ("distributed", "2000.1", True)
+    (found,) = [each for each in document["differences"] if each["where"] != "local"]
+    assert (found["where"], found["package"]) == ("[3] worker", "distributed")
+    assert (found["version"], found["breaks"]) == ("2000.1", True)
 
 
 def test_the_next_create_completes_it(workshop: Workshop) -> None:
-    """With the worker put right, the same command makes the cluster whole, and all agree."""
+    """With notebook and worker put right, the same command makes the cluster whole, and all agree;
+    what is installed already is not installed again."""
     workshop.bilbo(
         "rcmd", "made", "workers", "--", "rm -r ~/.packages/distributed-2000.1.dist-info"
     )
-    profile = workshop.bilbo.profile("made", workshop.profile())
-    assert workshop.bilbo("create", profile).returncode == 0
+    profile = workshop.bilbo.profile("made", {**workshop.profile(), "notebook": {}})
+    said = workshop.bilbo("create", profile).stderr
+    assert said.count(": packages are installed already\n") == 1
     assert workshop.bilbo.record("made")["status"] == "ready"
-    assert workshop.bilbo("check", "made").stdout == "All have the versions of [1] scheduler.\n"
+    assert workshop.bilbo("check", "made").stdout == "All have the versions of [2] scheduler.\n"
 
 
 def test_a_change_of_packages_needs_no_new_image(workshop: Workshop) -> None:
     """New packages are installed on machines that stay; what runs takes them up at its restart."""
-    document = workshop.profile()
+    document = {**workshop.profile(), "notebook": {}}
     install = f"tiny @ file://{workshop.base}/wheels/tiny-2.0-py3-none-any.whl"
     (workshop.bilbo.home / "profiles/later.txt").write_text(f"# later\n--no-index\n{install}\n")
     document["instance"]["packages"] = "later.txt"
     before = workshop.bilbo.record("made")["instances"]
     done = workshop.bilbo("create", workshop.bilbo.profile("made", document))
-    assert done.stderr.count("packages installed") == 2
+    assert done.stderr.count(": packages installed\n") == 3
     assert "it takes up the packages at its restart" in done.stderr
     assert workshop.bilbo.record("made")["instances"] == before
     command = "python3 -c 'import tiny_here; print(tiny_here.VERSION)'"
     said = workshop.bilbo("rcmd", "made", "all", "--", command).stdout
-    assert re.findall(r"(\S+)$", said, re.MULTILINE) == ["2.0", "2.0"]
+    assert re.findall(r"(\S+)$", said, re.MULTILINE) == ["2.0"] * 3
 
 
 def test_a_different_local_environment_is_told_and_mended(workshop: Workshop) -> None:
@@ -281,7 +280,8 @@ def test_a_different_local_environment_is_told_and_mended(workshop: Workshop) ->
     assert line.split()[2:] == document["install"]
     have = document["hosts"][0]["packages"]
     assert f"distributed=={have['distributed']}" in document["install"]
-    assert [each["where"] for each in document["hosts"]] == ["[1] scheduler", "[2] worker"]
+    places = ["[1] notebook", "[2] scheduler", "[3] worker"]
+    assert [each["where"] for each in document["hosts"]] == places
 
 
 def test_a_later_build_changes_nothing_until_the_next_plan(workshop: Workshop) -> None:

@@ -56,15 +56,14 @@ _SETTINGS = [
     "export RAY_OVERRIDE_NODE_ID_FOR_TESTING",
     "RAY_OVERRIDE_NODE_ID_FOR_TESTING=$(od -An -vtx1 -N28 -w28 /dev/urandom | tr -d ' ')",
     'written="dashboard_agent_listen_port_$RAY_OVERRIDE_NODE_ID_FOR_TESTING"',
-    "(",
+    "( (",
     "    for ((i = 0; i < 600; i++)); do",
     '        for session in "$here"/ray/session_2*/; do',
     '            if [ -d "$session" ]; then printf %s "${port[5]}" >"$session$written"; exit; fi',
     "        done",
     "        sleep 0.1",
     "    done",
-    ") &",
-    "disown",
+    ") &)",
 ]
 _COMMON = [
     "--block",

@@ -81,7 +81,7 @@ class Remote:
     deadlines: Deadlines = Deadlines()
     on_event: Callable[[HostEvent], None] = ignore
     key_path: Callable[[Node], Path] = own_path
-    limit: int = 64
+    limit: int = 256
 
 
 async def on_each(
