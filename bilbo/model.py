@@ -252,15 +252,14 @@ class Page:
 class Roll:
     """The page of the head's host that names who has joined, in JSON.
 
-    `items` are the keys that lead to its list or object of members, `name` is the key of a
-    member's name, `address` that of what changes whenever it starts anew; None: the key that it
-    stands under in the object.
+    `items` are the keys that lead to its list of members, `name` is the key of a member's name,
+    `address` that of what changes whenever it starts anew.
     """
 
     page: Page
     items: tuple[str, ...]
     name: str
-    address: str | None = None
+    address: str
 
 
 @dataclass(frozen=True)
@@ -309,6 +308,7 @@ class StagePlan:
 
     `roll` is where the head's host names who has joined. `breaking` are the packages
     of which every host must have the head's version, beside the head's minor version of Python.
+    `patient` workers wait by themselves for a head that does not answer yet.
     """
 
     cluster: str
@@ -317,6 +317,7 @@ class StagePlan:
     workers: tuple[HostPlan, ...] = ()
     roll: Roll | None = None
     breaking: tuple[str, ...] = ()
+    patient: bool = False
 
     def hosts(self) -> Iterator[HostPlan]:
         """Every host, in the order in which they get their connections."""

@@ -13,6 +13,7 @@ set -euo pipefail
 requirements=$(realpath "${BILBO_REQUIREMENTS:-bilbo-requirements.txt}")
 extra=${BILBO_EXTRA:-}
 python=python${BILBO_PYTHON:-3.12}
+mkdir -p "${BILBO_ROOT:-/}"
 root=$(realpath "${BILBO_ROOT:-/}")
 root=${root%/}
 read -ra packages <<<"${BILBO_PACKAGES:-}"

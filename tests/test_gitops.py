@@ -394,9 +394,8 @@ def permitted(team: Team, step: str) -> None:
         name: set(re.findall("`(.+?)`", row)) for names, row in rows for name in names.split(", ")
     }
     asked = set(local.calls(team.standin, reset=True))
-    print(f"CALLS {step}: {' '.join(sorted(asked))}")
-    if not os.environ.get("BILBO_WRITE_DOCS"):
-        assert asked <= listed[step], sorted(asked - listed[step])
+    asked -= {"s3:HeadObject"}  # its permission is s3:GetObject
+    assert asked <= listed[step], sorted(asked - listed[step])
 
 
 def test_the_workflow(team: Team, ada: Machine) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,14 +76,14 @@ def record(bilbo: Bilbo) -> dict[str, Any]:
         "ray": {"head": SMALL, "worker": {"count": 2, **ONE_CPU}},
     }
     made = bilbo("--local", "create", bilbo.profile(NAME, document))
-    told = [line for line in made.stderr.splitlines() if not line.startswith("  ")]
-    assert told[-5:] == [
+    stages = [
         "Create ray cluster 'ray'.",
         "Create notebook.",
         "Start notebook.",
         "Start ray head & workers.",
         "Waiting for Ray dashboard ready.",
     ]
+    assert [line for line in made.stderr.splitlines() if line in stages] == stages
     return bilbo.record(NAME)
 
 
@@ -133,16 +134,14 @@ def test_says_what_there_is(bilbo: Bilbo, record: dict[str, Any]) -> None:
     assert "All have the versions of [2] head." in bilbo("check", NAME).stdout
 
 
-def test_opens_only_what_people_reach(bilbo: Bilbo, record: dict[str, Any]) -> None:
+def test_opens_only_what_people_reach(record: dict[str, Any]) -> None:
     """Dashboard and client are open to the addresses admitted; the head's own port to nobody."""
-    folder = bilbo.home / "rendered"
-    bilbo("--local", "render", f"{NAME}.json", "-o", str(folder))
-    text = (folder / "main.tf").read_text(encoding="utf-8")
+    text = (Path(record["terraform_dir"]) / "main.tf").read_text(encoding="utf-8")
     ports = re.search(r"ports = \{\n(.*?)\}", text, re.DOTALL)
     assert ports and re.findall(r'"(\d+)"', ports[1]) == ["10001", "2222", "8265", "8888"]
 
 
-def test_a_cloud_notebook_is_on_the_cluster(bilbo: Bilbo, record: dict[str, Any]) -> None:
+def test_a_cloud_notebook_is_on_the_cluster(record: dict[str, Any]) -> None:
     """`ray.init()` without an argument in a cloud notebook computes on both workers."""
     code = "import ray\nray.init(log_to_driver=False)\n" + SPREAD.format(pause=0.2, tasks=8)
     total, where = json.loads(run_in_kernel(record["notebook_url"], code).splitlines()[-1])
@@ -157,8 +156,6 @@ def test_a_killed_worker_costs_no_result(bilbo: Bilbo, record: dict[str, Any]) -
     kill = "kill -9 -- -$(grep -o '[0-9][0-9]*' ~/.bilbo/ray/ray-worker.pid | head -1)"
     bilbo("rcmd", NAME, "4", kill)
     assert client.result() == SUM
-    lost = record["workers"][1]["instance_id"]
-    assert lost not in alive(record)
     again = bilbo("restart", NAME)
     assert "Restart ray head & workers.\n" in again.stderr
     assert {each["instance_id"] for each in record["workers"]} <= alive(record)

@@ -62,6 +62,10 @@ PLAN = services.stage_plan(SPEC, INVENTORY, "tok&en")
 HEAD_SCRIPT = """\
 #!/bin/bash
 # Written by bilbo: Dask's scheduler of cluster test.
+export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='["distributed.http.scheduler.prometheus", \
+"distributed.http.scheduler.info", "distributed.http.scheduler.json", \
+"distributed.http.scheduler.api", "distributed.http.health", "distributed.http.proxy", \
+"distributed.http.statics"]'
 cd "$HOME" || exit
 exec dask scheduler \\
     --host 10.0.0.2 \\

@@ -2,7 +2,8 @@
 
 Standard input is JSON: `groups`, a list of `{"hosts": [instance id, …], "leave": how many}`, and
 `must` (whether to let hosts go whose actors cannot be made anew elsewhere). Standard output is
-JSON: `left`, the instance ids on which no node of the cluster's runs any more, and `kept`.
+JSON: `left`, the instance ids on which no node of the cluster's runs any more, and `kept`, a line
+for each that cannot go.
 """
 
 # ruff: noqa: UP006, UP035 - hosts may have an old Python
@@ -78,7 +79,8 @@ def leave(head: Head, asked: Dict[str, Any]) -> Dict[str, List[str]]:
     ]
     kept = [host for host in chosen if nodes.get(host) in settled]
     if kept and not asked["must"]:
-        return {"left": [], "kept": kept}
+        why = "its actors would be lost with all that they hold"
+        return {"left": [], "kept": [f"{host}: {why}" for host in kept]}
     going = {host: nodes[host] for host in chosen if host in nodes}
     if going:
         head.drain(list(going.values()))

@@ -108,6 +108,4 @@ def members(document: Any, roll: Dict[str, Any]) -> Dict[str, str]:
     """Name to address of those that a head's document lists, in the places that `roll` names."""
     for key in roll["items"]:
         document = document[key]
-    found = document.items() if isinstance(document, dict) else enumerate(document)
-    name, address = roll["name"], roll["address"]
-    return {str(each[name]): str(each[address] if address else key) for key, each in found}
+    return {str(each[roll["name"]]): str(each[roll["address"]]) for each in document}

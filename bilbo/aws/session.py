@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from bilbo.errors import AwsError
 from bilbo.model import Target
 
 
+@cache
+def _session(access_key: str | None, secret_key: str | None) -> Any:
+    """boto3's session; a second one would read its descriptions of services again."""
+    import boto3
+
+    return boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key)
+
+
 def client(target: Target, service: str, region: str | None = None) -> Any:
     """A boto3 client for the target's region (or another) and endpoint."""
-    import boto3
     from botocore.config import Config
 
     environment = target.environment
-    session: Any = boto3.Session(
-        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY"),
-        region_name=region or target.region,
+    session = _session(
+        environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
     )
     return session.client(
         service,
+        region_name=region or target.region,
         endpoint_url=target.endpoint_url,
         config=Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 4}),
     )

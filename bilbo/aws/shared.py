@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilbo.aws.session import client, refusal
+from bilbo.errors import AwsError
 from bilbo.model import SharedState, Target
 
 _NOT_THERE = ("NoSuchKey", "404", "NotFound")
@@ -63,17 +64,20 @@ def account(target: Target) -> str | None:
 def _object(target: Target, state: SharedState, key: str) -> str:
     from botocore.exceptions import BotoCoreError, ClientError
 
+    what = f"the shared state s3://{state.bucket}/{key} cannot be read"
     try:
         s3 = client(target, "s3", region=state.region)
         text: str = s3.get_object(Bucket=state.bucket, Key=key)["Body"].read().decode()
     except ClientError as error:
-        if error.response["Error"]["Code"] in _NOT_THERE:
+        code = error.response["Error"]["Code"]
+        if code in _NOT_THERE:
             return ""
-        raise refusal(
-            error, f"the shared state s3://{state.bucket}/{key} cannot be read"
-        ) from error
+        if code == "NoSuchBucket":
+            raise AwsError(
+                f"there is no bucket {state.bucket!r} in {state.region}",
+                hint=f"Make it: bilbo state-bucket create {state.bucket} --region {state.region}",
+            ) from error
+        raise refusal(error, what) from error
     except BotoCoreError as error:
-        raise refusal(
-            error, f"the shared state s3://{state.bucket}/{key} cannot be read"
-        ) from error
+        raise refusal(error, what) from error
     return text

@@ -16,7 +16,7 @@ import click
 from bilbo.errors import LocalError
 
 if TYPE_CHECKING:
-    from bilbo.cluster import Work
+    from bilbo.cluster.work import Work
     from bilbo.model import ClusterSpec, Target
     from bilbo.record import Record, Store
 
@@ -144,7 +144,7 @@ def work(
     """
     from bilbo.cli.console import Console
     from bilbo.cli.log import open_log
-    from bilbo.cluster import Work
+    from bilbo.cluster.work import Work
 
     log = open_log(context.home)
     # argv holds no secret: every command takes names, paths and values of profiles.

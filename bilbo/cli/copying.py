@@ -15,7 +15,7 @@ from bilbo.cli.hosts import TIMEOUT_OPTION, reaching
 from bilbo.cli.names import CLUSTER, TARGET
 
 if TYPE_CHECKING:
-    from bilbo.cluster import Progress
+    from bilbo.cluster.work import Progress
     from bilbo.remote import Copying
 
 QUIET_SECONDS = 5.0

@@ -20,7 +20,7 @@ from bilbo.errors import BilboError, UsageError
 from bilbo.model import SharedState
 
 if TYPE_CHECKING:
-    from bilbo.cluster import Work
+    from bilbo.cluster.work import Work
     from bilbo.cluster.plan import Planned
     from bilbo.cluster.saved import Reviewed
     from bilbo.model import ClusterSpec

@@ -22,7 +22,7 @@ from bilbo.cli.names import (
 from bilbo.record import Record
 
 if TYPE_CHECKING:
-    from bilbo.cluster import Work
+    from bilbo.cluster.work import Work
     from bilbo.model import Node
     from bilbo.remote import CommandResult
 
@@ -272,7 +272,7 @@ def restart(context: Context, name: str, timeout: float | None) -> None:
       bilbo restart test --timeout 300
     """
     from bilbo import report
-    from bilbo.cluster import restart as restart_cluster
+    from bilbo.cluster.restart import restart as restart_cluster
 
     record = context.store.load(name)
     with work(context, target_of(context, record), timeout=timeout) as w:

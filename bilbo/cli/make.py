@@ -63,7 +63,7 @@ def plan(
       bilbo plan test.json -o test.plan --format markdown
     """
     from bilbo.cli import gitops
-    from bilbo.cluster import plan as plan_cluster
+    from bilbo.cluster.plan import plan as plan_cluster
     from bilbo.cluster.sizing import estimates
 
     form, costs = "json" if as_json else form, gitops.read_prices(prices)
@@ -119,7 +119,7 @@ def create(
     """
     from bilbo import report
     from bilbo.cli import gitops
-    from bilbo.cluster import create as create_cluster
+    from bilbo.cluster.create import create as create_cluster
 
     reviewed = gitops.read_plan(plan_file, digest, overrides) if plan_file else None
     overrides = reviewed.bundle.manifest.overrides if reviewed else overrides
@@ -158,7 +158,7 @@ def destroy(context: Context, name: str, yes: bool) -> None:
       bilbo destroy test
       bilbo destroy test -y
     """
-    from bilbo.cluster import destroy as destroy_cluster
+    from bilbo.cluster.destroy import destroy as destroy_cluster
 
     record = context.store.known(name) or context.store.load(name)
     with work(context, target_of(context, record), yes=yes) as w:

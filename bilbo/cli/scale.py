@@ -58,7 +58,7 @@ def scale(
       bilbo scale test 0 --force
     """
     from bilbo import report
-    from bilbo.cluster import scale as scale_cluster
+    from bilbo.cluster.scale import scale as scale_cluster
 
     record = context.store.load(name)
     with work(context, target_of(context, record), yes=yes, timeout=timeout) as w:

@@ -1,23 +1,5 @@
 """The only composer: create, plan, scale, restart and destroy a cluster from the design's stages.
 
-Knows no command line. What it tells as it goes is given to a `Progress`.
+Knows no command line. What it tells as it goes is given to a `Progress`. Each operation is imported
+from its own module, because each needs much and a command runs but one.
 """
-
-from bilbo.cluster.create import Created, create
-from bilbo.cluster.destroy import destroy
-from bilbo.cluster.plan import Planned, plan
-from bilbo.cluster.restart import restart
-from bilbo.cluster.scale import scale
-from bilbo.cluster.work import Progress, Work
-
-__all__ = [
-    "Created",
-    "Planned",
-    "Progress",
-    "Work",
-    "create",
-    "destroy",
-    "plan",
-    "restart",
-    "scale",
-]

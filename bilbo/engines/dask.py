@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -80,7 +81,7 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
         name="dask-scheduler",
         script=bash(
             f"Dask's scheduler of cluster {spec.name}",
-            [f"export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES={shlex.quote(str(ROUTES))}"],
+            [f"export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES={shlex.quote(json.dumps(ROUTES))}"],
             ["dask scheduler", *command],
         ),
         listens=((host, SCHEDULER_PORT), (host, DASHBOARD_PORT)),
@@ -191,6 +192,7 @@ DASK = Engine(
     packages=PACKAGES,
     breaking=BREAKING,
     leave="leave_dask",
+    patient=True,
     estimate=estimate,
     desc_connects=False,  # the specification's summary ends with the workers
 )

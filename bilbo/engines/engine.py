@@ -30,15 +30,15 @@ class Engine:
     `head_role` is the role of the one machine that coordinates (`model.HEADS`), its key beside
     `worker` in the profile. `ports` are the head's that people reach, and what listens there.
 
-    `head` and `worker` make what is started: the head first and alone, the workers once its page
-    answers. `roll` is where the head tells who has joined. `notebook` is the environment by which
+    `head` and `worker` make what is started: the head first, the workers once its page answers. `roll` is where the head tells who has joined. `notebook` is the environment by which
     a notebook finds the cluster without being told. `addresses` are for people and for the record;
     each key begins with `name` and _, and `dashboard` and `client` are two of them: a page, and
     what `connect`, a Python expression with {}, takes. `desc` shows it where `desc_connects`.
 
     `packages` ought to agree between hosts and clients, the first is the engine itself; where one
     of `breaking` does not, they cannot work together. `leave` is the agent's program that, run on
-    the head's host in the notebook's environment, lets workers leave. `estimate` is a line for
+    the head's host in the notebook's environment, lets workers leave. `patient` workers wait for a
+    head that does not answer yet, and so can be started with it. `estimate` is a line for
     `plan`: what a worker is expected to get on a machine that has been described, not yet measured.
     """
 
@@ -59,6 +59,7 @@ class Engine:
     leave: str
     estimate: Callable[[NodeGroup, Measurement], str]
     desc_connects: bool = True
+    patient: bool = False
 
     def how_to_connect(self, addresses: Mapping[str, str]) -> str | None:
         """The Python expression that connects from a person's own machine, once it is known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -34,15 +35,15 @@ _OBJECT_STORE = 0.3
 
 # What each node of Ray's needs beside its own command.
 _SETTINGS = [
-    HERE,
     "unset RAY_ADDRESS",
     "export RAY_USAGE_STATS_ENABLED=0",
     "# Ray renames its processes; by what is in their environment they are found and ended.",
     "export SPT_NOENV=1",
-    "# Ray keeps sockets in its folder, whose paths have 107 bytes at most: give it a short name.",
+    "# Ray keeps sockets in its folder, whose paths have 107 bytes at most: it gets a short name,",
+    "# which must outlive Ray's processes, or their last tasks fail with it.",
     'rm -rf -- "$here/ray.1"',
     'if [ -d "$here/ray" ]; then mv -- "$here/ray" "$here/ray.1"; fi',
-    'mkdir -p -- "$here/ray" && exec 9<"$here/ray" || exit',
+    'mkdir -p -- "$here/ray" && ln -sfnT -- "$here/ray" "$folder" || exit',
     "# A node of Ray's ends itself after 15 s if its agent, on a busy machine, has not written by",
     "# then on which ports it listens (ray issue 65983). It is told them, and one is written here.",
     "read -ra port < <(python3 - <<'PYTHON'",
@@ -69,7 +70,7 @@ _COMMON = [
     "--block",
     "--disable-usage-stats",
     "--log-color false",
-    '--temp-dir "/proc/$$/fd/9"',
+    '--temp-dir "$folder"',
     '--node-manager-port "${port[0]}"',
     '--object-manager-port "${port[1]}"',
     '--runtime-env-agent-port "${port[2]}"',
@@ -95,7 +96,9 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
     }
     service = Service(
         name="ray-head",
-        script=_script(f"Ray's head of cluster {spec.name}", ["ray start --head", *options(own)]),
+        script=_script(
+            f"Ray's head of cluster {spec.name}", node, ["ray start --head", *options(own)]
+        ),
         listens=((host, GCS_PORT), (host, DASHBOARD_PORT), (host, CLIENT_PORT)),
         page=replace(roll(node).page, contains=node.instance_id),
     )
@@ -117,14 +120,15 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
     }
     return Service(
         name="ray-worker",
-        script=_script(f"Ray's worker of cluster {spec.name}", ["ray start", *options(own)]),
+        script=_script(f"Ray's worker of cluster {spec.name}", node, ["ray start", *options(own)]),
         members=(node.instance_id,),
         facts={"num_cpus": size["num-cpus"]},
     )
 
 
-def _script(what: str, command: list[str]) -> str:
-    return bash(what, _SETTINGS, [*command, *_COMMON])
+def _script(what: str, node: Node, command: list[str]) -> str:
+    folder = f"folder={shlex.quote(f'/tmp/ray-{node.instance_id}')}"
+    return bash(what, [HERE, folder, *_SETTINGS], [*command, *_COMMON])
 
 
 def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:

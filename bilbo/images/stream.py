@@ -30,7 +30,7 @@ def parse(line: str) -> Event | None:
     if kind == "ui" and data[0] in ("say", "message", "error"):
         whole = ",".join(data[1:]).strip()
         text = _BUILDER.sub("", whole)
-        if data[0] == "say" and text == whole:
+        if data[0] == "say" and (text == whole or whole.startswith("-->")):
             return None  # of Packer itself, about its builders
         return Event(data[0], text) if text else None
     if kind == "artifact" and data[1:2] == ["id"]:

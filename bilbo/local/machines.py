@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import asyncssh
 from bilbo.local import ssh
 from bilbo.local.hooks import World, all_instances, tags_of
 from bilbo.local.processes import end_of_standin
+from bilbo.local.state import erase
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class Machines:
         await asyncio.to_thread(end_of_standin, self._mark, ids)
         for instance_id in ids & dead:
             self._host_keys.pop(instance_id, None)
-            task = self._loop.run_in_executor(None, shutil.rmtree, self._folder / instance_id, True)
+            task = self._loop.run_in_executor(None, erase, self._folder / instance_id)
             self._working.add(task)
             task.add_done_callback(self._working.discard)
 

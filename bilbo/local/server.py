@@ -14,7 +14,6 @@ import logging.handlers
 import os
 import resource
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -47,7 +46,7 @@ def main(home: str, region: str) -> None:
     _log_to(paths)
     _allow_many_files()
     end_of_standin(paths.mark)
-    shutil.rmtree(paths.instances, ignore_errors=True)
+    state.erase(paths.instances)
     paths.instances.mkdir(mode=0o700)
     with _places(paths, region) as (found, api_socket):
         asyncio.run(_serve(paths, found, api_socket))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -126,3 +127,13 @@ def write_private(path: Path, text: str) -> None:
 def new_access_key() -> str:
     """An access key id that looks like AWS's own and cannot be guessed."""
     return "AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16))
+
+
+def erase(folder: Path) -> None:
+    """Removes a machine's folder, or that of all, and the links in /tmp that lead into it: a
+    machine of its own would take its /tmp along."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in Path("/tmp").iterdir():
+        with contextlib.suppress(OSError):
+            if path.is_symlink() and path.readlink().is_relative_to(folder):
+                path.unlink()

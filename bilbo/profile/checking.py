@@ -237,18 +237,23 @@ def _match(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator
         yield _jsonschema().ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
+# Packages for formats that no profile has. jsonschema imports them where they are installed, as with
+# JupyterLab, and that takes most of a second.
+_UNWANTED = ("isoduration", "rfc3987", "rfc3987_syntax", "uri_template", "webcolors")
+
+
 def _jsonschema() -> ModuleType:
-    """The package, imported without `rfc3987_syntax`: it takes a second to import where it
-    is installed (with JupyterLab), and serves a format that no profile has."""
-    unwanted = "rfc3987_syntax"
-    if "jsonschema" in sys.modules or unwanted in sys.modules:
+    """The package, imported without what it does not need."""
+    kept_out = [name for name in _UNWANTED if name not in sys.modules]
+    if "jsonschema" in sys.modules:
+        kept_out = []
+    for name in kept_out:
+        sys.modules[name] = None  # type: ignore[assignment] # makes its import fail
+    try:
         import jsonschema
-    else:
-        sys.modules[unwanted] = None  # type: ignore[assignment] # makes its import fail
-        try:
-            import jsonschema
-        finally:
-            del sys.modules[unwanted]
+    finally:
+        for name in kept_out:
+            del sys.modules[name]
     return jsonschema
 
 

@@ -19,8 +19,9 @@ async def bring_up(
 ) -> tuple[HostResult, ...]:
     """Start the plan's services where they do not run, and wait until they are ready.
 
-    The head begins; once it answers, or has failed, the notebook starts, and the workers if it
-    answers. Hosts connect and are measured meanwhile, at most `remote.limit` of them at once; each
+    The head begins. The notebook starts once the head is measured, the workers once it answers, or
+    once it is started where they can wait for it (`plan.patient`); neither after it has failed but
+    the notebook. Hosts connect and are measured meanwhile, at most `remote.limit` of them at once; each
     connection ends when its host is ready or has failed. Services of the roles in `fresh` are
     stopped first if they run. Returns one result a host, in the order of `plan.hosts()`; what
     fails on a host is in its result. Cancelled, it leaves the services running.
@@ -40,8 +41,11 @@ class Stage:
         self.fresh = fresh
         self.keys = PrivateKeys()
         self.roll = Roll()
+        self.head_measured = asyncio.Event()
+        self.head_started = asyncio.Event()
         self.head_settled = asyncio.Event()  # it answers or it has failed
         self.head_answers = False
+        self.head_failed = plan.head is None
         self.head_is_new = False
         self.head_facts: Mapping[str, Any] = {}
         self.workers_left = len(plan.workers)
@@ -49,7 +53,7 @@ class Stage:
         if not plan.workers:
             self.workers_done.set()
         if not plan.head:
-            self.head_settled.set()
+            self._head_is_settled()
 
     async def host(self, host: HostPlan) -> HostResult:
         """One host from its connection to its result."""
@@ -66,12 +70,17 @@ class Stage:
 
     def _leaves(self, host: HostPlan) -> None:
         if host is self.plan.head:
-            self.head_settled.set()
+            self.head_failed = not self.head_answers
+            self._head_is_settled()
             self.roll.close(f"{host.service_name} failed before this host had joined")
         elif host is not self.plan.notebook:
             self.workers_left -= 1
             if not self.workers_left:
                 self.workers_done.set()
+
+    def _head_is_settled(self) -> None:
+        for event in (self.head_measured, self.head_started, self.head_settled):
+            event.set()
 
     async def _steps(self, run: HostRun) -> None:
         work = self._worker
@@ -86,7 +95,7 @@ class Stage:
             await work(run)
 
     def _check_head(self) -> None:
-        if not self.head_answers:
+        if self.head_failed:
             head = f"{self.plan.head.service_name} failed" if self.plan.head else "there is no head"
             raise HostFailure(f"not started: {head}", stage="start")
 
@@ -94,15 +103,17 @@ class Stage:
         return run.plan.node.role in self.fresh
 
     def _check_versions(self, run: HostRun) -> None:
-        if self.head_answers:
+        if "versions" in self.head_facts:
             run.check_versions(self.head_facts, self.plan.breaking)
 
     async def _head(self, run: HostRun) -> None:
         self.head_facts = run.facts
+        self.head_measured.set()
         self.head_is_new = await run.start(fresh=self._is_fresh(run))
+        self.head_started.set()
         await run.until_ready()
         self.head_answers = True
-        self.head_settled.set()
+        self._head_is_settled()
         if self.plan.roll and not self.workers_done.is_set():
             await self._keep_roll(run, self.plan.roll)
 
@@ -119,7 +130,7 @@ class Stage:
             keeping.cancel()
 
     async def _notebook(self, run: HostRun) -> None:
-        await self.head_settled.wait()
+        await self.head_measured.wait()
         self._check_versions(run)
         await run.start(fresh=self._is_fresh(run))
         await run.until_ready()
@@ -127,7 +138,7 @@ class Stage:
     async def _worker(self, run: HostRun) -> None:
         if self._is_fresh(run):
             await run.stop()  # a new head must not take the old worker for the new one
-        await self.head_settled.wait()
+        await (self.head_started if self.plan.patient else self.head_settled).wait()
         self._check_head()
         self._check_versions(run)
         # A worker of a head that is no more is of no use to the new one.

@@ -4,7 +4,9 @@ hosts."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import contextlib
+import gc
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +15,7 @@ from bilbo.errors import RemoteError
 from bilbo.model import Node
 from bilbo.remote.hostkeys import KnownHosts
 
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
 STOP_GRACE = 10.0  # seconds that a service has to end by itself before it is killed
 
 Item = TypeVar("Item")
@@ -84,6 +87,18 @@ class Remote:
     limit: int = 256
 
 
+@contextlib.contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Hundreds of connections are many objects that live long, and to look through them for
+    garbage again and again would be a quarter of the client's work."""
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], _OBJECTS_BETWEEN_COLLECTIONS), *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 async def on_each(
     items: Sequence[Item], limit: int, work: Callable[[Item], Awaitable[Result]]
 ) -> tuple[Result, ...]:
@@ -98,5 +113,6 @@ async def on_each(
         for number, item in waiting:
             results[number] = await work(item)
 
-    await asyncio.gather(*(slot() for _ in range(min(limit, len(items)))))
+    with _collecting_seldom():
+        await asyncio.gather(*(slot() for _ in range(min(limit, len(items)))))
     return tuple(results[number] for number in range(len(items)))

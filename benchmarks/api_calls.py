@@ -1,0 +1,214 @@
+"""How many calls to AWS do plan, create, scale and destroy make, by the number of workers?
+
+Counted at the stand-in's endpoint. A request that is repeated unchanged while something is waited
+for (a poll) counts once; the totals stand beside.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import (
+    INSTANCE,
+    Bound,
+    Line,
+    Plot,
+    Result,
+    Size,
+    bilbo,
+    environment,
+    main,
+    run,
+    script,
+    standin_home,
+    write_profile,
+)
+
+from bilbo import local
+from bilbo.terraform.environment import environment as terraform_environment
+
+SIZES = (2, 20, 200, 1000)
+PLAIN = (2, 20, 100)
+# A profile as the specification's: its own security group, and no burstable type, for which the
+# provider asks one thing more.
+LIMITS = {"plan": 20, "create": 30, "scale up": 15, "scale in": 15}
+OPERATIONS = ("plan", "create", "plan again", "scale up", "scale in", "destroy")
+LEAVERS_A_CALL = 50
+
+Counted = tuple[int, int]  # different requests, and all
+
+
+def counted(home: Path, work: Callable[[], object]) -> Counted:
+    """The calls that something makes."""
+    local.calls(home, reset=True)
+    work()
+    different = sum(local.calls(home, different=True).values())
+    return different, sum(local.calls(home, reset=True).values())
+
+
+def group_of_workers(
+    home: Path, name: str, document: Mapping[str, Any], count: int
+) -> dict[str, Counted]:
+    """The calls of bilbo's operations for a cluster of so many workers."""
+    profile = write_profile(home, name, document)
+    more = count + max(1, count // 10)
+
+    def hostless(action: str, workers: int) -> Callable[[], object]:
+        argv = script("hostless.py", action, str(home), profile, name, str(workers))
+        return lambda: run(argv, env=environment(home))
+
+    def plan() -> object:
+        wanted = f"dask.worker.count={count}"
+        return bilbo(home, "--local", "plan", profile, "-n", name, "-p", wanted)
+
+    return {
+        "plan": counted(home, plan),
+        "create": counted(home, hostless("create", count)),
+        "plan again": counted(home, plan),
+        "scale up": counted(home, hostless("scale", more)),
+        "scale in": counted(home, hostless("scale", count)),
+        "destroy": counted(home, lambda: bilbo(home, "destroy", name, "-y")),
+    }
+
+
+def plain_instances(home: Path, count: int, group: str) -> dict[str, Counted]:
+    """The same of a cluster that is written as one aws_instance a machine, by raw Terraform."""
+    target = local.target(home)
+    assert target is not None
+    env = terraform_environment(environment(home), target.environment, home)
+    folder = Path(tempfile.mkdtemp(prefix="plain-", dir=home))
+
+    def terraform(*words: str) -> Callable[[], object]:
+        return lambda: run(["terraform", *words, "-input=false"], env=env, cwd=folder)
+
+    def write(workers: int) -> None:
+        instance = {
+            "ami": INSTANCE["ami"],
+            "instance_type": "m5.xlarge",
+            "key_name": INSTANCE["keyname"],
+            "vpc_security_group_ids": [group],
+            "root_block_device": {"encrypted": True, "volume_type": "gp3"},
+        }
+        resources = {"scheduler": instance, "worker": {**instance, "count": workers}}
+        document = {
+            "terraform": {"required_providers": {"aws": {"source": "hashicorp/aws"}}},
+            "provider": {"aws": {"region": target.region}},
+            "resource": {"aws_instance": resources},
+        }
+        (folder / "main.tf.json").write_text(json.dumps(document), encoding="utf-8")
+
+    write(count)
+    terraform("init")()
+    apply = terraform("apply", "-auto-approve")
+    found = {
+        "plan": counted(home, terraform("plan")),
+        "create": counted(home, apply),
+        "plan again": counted(home, terraform("plan")),
+    }
+    write(count + max(1, count // 10))
+    found["scale up"] = counted(home, apply)
+    write(count)
+    found["scale in"] = counted(home, apply)
+    found["destroy"] = counted(home, terraform("destroy", "-auto-approve"))
+    shutil.rmtree(folder)
+    return found
+
+
+def security_group(home: Path) -> str:
+    """The default security group of the stand-in's default VPC."""
+    from bilbo import aws
+
+    target = local.target(home)
+    assert target is not None
+    groups = aws.client(target, "ec2").describe_security_groups()["SecurityGroups"]
+    return str(next(each["GroupId"] for each in groups if each["GroupName"] == "default"))
+
+
+def measure(size: Size) -> Result:
+    """bilbo at every size, its other profiles at the least, and plain aws_instances."""
+    sizes, plain = ((2,), ()) if size.smallest else (SIZES, PLAIN)
+    found: dict[str, dict[str, Counted]] = {}
+    with standin_home() as home:
+        group = security_group(home)
+        own = {
+            "instance": {**INSTANCE, "ec2type": "m5.xlarge", "security_group": group},
+            "dask": {},
+        }
+        for count in sizes:
+            found[f"bilbo, {count:,} workers"] = group_of_workers(home, f"g{count}", own, count)
+        if not size.smallest:
+            for what, document in (
+                ("generated security group", {"instance": INSTANCE, "dask": {}}),
+                ("and notebook", {"instance": INSTANCE, "notebook": {}, "dask": {}}),
+            ):
+                name = f"o{len(found)}"
+                found[f"bilbo, 2 workers, {what}"] = group_of_workers(home, name, document, 2)
+        for count in plain:
+            found[f"plain, {count:,} workers"] = plain_instances(home, count, group)
+    return result(sizes, plain, found)
+
+
+def result(
+    sizes: tuple[int, ...], plain: tuple[int, ...], found: Mapping[str, Mapping[str, Counted]]
+) -> Result:
+    """The table, the bounds and the plot."""
+    table: list[list[object]] = [["cluster", *OPERATIONS]]
+    for name, counts in found.items():
+        cells = (f"{different} ({total})" for different, total in (counts[o] for o in OPERATIONS))
+        table.append([name, *cells])
+    ours = [found[f"bilbo, {count:,} workers"] for count in sizes]
+    bounds = [
+        Bound(f"different calls to {operation}, at most", limit, _worst(ours, operation, sizes))
+        for operation, limit in LIMITS.items()
+    ]
+    growing = max(
+        max(_at(counts, operation, count) for counts, count in zip(ours, sizes, strict=True))
+        - min(_at(counts, operation, count) for counts, count in zip(ours, sizes, strict=True))
+        for operation in OPERATIONS
+    )
+    bounds.append(Bound("difference between the sizes, in any operation", 0, growing))
+    lines = [
+        Line(
+            "bilbo", [(float(n), float(c["create"][0])) for n, c in zip(sizes, ours, strict=True)]
+        ),
+        Line(
+            "plain aws_instance",
+            [(float(n), float(found[f"plain, {n:,} workers"]["create"][0])) for n in plain],
+        ),
+    ]
+    return Result(
+        "How many calls to AWS do plan, create, scale and destroy make?",
+        table,
+        bounds,
+        [
+            "Different requests, and in brackets all, polls of a wait included. The cluster has a "
+            "scheduler and an existing security group, as the specification's example has; the "
+            "provider itself needs 9 calls for each further aws_instance (a notebook) and 7 for "
+            "a generated security group, which are shown for two workers. Scaling goes up by a "
+            "tenth and back; of scaling in, the calls beyond the first that set protection, one "
+            "for each 50 leavers, are taken off the bounds.",
+        ],
+        [Plot("api-calls", "Calls to AWS to create a cluster", "workers", "different requests", lines)]
+        if plain
+        else [],
+        raw={name: {key: list(value) for key, value in counts.items()} for name, counts in found.items()},
+    )  # fmt: skip
+
+
+def _at(counts: Mapping[str, Counted], operation: str, workers: int) -> int:
+    leavers = max(1, workers // 10)
+    extra = -(-leavers // LEAVERS_A_CALL) - 1 if operation == "scale in" else 0
+    return counts[operation][0] - extra
+
+
+def _worst(ours: list[Mapping[str, Counted]], operation: str, sizes: tuple[int, ...]) -> int:
+    return max(_at(counts, operation, count) for counts, count in zip(ours, sizes, strict=True))
+
+
+if __name__ == "__main__":
+    main(measure)

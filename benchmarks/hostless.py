@@ -1,0 +1,103 @@
+"""Terraform's part of `create` and `scale`, as bilbo runs it, without the hosts that follow.
+
+A helper of the benchmarks: `python benchmarks/hostless.py create|scale HOME PROFILE NAME COUNT`.
+What is left out, the SSH stage, makes no call to AWS.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bilbo import local, profile
+from bilbo import record as states
+from bilbo.cluster.work import Work
+from bilbo.cluster.apply import apply
+from bilbo.cluster.work import settle
+from bilbo.model import Inventory
+from bilbo.record import Record, Store, now
+
+
+class Silent:
+    """A Progress that tells nothing and agrees to all."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def status(self, text: str) -> None:
+        """Nothing."""
+
+    def terraform(self, event: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def host(self, instance_id: str, role: str, stage: str, message: str) -> None:
+        """Nothing."""
+
+    def confirm(self, question: str) -> bool:
+        """Yes."""
+        return True
+
+
+def work_of(home: Path) -> Work:
+    """What an operation needs, in the stand-in of a home."""
+    target = local.target(home)
+    if target is None:
+        sys.exit("the stand-in does not run")
+    return Work(Store(home), target, Silent())
+
+
+def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
+    """Makes the cluster, or gives it another count; the record, as if its services ran."""
+    work = work_of(home)
+    work.store.prepare()
+    before = work.store.find(name) if action == "scale" else None
+    overrides = (f"dask.worker.count={count}",)
+    spec = profile.load(path, home, cluster=name, overrides=overrides, region=work.target.region)
+    with work.store.lock(name, action):
+        spec = settle(spec, work, before, my_ip=False, newest=before is None)
+        terraform = work.terraform(name)
+        record = before or Record(
+            name=name,
+            status=states.CREATING,
+            region=spec.region,
+            type=spec.engine,
+            created_time=now(),
+            profile=spec.profile,
+            profile_name=spec.profile_name,
+            terraform_dir=str(terraform.folder),
+            endpoint_url=work.target.endpoint_url,
+            cidrs=spec.cidrs,
+            token="benchmark",
+        )
+        # No scheduler runs that could be asked who should leave.
+        known = (
+            before.changed(inventory=Inventory(workers=before.inventory.workers))
+            if before
+            else None
+        )
+        applied = apply(
+            spec,
+            work,
+            terraform,
+            record,
+            known,
+            yes=True,
+            counts_only=before is not None,
+            force=True,
+        )
+        if applied.error:
+            raise applied.error
+        done = record.changed(
+            status=states.READY, profile=spec.profile, inventory=applied.inventory
+        )
+        return work.store.save(replace(done, ready_time=now()))
+
+
+if __name__ == "__main__":
+    action, home, path, name, count = sys.argv[1:]
+    change(action, Path(home), path, name, int(count))

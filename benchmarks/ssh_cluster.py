@@ -1,0 +1,148 @@
+"""Does bilbo bring up a scheduler and four workers sooner than dask.distributed's SSHCluster?
+
+On the same stand-in hosts, each by a process of its own, until all workers have joined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import (
+    INSTANCE,
+    ONE_PROCESS,
+    Bound,
+    Cost,
+    Result,
+    Size,
+    environment,
+    interleaved,
+    main,
+    ratio,
+    run,
+    script,
+    spread,
+    standin_home,
+    write_profile,
+)
+
+from bilbo import local
+
+NAME = "five"
+
+
+def ours(home: Path) -> None:
+    """bilbo's SSH stage, from the record; raises where it is not whole."""
+    from hostless import work_of
+
+    from bilbo import profile
+    from bilbo.cluster.start import conclude, start, with_nodes
+    from bilbo.cluster.work import settle
+
+    work = work_of(home)
+    record = work.store.load(NAME)
+    spec = settle(profile.build(record.profile, NAME, record.region), work, record, my_ip=False)
+    record = with_nodes(record, spec, record.inventory)
+    conclude(spec, work, record, start(spec, work, record))
+
+
+def theirs(key: str, port: int, hosts: list[str]) -> None:
+    """SSHCluster, its options as its documentation has them."""
+    from distributed import Client
+    from distributed.deploy.ssh import SSHCluster
+
+    connect = {"port": port, "username": "ubuntu", "client_keys": [key], "known_hosts": None}
+    with (
+        SSHCluster(
+            hosts,
+            connect_options={**connect, "config": None},
+            worker_options={"nthreads": 1},
+            scheduler_options={"port": 0, "dashboard_address": f"{hosts[0]}:0"},
+            remote_python=sys.executable,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(len(hosts) - 1)
+        print("joined", flush=True)
+        # What is measured ends here; the rest is its own tidying up.
+        import time
+
+        print(time.time(), flush=True)
+
+
+def stop(home: Path) -> None:
+    """Ends bilbo's services on all hosts."""
+    from hostless import work_of
+
+    from bilbo.cluster.work import reach
+    from bilbo.remote import stop_services
+
+    work = work_of(home)
+    nodes = list(work.store.load(NAME).inventory.nodes())
+    names = ["dask-scheduler", "dask-worker"]
+    asyncio.run(stop_services(nodes, NAME, reach(work, NAME), names))
+
+
+def measure(size: Size) -> Result:
+    """Both, by turns."""
+    import time
+
+    count = 1 if size.smallest else 4
+    with standin_home() as home:
+        target = local.target(home)
+        assert target is not None
+        document = {"instance": INSTANCE, "dask": {"worker": {**ONE_PROCESS}}}
+        profile = write_profile(home, NAME, document)
+        env = environment(home)
+        run(script("hostless.py", "create", str(home), profile, NAME, str(count)), env=env)
+        from bilbo.record import Store
+
+        found = Store(home).load(NAME).inventory
+        hosts = [node.private_ip for node in found.nodes()]
+        key, port = str(home / "local" / "local.pem"), str(target.ssh_port)
+
+        def bilbos() -> Cost:
+            cost = run(script("ssh_cluster.py", "ours", str(home)), env=env)
+            run(script("ssh_cluster.py", "stop", str(home)), env=env)
+            return cost
+
+        def daskss() -> Cost:
+            began = time.time()
+            cost = run(script("ssh_cluster.py", "theirs", key, port, *hosts), env=env)
+            ended = next(
+                float(after)
+                for line, after in zip(*(cost.output.splitlines()[n:] for n in (0, 1)), strict=False)
+                if line == "joined"
+            )
+            return Cost(ended - began, cost.cpu, cost.memory)
+
+        contenders: dict[str, Callable[[], Cost]] = {"bilbo": bilbos, "SSHCluster": daskss}
+        costs = interleaved(contenders, size.runs)
+    walls = {name: [cost.wall for cost in each] for name, each in costs.items()}
+    over = ratio(walls["bilbo"], walls["SSHCluster"])
+    return Result(
+        "Does bilbo bring up a scheduler and four workers sooner than SSHCluster?",
+        [
+            ["who", "seconds until all workers joined"],
+            *([name, spread(each)] for name, each in walls.items()),
+            ["ratio", f"{over:.2f}"],
+        ],
+        [Bound("time to all workers joined against SSHCluster", 1.0, over)],
+        [
+            f"A scheduler and {count} worker(s) of one process each, on hosts of the stand-in. Each "
+            "in a new process, its start and imports included.",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["ours"]:
+        ours(Path(sys.argv[2]))
+    elif sys.argv[1:2] == ["stop"]:
+        stop(Path(sys.argv[2]))
+    elif sys.argv[1:2] == ["theirs"]:
+        theirs(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    else:
+        main(measure)

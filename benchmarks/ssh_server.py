@@ -1,0 +1,63 @@
+"""Hosts for `ssh_stage`: one process that is an SSH server on every address of 127.77.0.0/16.
+
+A helper of the benchmarks. It runs no shell: `sleep N` in a command is slept, anything else ends at
+once, so that what is measured is the client. Prints its port; each line on standard input is
+answered with the number of connections to each address since the last, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import asyncssh
+
+connections: Counter[str] = Counter()
+
+
+class Host(asyncssh.SSHServer):
+    """Counts the connections to the address that it was reached at."""
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """TCP stands."""
+        connections[conn.get_extra_info("sockname")[0]] += 1
+
+
+async def command(process: asyncssh.SSHServerProcess[str]) -> None:
+    """A command that does nothing, for as long as it says."""
+    slept = re.search(r"sleep ([\d.]+)", process.command or "")
+    if slept:
+        await asyncio.sleep(float(slept[1]))
+    process.exit(0)
+
+
+async def main(public_key: str) -> None:
+    """Serves until standard input ends."""
+    server = await asyncssh.listen(
+        "0.0.0.0",  # noqa: S104 - hosts are addresses of loopback
+        0,
+        server_factory=Host,
+        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+        authorized_client_keys=asyncssh.import_authorized_keys(
+            Path(public_key).read_text(encoding="utf-8")
+        ),
+        process_factory=command,
+        config=None,
+        # What both OpenSSH 9 and the clients have; asyncssh alone would also offer ML-KEM.
+        kex_algs=["curve25519-sha256", "ecdh-sha2-nistp256"],
+        backlog=2048,
+        login_timeout=300,
+    )
+    print(server.get_port(), flush=True)
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        print(json.dumps(connections), flush=True)
+        connections.clear()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
