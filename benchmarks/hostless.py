@@ -16,9 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bilbo import local, profile
 from bilbo import record as states
-from bilbo.cluster.work import Work
 from bilbo.cluster.apply import apply
-from bilbo.cluster.work import settle
+from bilbo.cluster.work import Work, settle
 from bilbo.model import Inventory
 from bilbo.record import Record, Store, now
 

@@ -113,7 +113,9 @@ def measure(size: Size) -> Result:
             cost = run(script("ssh_cluster.py", "theirs", key, port, *hosts), env=env)
             ended = next(
                 float(after)
-                for line, after in zip(*(cost.output.splitlines()[n:] for n in (0, 1)), strict=False)
+                for line, after in zip(
+                    *(cost.output.splitlines()[n:] for n in (0, 1)), strict=False
+                )
                 if line == "joined"
             )
             return Cost(ended - began, cost.cpu, cost.memory)
@@ -131,8 +133,8 @@ def measure(size: Size) -> Result:
         ],
         [Bound("time to all workers joined against SSHCluster", 1.0, over)],
         [
-            f"A scheduler and {count} worker(s) of one process each, on hosts of the stand-in. Each "
-            "in a new process, its start and imports included.",
+            f"A scheduler and {count} worker(s) of one process each, on hosts of the stand-in. "
+            "Each in a new process, its start and imports included.",
         ],
     )
 

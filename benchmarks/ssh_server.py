@@ -1,4 +1,4 @@
-"""Hosts for `ssh_stage`: one process that is an SSH server on every address of 127.77.0.0/16.
+"""Hosts for `ssh_stage`: one process that is an SSH server on each of their addresses.
 
 A helper of the benchmarks. It runs no shell: `sleep N` in a command is slept, anything else ends at
 once, so that what is measured is the client. Prints its port; each line on standard input is
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -35,11 +36,14 @@ async def command(process: asyncssh.SSHServerProcess[str]) -> None:
     process.exit(0)
 
 
-async def main(public_key: str) -> None:
-    """Serves until standard input ends."""
-    server = await asyncssh.listen(
-        "0.0.0.0",  # noqa: S104 - hosts are addresses of loopback
-        0,
+async def main(public_key: str, addresses: list[str]) -> None:
+    """Serves on one port of all addresses until standard input ends."""
+    with socket.socket() as free:
+        free.bind((addresses[0], 0))
+        port = free.getsockname()[1]
+    await asyncssh.listen(
+        addresses,  # type: ignore[arg-type] # asyncio takes a list, and asyncssh passes it on
+        port,
         server_factory=Host,
         server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
         authorized_client_keys=asyncssh.import_authorized_keys(
@@ -52,7 +56,7 @@ async def main(public_key: str) -> None:
         backlog=2048,
         login_timeout=300,
     )
-    print(server.get_port(), flush=True)
+    print(port, flush=True)
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, sys.stdin.readline):
         print(json.dumps(connections), flush=True)
@@ -60,4 +64,4 @@ async def main(public_key: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], sys.argv[2:]))

@@ -40,7 +40,7 @@ NOTHING = "true"
 
 
 @contextlib.contextmanager
-def servers(folder: Path) -> Iterator[tuple[Path, int, Callable[[], dict[str, int]]]]:
+def servers(folder: Path, count: int) -> Iterator[tuple[Path, int, Callable[[], dict[str, int]]]]:
     """The hosts: their key, their port, and who was connected to how often since last asked."""
     import asyncssh
 
@@ -50,7 +50,7 @@ def servers(folder: Path) -> Iterator[tuple[Path, int, Callable[[], dict[str, in
     made.write_public_key(str(key) + ".pub")
     key.chmod(0o600)
     process = subprocess.Popen(
-        [*pinned(1), *script("ssh_server.py", f"{key}.pub")],
+        [*pinned(1), *script("ssh_server.py", f"{key}.pub", *addresses(count).splitlines())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -89,8 +89,9 @@ def measure(size: Size) -> Result:
     # Hundreds of processes and connections of the peers need more; bilbo is measured without.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = 4 if size.smallest else HOSTS
+    most = 8 if size.smallest else MANY
     peers = [name for name in PEERS if OTHERS.is_file()]
-    with tempfile.TemporaryDirectory() as name, servers(Path(name)) as (key, port, counted):
+    with tempfile.TemporaryDirectory() as name, servers(Path(name), most) as (key, port, counted):
         listed = Path(name) / "hosts"
         listed.write_text(addresses(count), encoding="utf-8")
 
@@ -114,7 +115,7 @@ def measure(size: Size) -> Result:
         names = ["bilbo", "bare asyncssh", *peers]
         cpu = interleaved({each: contender(each, NOTHING) for each in names}, size.runs)
         wall = interleaved({each: contender(each, SLEEP) for each in names}, size.runs)
-        listed.write_text(addresses(8 if size.smallest else MANY), encoding="utf-8")
+        listed.write_text(addresses(most), encoding="utf-8")
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
         many = contender("bilbo", NOTHING)()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

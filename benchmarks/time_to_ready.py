@@ -1,7 +1,7 @@
 """How long until a cluster is ready, stage by stage, and how near is that to the floor?
 
-The floor is raw Terraform (`init`, `apply`) and then the same services started by a bare script, all
-at once. Both begin with an empty folder.
+The floor is raw Terraform (`init`, `apply`) and then the same services started by a bare script,
+all at once. Both begin with an empty folder.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from bench import (
@@ -68,7 +69,7 @@ def timed_create(home: Path, profile: str, name: str) -> dict[str, float]:
         raise RuntimeError("".join(said))
     total = time.perf_counter() - began
     ends = [0.0, *(last[stage] for stage in ENDS), total]
-    lasted = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    lasted = [after - before for before, after in pairwise(ends)]
     return {**dict(zip(STAGES, lasted, strict=True)), "total": total}
 
 
@@ -109,14 +110,16 @@ def measure(size: Size) -> Result:
     ours, floor = [], []
     with standin_home() as home:
         worker = {"count": 2, **ONE_PROCESS}
-        document = {"instance": INSTANCE, "notebook": {}, "dask": {"worker": worker}}
+        asked = {"instance": INSTANCE, "notebook": {}, "dask": {"worker": worker}}
+        document = {**asked, "region": "us-east-1", "access": {"cidrs": ["127.0.0.0/8"]}}
         profile = write_profile(home, "ready", document)
         for number in range(size.runs):
             folder = rendered(home, profile, f"raw{number}")
 
             def raw(folder: Path = folder) -> None:
                 floor.append(timed_floor(home, folder))
-                destroyed(home, folder)
+                if not size.smallest:
+                    destroyed(home, folder)
 
             def mine(name: str = f"ours{number}") -> None:
                 ours.append(timed_create(home, profile, name))
@@ -163,8 +166,8 @@ def result(ours: list[dict[str, float]], floor: list[dict[str, float]]) -> Resul
         [
             "A notebook, a scheduler and two workers on the stand-in; 10 s of `apply` are the "
             "provider's own wait for each aws_instance. Medians, least and most; over the floor: "
-            f"{median(over):.2f} s. `init` and the look at AWS beforehand run at the same time, and "
-            "so do the services of all hosts.",
+            f"{median(over):.2f} s. `init` and the look at AWS beforehand run at the same time, "
+            "and so do the services of all hosts.",
         ],
     )
 

@@ -16,13 +16,20 @@ from bench import Line, Plot, Result, Size, main
 # Published: bucket size and refill a second.
 RUN_INSTANCES = (5.0, 2.0)  # mutating, the RunInstances request bucket
 RUN_RESOURCES = (1000.0, 2.0)  # instances, the RunInstances resource bucket
-DESCRIBE = (100.0, 20.0)  # non-mutating actions
-DESCRIBE_UNFILTERED = (50.0, 10.0)  # without filter or page size, as the AWS provider asks
-MUTATE = (50.0, 5.0)  # mutating actions, such as CreateTags
+DESCRIBE = (100.0, 20.0)  # each non-mutating action
+MUTATE = (50.0, 5.0)  # each mutating action, such as CreateTags
 
-# What bilbo's own benchmark `api_calls` counts for one aws_instance.
-CREATE_READS, CREATE_WRITES = 11, 1  # beside RunInstances
-REFRESH_READS = 9
+# What the benchmark `api_calls` counts for one aws_instance beside RunInstances, by action: each
+# has a bucket of its own.
+REFRESH_READS = {
+    "DescribeInstances": 1,
+    "DescribeInstanceTypes": 1,
+    "DescribeTags": 1,
+    "DescribeVpcs": 1,
+    "DescribeInstanceAttribute": 4,
+    "DescribeVolumes": 1,
+}
+CREATE_READS = {**REFRESH_READS, "DescribeImages": 1}
 
 # Assumed: what one instance takes from its launch to `running`, and to SSH.
 RUNNING_SECONDS = 25.0
@@ -73,13 +80,16 @@ class Account:
 
     run: Bucket = field(default_factory=lambda: Bucket(*RUN_INSTANCES))
     launches: Bucket = field(default_factory=lambda: Bucket(*RUN_RESOURCES))
-    reads: Bucket = field(default_factory=lambda: Bucket(*DESCRIBE_UNFILTERED))
+    reads: dict[str, Bucket] = field(
+        default_factory=lambda: {name: Bucket(*DESCRIBE) for name in CREATE_READS}
+    )
     writes: Bucket = field(default_factory=lambda: Bucket(*MUTATE))
 
     @property
     def calls(self) -> int:
         """All calls so far."""
-        return self.run.calls + self.reads.calls + self.writes.calls
+        reads = sum(bucket.calls for bucket in self.reads.values())
+        return self.run.calls + reads + self.writes.calls
 
 
 def one_instance(account: Account, began: float) -> Iterator[float]:
@@ -90,17 +100,17 @@ def one_instance(account: Account, began: float) -> Iterator[float]:
     running = now + RUNNING_SECONDS
     now += 10.0
     while now < running:
-        now = account.reads.take(now) + LATENCY + POLL_SECONDS
+        now = account.reads["DescribeInstances"].take(now) + LATENCY + POLL_SECONDS
         yield now
-    for _ in range(CREATE_READS):
-        now = account.reads.take(now) + LATENCY
-        yield now
-    for _ in range(CREATE_WRITES):
-        now = account.writes.take(now) + LATENCY
-        yield now
+    now = account.writes.take(now) + LATENCY
+    yield now
+    for action, times in CREATE_READS.items():
+        for _ in range(times):
+            now = account.reads[action].take(now) + LATENCY
+            yield now
 
 
-def plain_instances(count: int) -> tuple[float, int, float]:
+def plain_instances(count: int, parallelism: int = PARALLELISM) -> tuple[float, int, float]:
     """Seconds until all run, calls, and seconds of one later refresh, an aws_instance a worker."""
     account = Account()
     waiting = count
@@ -115,7 +125,7 @@ def plain_instances(count: int) -> tuple[float, int, float]:
         working[number] = one_instance(account, at)
         heapq.heappush(events, (next(working[number]), number))
 
-    while waiting and len(working) < PARALLELISM:
+    while waiting and len(working) < parallelism:
         begin(0.0)
     while events:
         now, number = heapq.heappop(events)
@@ -131,13 +141,15 @@ def plain_instances(count: int) -> tuple[float, int, float]:
 
 
 def refresh(count: int) -> float:
-    """Seconds that a plan's reads take for `count` aws_instances."""
-    reads = Bucket(*DESCRIBE_UNFILTERED)
-    now = 0.0
-    for number in range(count):
-        for _ in range(REFRESH_READS):
-            now = max(reads.take(now), number * REFRESH_READS * LATENCY / PARALLELISM)
-    return now
+    """Seconds that a plan's reads take for `count` aws_instances: those of its slowest bucket, or
+    of the answers' way where nothing is throttled."""
+    reads = {name: Bucket(*DESCRIBE) for name in REFRESH_READS}
+    for _ in range(count):
+        for action, times in REFRESH_READS.items():
+            for _ in range(times):
+                reads[action].take(0.0)
+    throttled = max(bucket.at for bucket in reads.values())
+    return max(throttled, count * sum(REFRESH_READS.values()) * LATENCY / PARALLELISM)
 
 
 def group(count: int, groups: int = 1) -> float:
@@ -155,18 +167,20 @@ def measure(size: Size) -> Result:
     """Both designs at several sizes."""
     counts = (2, 20, 100) if size.smallest else (2, 20, 100, 200, 1000, 10_000)
     table: list[list[object]] = [
-        ["workers", "one group: all run", "and ready", "plain aws_instance: all run", "calls",
-         "one later plan"]
-    ]  # fmt: skip
+        [
+            *("workers", "one group: all run", "and ready", "plain aws_instance: all run"),
+            *("with -parallelism=100", "calls", "one later plan"),
+        ]
+    ]
     ours, plain, calls = [], [], []
     for count in counts:
         groups = -(-count // 5000)  # AWS: a group's instances share a subnet's addresses
         launched = group(count, groups)
         ready = launched + BOOT_SECONDS - RUNNING_SECONDS + ssh(count)
         alone, made, later = plain_instances(count)
-        table.append(
-            [f"{count:,}", clock(launched), clock(ready), clock(alone), f"{made:,}", clock(later)]
-        )
+        many, _, _ = plain_instances(count, 100)
+        times = (clock(launched), clock(ready), clock(alone), clock(many))
+        table.append([f"{count:,}", *times, f"{made:,}", clock(later)])
         ours.append((float(count), launched))
         plain.append((float(count), alone))
         calls.append((float(count), float(made)))

@@ -12,7 +12,6 @@ from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo
 from bilbo import local
 from bilbo.model import Target
 
-
 # The longest first, so that none of them is begun last; much of their time is waiting.
 LONGEST_FIRST = (
     "test_faults_interrupt",

@@ -85,7 +85,7 @@ class _Lazy(click.Group):
 @click.option("--local", is_flag=True, help="Use the stand-in AWS on this machine.")
 @click.pass_context
 def bilbo(ctx: click.Context, verbose: int, local: bool) -> None:
-    """Data clusters on AWS from small JSON profiles: JupyterLab and Dask."""
+    """Data clusters on AWS from small JSON profiles: JupyterLab, Dask and Ray."""
     ctx.obj = Context(verbose=verbose, local=local, home=home())
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -20,9 +20,9 @@ from bilbo.errors import BilboError, UsageError
 from bilbo.model import SharedState
 
 if TYPE_CHECKING:
-    from bilbo.cluster.work import Work
     from bilbo.cluster.plan import Planned
     from bilbo.cluster.saved import Reviewed
+    from bilbo.cluster.work import Work
     from bilbo.model import ClusterSpec
 
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.+?))?/?")

@@ -62,9 +62,9 @@ def rcmd(context: Context, name: str, words: tuple[str, ...], timeout: float | N
 
     \b
     TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler,
-    workers, all), a worker group, an instance id or an address; without one it is the notebook,
-    else the scheduler. The first word is taken for a TARGET if it is one, or if
-    `--` follows it; a leading `--` says that there is none. The words of COMMAND
+    head, workers, all), a worker group, an instance id or an address; without one
+    it is the notebook, else the head. The first word is taken for a TARGET if it
+    is one, or if `--` follows it; a leading `--` says that there is none. The words of COMMAND
     are put together and given to the shell there, as ssh does.
 
     \b
@@ -180,11 +180,11 @@ def logs(
     service: tuple[str, ...],
     timeout: float | None,
 ) -> None:
-    """Show the logs of JupyterLab, scheduler and workers of the cluster NAME.
+    """Show the logs of JupyterLab, head and workers of the cluster NAME.
 
     \b
     TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler,
-    workers, all), a worker group, an instance id or an address; without one it is all. With
+    head, workers, all), a worker group, an instance id or an address; without one it is all. With
     several instances, each line has its instance's number before it.
 
     \b
@@ -222,8 +222,8 @@ def ssh(context: Context, name: str, target: str | None) -> None:
     """Open a shell on an instance of the cluster NAME, through the system's ssh.
 
     \b
-    TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler), an
-    instance id or an address; without one it is the notebook, else the scheduler.
+    TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler, head),
+    an instance id or an address; without one it is the notebook, else the head.
 
     \b
     Examples:
@@ -264,7 +264,7 @@ def _become(program: str, command: list[str]) -> None:
 @STAGE_TIMEOUT_OPTION
 @pass_context
 def restart(context: Context, name: str, timeout: float | None) -> None:
-    """Restart scheduler and workers of the cluster NAME. Its notebook stays.
+    """Restart head (Dask: scheduler) and workers of the cluster NAME. Its notebook stays.
 
     \b
     Examples:

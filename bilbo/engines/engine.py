@@ -30,10 +30,12 @@ class Engine:
     `head_role` is the role of the one machine that coordinates (`model.HEADS`), its key beside
     `worker` in the profile. `ports` are the head's that people reach, and what listens there.
 
-    `head` and `worker` make what is started: the head first, the workers once its page answers. `roll` is where the head tells who has joined. `notebook` is the environment by which
-    a notebook finds the cluster without being told. `addresses` are for people and for the record;
-    each key begins with `name` and _, and `dashboard` and `client` are two of them: a page, and
-    what `connect`, a Python expression with {}, takes. `desc` shows it where `desc_connects`.
+    `head` and `worker` make what is started: the head first, the workers once its page answers.
+    `roll` is where the head tells who has joined. `notebook` is the environment by which a
+    notebook finds the cluster without being told. `addresses` are for people and for the
+    record; each key begins with `name` and _, and `dashboard` and `client` are two of them: a
+    page, and what `connect`, a Python expression with {}, takes. `desc` shows it where
+    `desc_connects`.
 
     `packages` ought to agree between hosts and clients, the first is the engine itself; where one
     of `breaking` does not, they cannot work together. `leave` is the agent's program that, run on

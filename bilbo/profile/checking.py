@@ -237,8 +237,8 @@ def _match(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator
         yield _jsonschema().ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-# Packages for formats that no profile has. jsonschema imports them where they are installed, as with
-# JupyterLab, and that takes most of a second.
+# Packages for formats that no profile has. jsonschema imports them where they are installed, as
+# with JupyterLab, and that takes most of a second.
 _UNWANTED = ("isoduration", "rfc3987", "rfc3987_syntax", "uri_template", "webcolors")
 
 

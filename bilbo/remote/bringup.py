@@ -21,8 +21,8 @@ async def bring_up(
 
     The head begins. The notebook starts once the head is measured, the workers once it answers, or
     once it is started where they can wait for it (`plan.patient`); neither after it has failed but
-    the notebook. Hosts connect and are measured meanwhile, at most `remote.limit` of them at once; each
-    connection ends when its host is ready or has failed. Services of the roles in `fresh` are
+    the notebook. Hosts connect and are measured meanwhile, at most `remote.limit` of them at once;
+    each connection ends when its host is ready or has failed. Services of the roles in `fresh` are
     stopped first if they run. Returns one result a host, in the order of `plan.hosts()`; what
     fails on a host is in its result. Cancelled, it leaves the services running.
     """
