@@ -9,13 +9,14 @@ BIN := $(VENV)/bin
 PYTEST ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos scan clean requirements
+.PHONY: help demo test bench check chaos scan clean requirements
 
 help:
 	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
 	@echo "make test   everything the tests need, and the tests"
 	@echo "make chaos  kill -9 at N=20 random moments, and look for what is orphaned"
 	@echo "make scan   checkov over the Terraform files that bilbo writes (large, so apart)"
+	@echo "make bench  what bilbo costs, measured: benchmarks/RESULTS.md (most of an hour)"
 	@echo "make clean  remove what the two have installed here"
 
 $(BIN)/python:
@@ -43,6 +44,14 @@ check: $(VENV)/test.stamp
 test: check
 	$(BIN)/pytest $(PYTEST)
 
+$(VENV)-bench/stamp: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
+bench: $(VENV)/test.stamp $(VENV)-bench/stamp
+	$(BIN)/python benchmarks
+
 # Pins what images hold (packer/requirements.in) by uv's resolver, for their Python and Linux.
 requirements:
 	cd packer && uv pip compile requirements.in --upgrade --quiet --no-annotate \
@@ -57,4 +66,4 @@ scan: $(VENV)/test.stamp
 	sh tests/scan
 
 clean:
-	rm -rf $(VENV) .venv-scan .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench .venv-scan .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -809,3 +809,17 @@ def test_terraform_makes_and_destroys(aws: Aws, tmp_path: Path) -> None:
     assert aws.states(ids) == {"terminated"}
     left = aws.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["tf-pool"]}])
     assert not left["SecurityGroups"]
+
+
+def test_links_into_a_machine_go_with_it(tmp_path: Path) -> None:
+    """A link in /tmp that leads into an erased machine's folder goes, and no other does."""
+    folder = tmp_path / "i-1"
+    (folder / "home").mkdir(parents=True)
+    inside, outside = (Path(f"/tmp/bilbo-{secrets.token_hex(8)}") for _ in range(2))
+    inside.symlink_to(folder / "home")
+    outside.symlink_to(tmp_path)
+    try:
+        state.erase(folder)
+        assert not inside.is_symlink() and outside.is_symlink() and not folder.exists()
+    finally:
+        outside.unlink()

@@ -85,6 +85,7 @@ def stop(home: Path) -> None:
             _end(found)
             state.save(paths, replace(found, pid=0, started=""))
         processes.end_of_standin(paths.mark)
+        state.remove_links(paths.instances)
 
 
 def target(home: Path, region: str | None = None) -> Target | None:

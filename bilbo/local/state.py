@@ -130,9 +130,14 @@ def new_access_key() -> str:
 
 
 def erase(folder: Path) -> None:
-    """Removes a machine's folder, or that of all, and the links in /tmp that lead into it: a
-    machine of its own would take its /tmp along."""
+    """Removes a machine's folder, or that of all, and the links that lead into it."""
     shutil.rmtree(folder, ignore_errors=True)
+    remove_links(folder)
+
+
+def remove_links(folder: Path) -> None:
+    """Removes the links in /tmp that lead into a folder of machines: each would have a /tmp of
+    its own, which ends with it."""
     for path in Path("/tmp").iterdir():
         with contextlib.suppress(OSError):
             if path.is_symlink() and path.readlink().is_relative_to(folder):
