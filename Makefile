@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 # Most of the tests' time is Terraform waiting, so more of them run than there are cores.
 # A file's tests share what they made, and stay together.
-PYTEST ?= -n 4 --dist loadfile --no-loadscope-reorder
+PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench check chaos scan clean requirements

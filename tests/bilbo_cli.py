@@ -37,7 +37,7 @@ class Bilbo:
         return {**kept, "BILBO_HOME": str(self.home), **extra}
 
     def __call__(
-        self, *arguments: str, code: int | None = 0, timeout: float = 180, **environment: str
+        self, *arguments: str, code: int | None = 0, timeout: float = 600, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end; its exit code must be `code` unless that is None."""
         done = subprocess.run(

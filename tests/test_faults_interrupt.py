@@ -54,7 +54,7 @@ class Running:
         for line in self.process.stderr:
             self.said += line
 
-    def wait_for(self, text: str, seconds: float = 60) -> None:
+    def wait_for(self, text: str, seconds: float = 300) -> None:
         """Until stderr holds `text`."""
         deadline = time.monotonic() + seconds
         while text not in self.said:
@@ -62,7 +62,7 @@ class Running:
             assert self.process.poll() is None, self.said
             time.sleep(0.02)
 
-    def end(self, seconds: float = 90) -> int:
+    def end(self, seconds: float = 300) -> int:
         """Its exit code, within a time."""
         code = self.process.wait(timeout=seconds)
         self._reader.join()
@@ -152,13 +152,13 @@ def terraforms(home: Path) -> list[psutil.Process]:
 
 def wait_for_terraform(bilbo: Bilbo) -> None:
     """Until Terraform's provider runs, which is when it looks at AWS."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not any("provider" in process.name() for process in terraforms(bilbo.home)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-@pytest.mark.timeout(120 + 120 * MOMENTS)
+@pytest.mark.timeout(300 + 300 * MOMENTS)
 def test_everything_is_killed_at_any_moment(bilbo: Bilbo, profile: str) -> None:
     """kill -9 of Terraform, of bilbo, and of both, at random moments: nothing is orphaned."""
     chance = random.Random(os.environ.get("BILBO_CHAOS_SEED", time.time_ns()))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from bilbo import local
 from bilbo.errors import LocalError, UsageError
 from bilbo.local.faults import FORMS, Faults
 from bilbo.local.processes import of_standin
+from bilbo.local.state import erase
 
 T = TypeVar("T")
 
@@ -819,7 +821,7 @@ def test_links_into_a_machine_go_with_it(tmp_path: Path) -> None:
     inside.symlink_to(folder / "home")
     outside.symlink_to(tmp_path)
     try:
-        state.erase(folder)
+        erase(folder)
         assert not inside.is_symlink() and outside.is_symlink() and not folder.exists()
     finally:
         outside.unlink()
