@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,10 @@ from typing import Any
 import boto3
 
 from bilbo import local
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background deaf to Ctrl-C, and children inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 INSTANCE = {
     "ami": "ami-0f49fa254e1806b72",
