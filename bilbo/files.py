@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 
 def private_write(path: Path, text: str | bytes) -> None:
     """Replaces `path` in one step with `text`, mode 0600; makes its folder. Raises OSError."""
+    import tempfile
+
     data = text.encode() if isinstance(text, str) else text
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

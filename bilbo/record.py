@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -255,6 +254,8 @@ class Store:
 
     def forget(self, name: str) -> None:
         """Removes all that is kept of a cluster."""
+        import shutil
+
         shutil.rmtree(self.folder(name), ignore_errors=True)
 
     @contextmanager

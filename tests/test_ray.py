@@ -143,9 +143,9 @@ def test_opens_only_what_people_reach(record: dict[str, Any]) -> None:
 
 def test_a_cloud_notebook_is_on_the_cluster(record: dict[str, Any]) -> None:
     """`ray.init()` without an argument in a cloud notebook computes on both workers."""
-    code = "import ray\nray.init(log_to_driver=False)\n" + SPREAD.format(pause=0.2, tasks=8)
+    code = "import ray\nray.init(log_to_driver=False)\n" + SPREAD.format(pause=1, tasks=12)
     total, where = json.loads(run_in_kernel(record["notebook_url"], code).splitlines()[-1])
-    assert total == sum(number**2 for number in range(8))
+    assert total == sum(number**2 for number in range(12))
     assert where == sorted(each["private_ip"] for each in record["workers"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +54,8 @@ def dotted(path: KeyPath) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The name among `known` that was probably meant, if any is near."""
+    import difflib
+
     plain = {re.sub("[^a-z0-9]", "", each.lower()): each for each in known}
     wanted = re.sub("[^a-z0-9]", "", name[:100].lower())
     found = difflib.get_close_matches(wanted, plain, n=1)
