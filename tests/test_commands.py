@@ -410,7 +410,7 @@ def completed(cluster: Cluster, *words: str) -> list[str]:
 
 def test_completion_knows_the_names(cluster: Cluster) -> None:
     """Commands, clusters, profiles and targets are offered."""
-    assert completed(cluster, "re") == ["restart"]
+    assert completed(cluster, "rest") == ["restart"]
     assert cluster.name in completed(cluster, "desc", "")
     assert completed(cluster, "create", "sha") == [cluster.profile]
     assert {"workers", "all", "4"} <= set(completed(cluster, "rcmd", cluster.name, ""))
@@ -471,5 +471,5 @@ def test_every_help_has_examples() -> None:
     for name in bilbo.list_commands(context):
         command = bilbo.get_command(context, name)
         assert command
-        if name not in ("version", "local"):
+        if name != "version" and not isinstance(command, click.Group):
             assert f"bilbo {name}" in (command.help or ""), name
