@@ -306,12 +306,14 @@ class HostPlan:
 class StagePlan:
     """The SSH stage before it begins: the head first, then all others at once.
 
-    `roll` is where the head's host names who has joined. `breaking` are the packages
-    of which every host must have the head's version, beside the head's minor version of Python.
-    `patient` workers wait by themselves for a head that does not answer yet.
+    `head_role` says what the head is, also where there is none. `roll` is where the head's host
+    names who has joined. `breaking` are the packages of which every host must have the head's
+    version, beside the head's minor version of Python. `patient` workers wait by themselves for a
+    head that does not answer yet.
     """
 
     cluster: str
+    head_role: str = HEAD
     head: HostPlan | None = None
     notebook: HostPlan | None = None
     workers: tuple[HostPlan, ...] = ()

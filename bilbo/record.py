@@ -30,6 +30,8 @@ FAILED = "failed"
 DESTROYING = "destroying"
 
 _LOCK_TRY_SECONDS = 0.2
+# A cluster's record, and what of it is written once: enough to destroy it when the record is lost.
+_RECORD, _PLACE = "cluster.json", "place.json"
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,12 @@ class Store:
 
     def path(self, name: str) -> Path:
         """The record's file."""
-        return self.folder(name) / "cluster.json"
+        return self.folder(name) / _RECORD
 
     def names(self) -> list[str]:
-        """The clusters that have a record, sorted."""
-        return sorted(path.parent.name for path in (self.home / "clusters").glob("*/cluster.json"))
+        """The clusters that have a record, or had one that is lost, sorted."""
+        found = (self.home / "clusters").glob("*/*.json")
+        return sorted({each.parent.name for each in found if each.name in (_RECORD, _PLACE)})
 
     def load(self, name: str) -> Record:
         """The record of a cluster. Raises RecordError when there is none or it is damaged."""
@@ -190,6 +193,8 @@ class Store:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
+            if self._from_place(name):
+                raise _damaged(path, "it is not there any more") from error
             raise self._unknown(name) from error
         except (OSError, UnicodeDecodeError) as error:
             raise _damaged(path, str(error)) from error
@@ -223,7 +228,7 @@ class Store:
 
     def _from_place(self, name: str) -> Record | None:
         try:
-            place = json.loads((self.folder(name) / "place.json").read_text(encoding="utf-8"))
+            place = json.loads((self.folder(name) / _PLACE).read_text(encoding="utf-8"))
             return Record(
                 name=name,
                 status=FAILED,
@@ -240,7 +245,7 @@ class Store:
     def save(self, record: Record) -> Record:
         """Writes the record in one step, mode 0600, and returns it. Raises BilboError."""
         path = self.path(record.name)
-        place = path.with_name("place.json")
+        place = path.with_name(_PLACE)
         where = {
             "region": record.region,
             "endpoint_url": record.endpoint_url,

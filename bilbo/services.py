@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from bilbo.engines import ENGINES, HERE, Engine, address, bash, group_of
 from bilbo.model import (
+    HEAD,
     NOTEBOOK_PORT,
     ClusterSpec,
     HostPlan,
@@ -31,6 +32,7 @@ def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan
     head = inventory.head
     return StagePlan(
         cluster=spec.name,
+        head_role=engine.head_role if engine else HEAD,
         head=engine.head(spec, head) if engine and head else None,
         notebook=notebook_plan(spec, inventory, token, engine) if inventory.notebook else None,
         workers=tuple(

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +84,36 @@ class Bilbo:
         """What `desc -d` prints."""
         found: dict[str, Any] = json.loads(self("desc", cluster, "-d").stdout)
         return found
+
+
+class Running:
+    """A bilbo in the background whose stderr can be waited for."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+
+    def wait_for(self, text: str, seconds: float = 300) -> None:
+        """Until stderr holds `text`."""
+        deadline = time.monotonic() + seconds
+        while text not in self.said:
+            assert time.monotonic() < deadline, self.said
+            assert self.process.poll() is None, self.said
+            time.sleep(0.02)
+
+    def end(self, seconds: float = 300) -> int:
+        """Its exit code, within a time."""
+        code = self.process.wait(timeout=seconds)
+        self._reader.join()
+        assert "Traceback" not in self.said, self.said
+        return code
 
 
 def processes_of(home: Path) -> list[str]:

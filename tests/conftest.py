@@ -52,6 +52,17 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
         local.stop(home)
 
 
+@pytest.fixture(scope="module")
+def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
+    """bilbo with a home and a stand-in of its own, which ends with the module."""
+    home = tmp_path_factory.mktemp("home")
+    local.start(home)
+    try:
+        yield Bilbo(home)
+    finally:
+        local.stop(home)
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A running cluster of the session's, for tests that leave it as it was.

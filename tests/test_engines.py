@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -112,9 +111,7 @@ def test_ray_computes_on_its_workers() -> None:
 
 def test_ray_knows_every_option() -> None:
     """Each option is one that the installed Ray lists in its help, or an old hidden one."""
-    program = shutil.which("ray", path=str(Path(sys.executable).parent))
-    if program is None:
-        pytest.skip("Ray is not installed")
+    program = Path(sys.executable).parent / "ray"
     asked = subprocess.run(
         [program, "start", "--help"], capture_output=True, text=True, check=True
     ).stdout

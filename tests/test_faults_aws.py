@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients, nothing_is_left
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, clients, nothing_is_left
 from reliability import errors, told
 
 from bilbo import local
 
 LEFT = "nothing, after `bilbo destroy`"
 NOTHING = "nothing: it is found before anything is created"
-
-
-@pytest.fixture(scope="module")
-def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
-    """bilbo with a home of its own, whose stand-in ends with the module."""
-    home = tmp_path_factory.mktemp("aws")
-    local.start(home)
-    try:
-        yield Bilbo(home)
-    finally:
-        local.stop(home)
 
 
 def refused(bilbo: Bilbo, fault: str, **instance: Any) -> str:
@@ -54,6 +43,8 @@ def test_what_preflight_finds(bilbo: Bilbo, tmp_path: Path) -> None:
     assert "t9.huge" in refused(bilbo, "Unknown instance type", ec2type="t9.huge")
     said = refused(bilbo, "AMI and instance type of two architectures", ec2type="t4g.micro")
     assert "arm64" in said
+    said = refused(bilbo, "Wrong security group", security_group="sg-00000000000000000")
+    assert "sg-00000000000000000" in said
     nothing_is_left(bilbo.home)
 
 
@@ -188,6 +179,71 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
     assert after["notebook"]["instance_id"] != before["notebook"]["instance_id"]
     assert lost not in after["instances"]
     assert len(after["workers"]) == 2
-    ec2.terminate_instances(InstanceIds=after["instances"])
-    bilbo("destroy", "hand", "-y")
+
+
+def test_a_worker_is_replaced_by_its_group(bilbo: Bilbo) -> None:
+    """The group's new instance is told, started by create, and nothing else is touched."""
+    profile, before = "hand.json", bilbo.record("hand")
+    ec2, groups = clients(bilbo.home)
+    lost = before["workers"][0]["instance_id"]
+    ec2.terminate_instances(InstanceIds=[lost])
+    new = instead_of(groups, {each["instance_id"] for each in before["workers"]})
+    told_ = bilbo("desc", "hand", "--refresh").stdout
+    assert f"{lost} is gone" in told_ and f"{new} runs and is billed" in told_
+    told("A worker was replaced by its Auto Scaling group, as `desc --refresh` tells",
+         told_[told_.index("\nIn AWS"):], 0, "`create` starts the new one; " + LEFT)  # fmt: skip
+    bilbo("create", profile)
+    after = bilbo.record("hand")
+    assert after["status"] == "ready"
+    assert set(after["instances"]) == set(before["instances"]) - {lost} | {new}
+
+
+def instead_of(groups: Any, known: set[str]) -> str:
+    """The instance that a group launches for one that it lost."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        (group,) = groups.describe_auto_scaling_groups()["AutoScalingGroups"]
+        there = {each["InstanceId"] for each in group["Instances"]}
+        if len(there) == len(known) and there != known:
+            (new,) = there - known
+            return str(new)
+        time.sleep(0.1)
+    raise AssertionError("the group replaces nothing")
+
+
+def test_destroy_says_what_holds_it(bilbo: Bilbo) -> None:
+    """A machine of the cluster that no state knows is found while its security group waits for
+    it; a machine of somebody else's in the group is named; and all is gone in the end.
+    """
+    record = bilbo.record("hand")
+    ec2, _ = clients(bilbo.home)
+    ec2.terminate_instances(InstanceIds=record["instances"])
+    (group,) = ec2.describe_security_groups(
+        Filters=[{"Name": "tag:bilbo:cluster", "Values": ["hand"]}]
+    )["SecurityGroups"]
+    running = Running(bilbo.start("destroy", "hand", "-y"))
+    running.wait_for("Destroyed module.worker.aws_autoscaling_group.this")
+    late = launch(ec2, group["GroupId"], [{"Key": "bilbo:cluster", "Value": "hand"}])
+    foreign = launch(ec2, group["GroupId"], [])
+    running.wait_for("still used by")
+    ec2.terminate_instances(InstanceIds=[foreign])
+    assert running.end() == 0
+    assert f"Found by its tag, to be destroyed too: {late}" in running.said
+    (said,) = (line for line in running.said.splitlines() if "still used by" in line)
+    assert said.endswith(f" of {foreign}.")
+    told("Somebody else's machine is in the cluster's security group; `destroy` waits for it",
+         said, 0, "nothing, once that machine is gone")  # fmt: skip
     nothing_is_left(bilbo.home)
+
+
+def launch(ec2: Any, security_group: str, tags: list[dict[str, str]]) -> str:
+    """An instance that no Terraform has made."""
+    made = ec2.run_instances(
+        ImageId=INSTANCE["ami"],
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        SecurityGroupIds=[security_group],
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}] if tags else [],
+    )
+    return str(made["Instances"][0]["InstanceId"])

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, nothing_is_left
 from reliability import errors, told
 
 from bilbo import local
 
 LEFT = "nothing, after `bilbo destroy`"
-
-
-@pytest.fixture(scope="module")
-def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
-    """bilbo with a home of its own, whose stand-in ends with the module."""
-    home = tmp_path_factory.mktemp("hosts")
-    local.start(home)
-    try:
-        yield Bilbo(home)
-    finally:
-        local.stop(home)
 
 
 def sick_hosts(folder: Path) -> list[str]:

@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, nothing_is_left
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, clients, nothing_is_left
 from reliability import errors, told
-
-from bilbo import local
 
 # What is killed, and after how many seconds, when `make chaos` does not say how often.
 MOMENTS = int(os.environ.get("BILBO_CHAOS", "4"))
@@ -24,50 +19,9 @@ LEFT = "nothing, after `bilbo destroy`"
 
 
 @pytest.fixture(scope="module")
-def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
-    """bilbo with a home of its own, whose stand-in ends with the module."""
-    home = tmp_path_factory.mktemp("interrupt")
-    local.start(home)
-    try:
-        yield Bilbo(home)
-    finally:
-        local.stop(home)
-
-
-@pytest.fixture(scope="module")
 def profile(bilbo: Bilbo) -> str:
     """A scheduler and a worker: one instance, one group."""
     return bilbo.profile("cut", {"instance": INSTANCE, "dask": {"worker": ONE_PROCESS}})
-
-
-class Running:
-    """A bilbo in the background whose stderr can be waited for."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.said = ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said += line
-
-    def wait_for(self, text: str, seconds: float = 300) -> None:
-        """Until stderr holds `text`."""
-        deadline = time.monotonic() + seconds
-        while text not in self.said:
-            assert time.monotonic() < deadline, self.said
-            assert self.process.poll() is None, self.said
-            time.sleep(0.02)
-
-    def end(self, seconds: float = 300) -> int:
-        """Its exit code, within a time."""
-        code = self.process.wait(timeout=seconds)
-        self._reader.join()
-        assert "Traceback" not in self.said, self.said
-        return code
 
 
 def interrupt(running: Running, times: int = 1) -> None:
@@ -131,6 +85,41 @@ def test_bilbo_is_killed(bilbo: Bilbo, profile: str) -> None:
     running.process.wait()
     bilbo("destroy", "cut", "-y")
     nothing_is_left(bilbo.home)
+
+
+def test_terraform_is_killed_while_a_machine_is_made(bilbo: Bilbo, profile: str) -> None:
+    """kill -9 of both after RunInstances: create takes what runs, and makes no second one."""
+    running = Running(bilbo.start("--local", "create", profile))
+    # While it makes the scheduler's machine Terraform writes a state that has only its address.
+    running.wait_for("Created module.worker.aws_autoscaling_group.this")
+    machine = scheduler(bilbo.home)
+    running.process.kill()
+    for process in terraforms(bilbo.home):
+        process.kill()
+    running.process.wait()
+    again = bilbo("create", profile)
+    assert f"Found by its tag, taken into Terraform's state: {machine}\n" in again.stderr
+    record = bilbo.record("cut")
+    assert (record["status"], record["scheduler"]["instance_id"]) == ("ready", machine)
+    assert scheduler(bilbo.home) == machine
+    bilbo("destroy", "cut", "-y")
+    nothing_is_left(bilbo.home)
+
+
+def scheduler(home: Path) -> str:
+    """The only instance with the role of a scheduler, once there is one."""
+    ec2, _ = clients(home)
+    by_role = [
+        {"Name": "tag:bilbo:role", "Values": ["scheduler"]},
+        {"Name": "instance-state-name", "Values": ["pending", "running"]},
+    ]
+    deadline = time.monotonic() + 60
+    while not (found := ec2.describe_instances(Filters=by_role)["Reservations"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (instance,) = found[0]["Instances"]
+    assert len(found) == 1
+    return str(instance["InstanceId"])
 
 
 def first_lines(text: str, start: str) -> str:

@@ -5,28 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bilbo_cli import INSTANCE, Bilbo, nothing_is_left
+from bilbo_cli import INSTANCE, Bilbo, Running, nothing_is_left
 from reliability import errors, told
-from test_faults_interrupt import Running
 
 from bilbo import local
 
 LEFT = "nothing, after `bilbo destroy`"
-
-
-@pytest.fixture(scope="module")
-def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
-    """bilbo with a home of its own, whose stand-in ends with the module."""
-    home = tmp_path_factory.mktemp("records")
-    local.start(home)
-    try:
-        yield Bilbo(home)
-    finally:
-        local.stop(home)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +54,25 @@ def test_two_at_once_then_a_damaged_record(bilbo: Bilbo, profile: str) -> None:
     told("The record was written by a newer bilbo", errors(said), 1, "the cluster, as it was")
 
     path.unlink()
+    assert bilbo("clusters").stdout == "kept\n"
     said = bilbo("desc", "kept", code=1).stderr
     told("The record is deleted, Terraform's state remains", errors(said), 1,
-         LEFT + ", which still finds it")  # fmt: skip
+         "the cluster, as it was")  # fmt: skip
     bilbo("destroy", "kept", "-y")
     nothing_is_left(bilbo.home)
+
+
+def test_an_address_is_used_again(bilbo: Bilbo, profile: str) -> None:
+    """A new machine at the address of a destroyed cluster's does not trip over its old key."""
+    hosts = []
+    for _ in range(2):
+        bilbo("--local", "create", profile)
+        hosts.append(bilbo.record("kept")["notebook"])
+        assert bilbo("rcmd", "kept", "echo here").stdout == "here\n"
+        if len(hosts) == 1:
+            bilbo("destroy", "kept", "-y")
+    assert hosts[0]["public_ip"] == hosts[1]["public_ip"]
+    assert hosts[0]["instance_id"] != hosts[1]["instance_id"]
 
 
 def test_the_stand_in_was_stopped(bilbo: Bilbo, profile: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from wheels import wheel
 from bilbo import local
 from bilbo.profile.writing import with_ami
 
-pytestmark = pytest.mark.skipif(not shutil.which("packer"), reason="needs packer")
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 

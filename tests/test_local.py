@@ -786,7 +786,6 @@ def terraform(folder: Path, aws: Aws, *argv: str) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.skipif(not shutil.which("terraform"), reason="no Terraform on PATH")
 def test_terraform_makes_and_destroys(aws: Aws, tmp_path: Path) -> None:
     """Terraform's AWS provider makes a group that can be reached, finds nothing to change
     afterwards, is told of a shortage at once, and leaves nothing."""

@@ -26,7 +26,6 @@ from bilbo.resources import folder
 
 PACKER = folder("packer")
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-needs_packer = pytest.mark.skipif(not shutil.which("packer"), reason="needs packer")
 
 
 def packer(*arguments: str, cwd: Path = PACKER) -> subprocess.CompletedProcess[str]:
@@ -40,7 +39,6 @@ def packer(*arguments: str, cwd: Path = PACKER) -> subprocess.CompletedProcess[s
 # -- the template ------------------------------------------------------------------------
 
 
-@needs_packer
 @pytest.mark.parametrize(
     "values",
     [
@@ -58,7 +56,6 @@ def test_the_template_is_valid_with_every_base(values: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_packer
 def test_the_template_can_be_called_from_elsewhere() -> None:
     """Its files are found from any folder, by a relative or a full path."""
     for cwd, place in ((PACKER.parent, PACKER.name), (Path("/"), str(PACKER))):
@@ -66,7 +63,6 @@ def test_the_template_can_be_called_from_elsewhere() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_packer
 def test_the_template_is_formatted() -> None:
     """`packer fmt` would change nothing."""
     done = packer("fmt", "-check", "-diff", ".")
@@ -101,7 +97,6 @@ def test_every_requirement_is_pinned() -> None:
 # -- the setup script ----------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck")
 def test_the_setup_script_is_clean() -> None:
     """ShellCheck finds nothing, optional checks included."""
     options = ["--enable=all", "--exclude=SC2250,SC2292,SC2310,SC2312"]  # matters of taste
@@ -204,8 +199,9 @@ def may_mount() -> bool:
 @pytest.fixture(scope="module")
 def login(root: Root, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """OpenSSH with PAM, which sees the root's /etc/environment and /etc/profile.d."""
-    if not SSHD or not may_mount():
-        pytest.skip("needs OpenSSH's server and a mount namespace")
+    assert SSHD, "tests/system-packages installs OpenSSH's server"
+    if not may_mount():
+        pytest.skip("only root may mount the image's files over this machine's")
     keys = tmp_path_factory.mktemp("keys")
     for name in ("host", "user"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)]

@@ -10,17 +10,12 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bilbo_cli import INSTANCE, Bilbo, nothing_is_left
 from browser import run_in_kernel
-
-from bilbo import local
-
-pytest.importorskip("ray")
 
 NAME = "ray"
 SMALL = {"object_store_memory": 80_000_000}
@@ -55,16 +50,6 @@ print("computing", flush=True)
 print(sum(ray.get(squares)), flush=True)
 """
 SUM = sum(number**2 for number in range(24))
-
-
-@pytest.fixture(scope="module")
-def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
-    """bilbo with an empty home, whose stand-in ends with the module."""
-    home = tmp_path_factory.mktemp("ray")
-    try:
-        yield Bilbo(home)
-    finally:
-        local.stop(home)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,17 +116,6 @@ def test_counts(words: str, counts: dict[str | None, int] | None) -> None:
 
 
 # -- a cluster -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
-    """bilbo with a stand-in of its own, which ends with the module."""
-    home = tmp_path_factory.mktemp("scale")
-    local.start(home)
-    try:
-        yield Bilbo(home)
-    finally:
-        local.stop(home)
 
 
 @pytest.fixture(scope="module")

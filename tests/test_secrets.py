@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, nothing_is_left
 
 from bilbo import local
@@ -30,17 +29,6 @@ class Watch(threading.Thread):
                     self.seen.add(path.read_bytes())
                 except OSError:
                     continue
-
-
-@pytest.fixture(scope="module")
-def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
-    """bilbo with a home of its own, whose stand-in ends with the module."""
-    home = tmp_path_factory.mktemp("secrets")
-    local.start(home)
-    try:
-        yield Bilbo(home)
-    finally:
-        local.stop(home)
 
 
 def readable_by_others(folder: Path) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 from bilbo.aws.address import caller_cidr
 from bilbo.aws.groups import group_members, protect
 from bilbo.aws.images import image_tags, newest_images
-from bilbo.aws.look import Resource, instance_types, start_instances, tagged
+from bilbo.aws.look import Resource, holders, instance_types, start_instances, tagged
 from bilbo.aws.preflight import preflight
 from bilbo.aws.session import client, refusal
 from bilbo.aws.shared import Lock, account, shared_state, state_lock
@@ -15,6 +15,7 @@ __all__ = [
     "caller_cidr",
     "client",
     "group_members",
+    "holders",
     "image_tags",
     "instance_types",
     "newest_images",

@@ -60,6 +60,38 @@ def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
     }
 
 
+def holders(target: Target, security_group: str) -> list[str]:
+    """What keeps a security group from being deleted: network interfaces in it, each with what
+    it belongs to, and groups with a rule that names it.
+
+    Raises AwsError.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    def by(name: str) -> list[dict[str, Any]]:
+        return [{"Name": name, "Values": [security_group]}]
+
+    try:
+        ec2 = client(target, "ec2")
+        interfaces = ec2.describe_network_interfaces(Filters=by("group-id"))["NetworkInterfaces"]
+        named = ec2.describe_security_groups(Filters=by("ip-permission.group-id"))
+    except (BotoCoreError, ClientError) as error:
+        raise refusal(error, f"AWS cannot be asked what uses {security_group}") from error
+    return [
+        *(_interface(found) for found in interfaces),
+        *(
+            f"a rule of security group {group['GroupId']}"
+            for group in named["SecurityGroups"]
+            if group["GroupId"] != security_group
+        ),
+    ]
+
+
+def _interface(found: dict[str, Any]) -> str:
+    owner = found.get("Attachment", {}).get("InstanceId") or found.get("Description")
+    return f"network interface {found['NetworkInterfaceId']}" + (f" of {owner}" if owner else "")
+
+
 def start_instances(target: Target, instance_ids: list[str]) -> None:
     """Starts instances that somebody stopped, and waits until they run.
 

@@ -7,6 +7,7 @@ only its tag tells of; and it would then say "Destroy complete!" over it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -58,7 +59,9 @@ def adopt(name: str, work: Work, terraform: Terraform) -> None:
     What has no place there (a second notebook, say) is left to `destroy`. Raises AwsError and
     TerraformError. Side effects: the state; a line each on the progress.
     """
-    taken = {_address(resource) for resource in terraform.state().get("resources", [])}
+    resources = terraform.state().get("resources", [])
+    # Killed while it creates, Terraform leaves an address behind with nothing at it.
+    taken = {address_of(resource) for resource in resources if resource["instances"]}
     for resource in orphans(name, work, terraform):
         address = _place(resource)
         if address is None or address in taken:
@@ -75,7 +78,7 @@ def adopt_to_destroy(name: str, work: Work, terraform: Terraform) -> int:
     Returns how many there were.
     """
     found = orphans(name, work, terraform)
-    addresses = [(f"orphan_{number}", resource) for number, resource in enumerate(found)]
+    addresses = [(f"orphan_{re.sub(r'[^0-9A-Za-z_]', '_', each.id)}", each) for each in found]
     resources: dict[str, dict[str, Any]] = {}
     for label, resource in addresses:
         resources.setdefault(resource.kind, {})[label] = _ARGUMENTS[resource.kind]
@@ -104,7 +107,8 @@ def _place(resource: Resource) -> str | None:
     return None
 
 
-def _address(resource: Mapping[str, Any]) -> str:
+def address_of(resource: Mapping[str, Any]) -> str:
+    """The address of a resource as the state lists it, without an instance's index."""
     prefix = f"{resource['module']}." if "module" in resource else ""
     return f"{prefix}{resource['type']}.{resource['name']}"
 
@@ -113,4 +117,4 @@ def tainted(state: Mapping[str, Any]) -> Iterator[str]:
     """Addresses of what Terraform would replace because its creation did not end well."""
     for resource in state.get("resources", []):
         if any(instance.get("status") == "tainted" for instance in resource["instances"]):
-            yield _address(resource)
+            yield address_of(resource)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from bilbo import aws
 from bilbo import record as states
-from bilbo.cluster.adopt import adopt_to_destroy
+from bilbo.cluster.adopt import address_of, adopt_to_destroy, orphans
 from bilbo.cluster.work import Work, finish_earlier
-from bilbo.errors import AwsError, Interrupted, RecordError
+from bilbo.errors import AwsError, BilboError, Interrupted, RecordError
 from bilbo.record import Record
 from bilbo.terraform import Terraform
 
@@ -54,11 +56,58 @@ def _record(name: str, work: Work) -> Record:
 
 
 def _terraform(name: str, work: Work, terraform: Terraform) -> None:
-    outcome = terraform.destroy(work.progress.terraform)
+    watch = _Watch(name, work, terraform)
+    outcome = terraform.destroy(watch)
     if outcome.interrupted:
         raise _interrupted(name)
-    if not outcome.ok:
+    if watch.orphaned:
+        # Each time there is something new: what came to be while its Terraform was killed.
+        adopt_to_destroy(name, work, terraform)
+        _terraform(name, work, terraform)
+    elif not outcome.ok:
         raise terraform.error(outcome, f"cluster {name!r} could not be destroyed whole")
+
+
+class _Watch:
+    """Passes Terraform's progress on, and looks at what holds a security group that stays.
+
+    AWS deletes none in use, and Terraform waits for minutes without a word of why. Where it is
+    a machine of the cluster that no state knows, Terraform is stopped and `orphaned` is set.
+    """
+
+    def __init__(self, name: str, work: Work, terraform: Terraform) -> None:
+        self._name, self._work, self._terraform = name, work, terraform
+        self._said: set[str] = set()
+        self.orphaned = False
+
+    def __call__(self, event: Mapping[str, Any]) -> bool:
+        self._work.progress.terraform(event)
+        if event["type"] != "apply_progress" or self.orphaned:
+            return False
+        resource = event["hook"]["resource"]
+        if resource["resource_type"] == "aws_security_group":
+            self._look(resource["addr"])
+        return self.orphaned
+
+    def _look(self, address: str) -> None:
+        try:
+            self.orphaned = bool(orphans(self._name, self._work, self._terraform))
+            for group in () if self.orphaned else self._groups(address):
+                for holder in aws.holders(self._work.target, group):
+                    self._say(f"Security group {group} is still used by {holder}.")
+        except BilboError:
+            return  # Terraform goes on, and what it comes to is told
+
+    def _groups(self, address: str) -> list[str]:
+        for resource in self._terraform.state().get("resources", []):
+            if address_of(resource) == address:
+                return [instance["attributes"]["id"] for instance in resource["instances"]]
+        return []
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._work.progress.say(text)
 
 
 def _interrupted(name: str) -> Interrupted:

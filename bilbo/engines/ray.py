@@ -39,6 +39,8 @@ _SETTINGS = [
     "export RAY_USAGE_STATS_ENABLED=0",
     "# Ray renames its processes; by what is in their environment they are found and ended.",
     "export SPT_NOENV=1",
+    "# A client's own server on the head has this long to start, of Ray's own accord 30 s.",
+    "export RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=180",
     "# Ray keeps sockets in its folder, whose paths have 107 bytes at most: it gets a short name,",
     "# which must outlive Ray's processes, or their last tasks fail with it.",
     'rm -rf -- "$here/ray.1"',

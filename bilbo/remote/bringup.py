@@ -96,8 +96,9 @@ class Stage:
 
     def _check_head(self) -> None:
         if self.head_failed:
-            head = f"{self.plan.head.service_name} failed" if self.plan.head else "there is no head"
-            raise HostFailure(f"not started: {head}", stage="start")
+            there = self.plan.head
+            why = f"{there.service_name} failed" if there else f"there is no {self.plan.head_role}"
+            raise HostFailure(f"not started: {why}", stage="start")
 
     def _is_fresh(self, run: HostRun) -> bool:
         return run.plan.node.role in self.fresh

@@ -50,7 +50,8 @@ def run(
 ) -> Outcome:
     """Runs Terraform in `folder`, its output in `log` (0600), and follows it to its end.
 
-    Ctrl-C sends one SIGINT and waits for the state to be written; more of them are absorbed.
+    Ctrl-C, or `on_event` saying True, sends one SIGINT and waits for the state to be written;
+    more of them are absorbed. The outcome is `interrupted` by Ctrl-C alone.
     """
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
@@ -177,7 +178,7 @@ def _follow(
     process: subprocess.Popen[bytes] | psutil.Process, log: Path, on_event: OnEvent
 ) -> Outcome:
     events: list[Event] = []
-    told = False
+    told = asked = False
     with counted_interrupts() as interrupts, log.open(encoding="utf-8", errors="replace") as lines:
         partial = ""
         while True:
@@ -186,16 +187,17 @@ def _follow(
             *complete, partial = partial.split("\n")
             for event in filter(None, map(parse, complete)):
                 events.append(event)
-                on_event(event)
+                asked = bool(on_event(event)) or asked
             if ended:
                 break
-            if interrupts.count and not told:
+            if (interrupts.count or asked) and not told:
                 told = True
                 _interrupt(process.pid)
-                on_event({"type": "bilbo_interrupt"})
+                if interrupts.count:
+                    on_event({"type": "bilbo_interrupt"})
             time.sleep(_POLL_SECONDS)
     code = process.returncode if isinstance(process, subprocess.Popen) else None
-    result = outcome(events, code, interrupted=told)
+    result = outcome(events, code, interrupted=told and interrupts.count > 0)
     if code and not result.errors:
         result = _with_raw_output(result, log)
     return result

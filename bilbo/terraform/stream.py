@@ -15,7 +15,8 @@ from bilbo.errors import TerraformError
 from bilbo.terraform.hints import LOCKED, STALE, hint_for, lock_hint
 
 Event = Mapping[str, Any]
-OnEvent = Callable[[Event], None]
+# Told of each event; says True when Terraform is to stop, as it does at Ctrl-C.
+OnEvent = Callable[[Event], "bool | None"]
 
 # What a change does to a machine that runs.
 DESTRUCTIVE = frozenset({"delete", "replace"})
