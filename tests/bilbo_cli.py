@@ -44,7 +44,7 @@ class Bilbo:
         return {**kept, "BILBO_HOME": str(self.home), **extra}
 
     def __call__(
-        self, *arguments: str, code: int | None = 0, timeout: float = 600, **environment: str
+        self, *arguments: str, code: int | None = 0, timeout: float = 300, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end; its exit code must be `code` unless that is None."""
         done = subprocess.run(
@@ -100,7 +100,7 @@ class Running:
         for line in self.process.stderr:
             self.said += line
 
-    def wait_for(self, text: str, seconds: float = 300) -> None:
+    def wait_for(self, text: str, seconds: float = 120) -> None:
         """Until stderr holds `text`."""
         deadline = time.monotonic() + seconds
         while text not in self.said:
@@ -108,7 +108,13 @@ class Running:
             assert self.process.poll() is None, self.said
             time.sleep(0.02)
 
-    def end(self, seconds: float = 300) -> int:
+    def interrupt(self, times: int = 1) -> None:
+        """Ctrl-C on a terminal: SIGINT to the whole foreground group."""
+        for _ in range(times):
+            os.killpg(self.process.pid, signal.SIGINT)
+            time.sleep(0.3)
+
+    def end(self, seconds: float = 120) -> int:
         """Its exit code, within a time."""
         code = self.process.wait(timeout=seconds)
         self._reader.join()

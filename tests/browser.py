@@ -42,7 +42,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
             driver.quit()
 
 
-def run_in_kernel(notebook_url: str, code: str, timeout: float = 300) -> str:
+def run_in_kernel(notebook_url: str, code: str, timeout: float = 120) -> str:
     """Runs `code` in a new kernel of the JupyterLab at `notebook_url`; what it printed."""
     import websocket
 

@@ -15,7 +15,8 @@ from typing import Any
 import boto3
 import click
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients, nothing_is_left
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, clients, nothing_is_left
+from reliability import errors, told
 
 from bilbo import local, profile
 from bilbo.cli.scale import _counts
@@ -280,6 +281,27 @@ def test_what_failed_half_way_is_completed(bilbo: Bilbo, sized: str) -> None:
     bilbo("create", sized, "-p", "dask.worker.0.count=2")
     record = bilbo.record(NAME)
     assert record["status"] == "ready" and len(record["workers"]) == 3
+    no_change_is_planned(bilbo, cpu=2)
+
+
+def test_ctrl_c_while_it_scales(bilbo: Bilbo, sized: str) -> None:
+    """Interrupted while workers join and while they leave, the same command completes it."""
+    running = Running(bilbo.start("scale", NAME, "cpu=3"))
+    running.wait_for("starting dask-worker")
+    running.interrupt()
+    assert running.end() == 130
+    told("Ctrl-C while `scale` starts workers", errors(running.said), 130,
+         "the cluster, which the same command completes")  # fmt: skip
+    bilbo("scale", NAME, "cpu=3")
+    assert bilbo.record(NAME)["status"] == "ready" and len(counted(bilbo)) == 4
+    running = Running(bilbo.start("scale", NAME, "cpu=2"))
+    running.wait_for("Retire 1 worker")
+    running.interrupt()
+    assert running.end() == 130
+    told("Ctrl-C while `scale` retires workers", errors(running.said), 130,
+         "the cluster, which the same command completes")  # fmt: skip
+    bilbo("scale", NAME, "cpu=2")
+    assert bilbo.record(NAME)["status"] == "ready" and counted(bilbo) == ["cpu", "cpu", "gpu"]
     no_change_is_planned(bilbo, cpu=2)
 
 

@@ -12,14 +12,25 @@ from bilbo.report import changes
 from bilbo.terraform import Outcome
 
 
-def agree(spec: ClusterSpec, planned: Outcome, before: Record, work: Work, *, yes: bool) -> None:
+def agree(
+    spec: ClusterSpec,
+    planned: Outcome,
+    before: Record,
+    work: Work,
+    *,
+    yes: bool,
+    scaling: bool = False,
+) -> None:
     """Shows the planned changes of a cluster that runs, and asks where they end something.
 
-    Raises BilboError when nobody agrees, with nothing changed.
+    Who is `scaling` has named the counts, and is not asked whether workers may leave. Raises
+    BilboError when nobody agrees, with nothing changed.
     """
     if planned.changes and any(True for _ in before.inventory.nodes()):
         work.progress.say(changes(planned))
-    losses = list(_losses(spec, planned, before))
+    losses = [*_losses(spec, planned, before)]
+    if not scaling:
+        losses += _leavers(spec, planned, before)
     if not losses or yes:
         return
     if not work.progress.confirm(f"{'; '.join(losses)}. Go on?"):
@@ -39,6 +50,10 @@ def _losses(spec: ClusterSpec, planned: Outcome, before: Record) -> Iterator[str
             and any(f"module.{group.role}." in address for address in touched)
         ):
             yield f"the {group.role} would be stopped, and started as {group.machine.ec2type}"
+
+
+def _leavers(spec: ClusterSpec, planned: Outcome, before: Record) -> Iterator[str]:
+    touched = any(change.action == "update" for change in planned.changes)
     present = [node.group for node in before.inventory.workers]
     for group in spec.workers:
         leaving = present.count(group.name) - group.count

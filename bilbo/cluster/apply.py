@@ -44,8 +44,9 @@ def apply(
     *,
     yes: bool,
     reviewed: Reviewed | None = None,
-    counts_only: bool = False,
-    force: bool = False,
+    force: bool,
+    scaling: bool = False,
+    look: bool = True,
 ) -> Applied:
     """Makes AWS be as `spec` says. `record` is saved right before anything is made or changed.
 
@@ -53,20 +54,19 @@ def apply(
     and agreed to (`yes`) where they end something. Raises TerraformError, AwsError, BilboError
     (not agreed) and Interrupted. With `reviewed` that plan is applied, or ReviewError raised.
 
-    `counts_only` says that nothing but counts differs from `before`: then nothing else is looked
-    at. Workers that leave are retired first; `force` lets them go where that cannot be.
+    Workers that leave are retired first; `force` lets them go where that cannot be. `scaling` says
+    that nothing but counts is asked for. Without `look` all else is taken to be as in `before`.
     """
-    _prepare(spec, work, terraform, before, reviewed, look=not counts_only)
+    _prepare(spec, work, terraform, before, reviewed, look=look)
     plan_file: Path | None = None
     changing = resizing = True
     if reviewed:
         plan_file = reviewed.still_true(spec, work, terraform)
     elif before:
-        planned = _planned(spec, work, terraform, refresh=not counts_only)
+        planned = _planned(spec, work, terraform, refresh=look)
         if not planned.changes and planned.exit_code == 0:
             return Applied(inventory(spec, terraform.outputs()), changed=False)
-        # Whoever named counts alone has asked for just that.
-        agree(spec, planned, before, work, yes=yes or counts_only)
+        agree(spec, planned, before, work, yes=yes, scaling=scaling)
         plan_file = _plan_file(terraform)
         changing = bool(planned.changes)
         resizing = any(c.resource_type == "aws_autoscaling_group" for c in planned.changes)
@@ -74,7 +74,7 @@ def apply(
         _tell(spec, work, before)
         work.store.save(record)
     if before and resizing:
-        _let_leave(spec, work, before, force=force or yes)
+        _let_leave(spec, work, before, force=force)
     outcome = terraform.apply(work.progress.terraform, plan_file=plan_file)
     if outcome.interrupted:
         raise interrupted(spec.name)

@@ -53,7 +53,9 @@ def create(
         finish_earlier(terraform, work)
         spec = settle(spec, work, before, my_ip, newest=True)
         record = _begin(spec, work, before, terraform)
-        applied = apply(spec, work, terraform, record, before, yes=yes, reviewed=reviewed)
+        applied = apply(
+            spec, work, terraform, record, before, yes=yes, force=yes, reviewed=reviewed
+        )
         if not applied.changed and _finished(before, spec, applied):
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)

@@ -47,7 +47,15 @@ def scale(
         record = before.changed(status=states.CREATING, profile=spec.profile)
         certain = before.status in _CERTAIN
         applied = apply(
-            spec, work, terraform, record, before, yes=yes, counts_only=certain, force=force
+            spec,
+            work,
+            terraform,
+            record,
+            before,
+            yes=yes,
+            force=force,
+            scaling=True,
+            look=not certain,
         )
         if before.status == states.READY and _as_it_was(before, spec, applied):
             return Created(before, changed=False)

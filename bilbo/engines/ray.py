@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -39,8 +39,6 @@ _SETTINGS = [
     "export RAY_USAGE_STATS_ENABLED=0",
     "# Ray renames its processes; by what is in their environment they are found and ended.",
     "export SPT_NOENV=1",
-    "# A client's own server on the head has this long to start, of Ray's own accord 30 s.",
-    "export RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=180",
     "# Ray keeps sockets in its folder, whose paths have 107 bytes at most: it gets a short name,",
     "# which must outlive Ray's processes, or their last tasks fail with it.",
     'rm -rf -- "$here/ray.1"',
@@ -67,6 +65,14 @@ _SETTINGS = [
     "        sleep 0.1",
     "    done",
     ") &)",
+]
+# The head starts a server for each client of Ray's.
+_CLIENTS = [
+    "# It forks and execs, and gRPC's own handling of forks crashes the server before its exec:",
+    "# switched off, as gRPC's doc/fork_support.md says for that case.",
+    "export GRPC_ENABLE_FORK_SUPPORT=false",
+    "# The server has this long to start, of Ray's own accord 30 s.",
+    "export RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=180",
 ]
 _COMMON = [
     "--block",
@@ -99,7 +105,10 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
     service = Service(
         name="ray-head",
         script=_script(
-            f"Ray's head of cluster {spec.name}", node, ["ray start --head", *options(own)]
+            f"Ray's head of cluster {spec.name}",
+            node,
+            ["ray start --head", *options(own)],
+            _CLIENTS,
         ),
         listens=((host, GCS_PORT), (host, DASHBOARD_PORT), (host, CLIENT_PORT)),
         page=replace(roll(node).page, contains=node.instance_id),
@@ -128,9 +137,9 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
     )
 
 
-def _script(what: str, node: Node, command: list[str]) -> str:
+def _script(what: str, node: Node, command: list[str], settings: Sequence[str] = ()) -> str:
     folder = f"folder={shlex.quote(f'/tmp/ray-{node.instance_id}')}"
-    return bash(what, [HERE, folder, *_SETTINGS], [*command, *_COMMON])
+    return bash(what, [HERE, folder, *_SETTINGS, *settings], [*command, *_COMMON])
 
 
 def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:
