@@ -21,6 +21,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 from bilbo import local
 from bilbo.terraform.environment import binary, environment
 
+CLIENT = """
+from dask.distributed import Client
+client = Client()
+client.wait_for_workers({count}, timeout=30)
+print(client.scheduler.address, client.submit(sum, range(10)).result())
+"""
+
 
 @pytest.fixture(scope="module")
 def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
@@ -81,6 +88,14 @@ def test_a_notebook_alone(bilbo: Bilbo) -> None:
     again = bilbo("create", profile)
     assert again.stdout == "Nothing to do.\n"
     assert bilbo("dashboard", "test", code=1).stderr.startswith("bilbo: cluster 'test' has no")
+
+    dask = {"worker": ONE_PROCESS}
+    bilbo.profile("test", {"instance": INSTANCE, "notebook": {}, "dask": dask})
+    grown = bilbo("create", profile)
+    assert "\nbilbo restart test --notebook tells it" in grown.stderr
+    bilbo("restart", "test", "--notebook")
+    found = run_in_kernel(url, CLIENT.format(count=1))
+    assert found.split() == [f"tcp://{bilbo.record('test')['scheduler']['private_ip']}:8786", "45"]
 
     bilbo("destroy", "test", "-y")
     assert bilbo("clusters").stdout == ""
@@ -160,13 +175,7 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     record = bilbo.record("test-cluster")
     assert record["notebook"]["ec2type"] == "m5.large"
     plan_by_terraform_alone(bilbo, Path(record["terraform_dir"]))
-    code = (
-        "from dask.distributed import Client\n"
-        "client = Client()\n"
-        "client.wait_for_workers(2, timeout=30)\n"
-        "print(client.scheduler.address, client.submit(sum, range(10)).result())"
-    )
-    printed = run_in_kernel(record["notebook_url"], code)
+    printed = run_in_kernel(record["notebook_url"], CLIENT.format(count=2))
     assert printed.split() == [f"tcp://{record['scheduler']['private_ip']}:8786", "45"]
 
     document["dask"] = {"worker": {"count": 3, **ONE_PROCESS}}

@@ -261,14 +261,16 @@ def _become(program: str, command: list[str]) -> None:
 
 @click.command(short_help="Restart cluster.")
 @click.argument("name", type=CLUSTER)
+@click.option("--notebook", is_flag=True, help="JupyterLab too, which ends its kernels.")
 @STAGE_TIMEOUT_OPTION
 @pass_context
-def restart(context: Context, name: str, timeout: float | None) -> None:
+def restart(context: Context, name: str, notebook: bool, timeout: float | None) -> None:
     """Restart head (Dask: scheduler) and workers of the cluster NAME. Its notebook stays.
 
     \b
     Examples:
       bilbo restart test
+      bilbo restart test --notebook
       bilbo restart test --timeout 300
     """
     from bilbo import report
@@ -276,7 +278,7 @@ def restart(context: Context, name: str, timeout: float | None) -> None:
 
     record = context.store.load(name)
     with work(context, target_of(context, record), timeout=timeout) as w:
-        restarted = restart_cluster(name, w)
+        restarted = restart_cluster(name, w, notebook=notebook)
     if restarted:
         click.echo("\n" + report.summary(restarted))
     else:

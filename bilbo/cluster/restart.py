@@ -1,4 +1,4 @@
-"""`restart`: head and workers stop and start again; the notebook stays."""
+"""`restart`: head and workers stop and start again, the notebook where it is asked for."""
 
 from __future__ import annotations
 
@@ -10,32 +10,40 @@ from bilbo.cluster.start import conclude, start, with_nodes
 from bilbo.cluster.work import Work, settle
 from bilbo.engines import ENGINES
 from bilbo.errors import BilboError, Interrupted
-from bilbo.model import HEADS, WORKER
+from bilbo.model import HEADS, NOTEBOOK, WORKER
 from bilbo.record import Record
 
 
-def restart(name: str, work: Work) -> Record | None:
+def restart(name: str, work: Work, *, notebook: bool = False) -> Record | None:
     """Starts a cluster's head and workers anew, to the same readiness as `create`.
 
     None where the cluster has no engine, and so nothing to restart. A notebook that does not run
-    is started, one that runs is left in peace. Raises PartlyDone when some of it works then,
-    RemoteError when none does, RecordError, Interrupted.
+    is started, one that runs is left in peace but for `notebook`, which ends its kernels. Raises
+    PartlyDone when some of it works then, RemoteError when none does, RecordError, Interrupted.
     """
     with work.store.lock(name, "restart"), _interruptible(name):
         record = work.store.load(name)
-        if record.type is None:
+        if record.type is None and not notebook:
             return None
-        engine = ENGINES[record.type]
         if not any(True for _ in record.inventory.nodes()):
             raise BilboError(
                 f"cluster {name!r} has no instances",
                 hint="`bilbo create` of its profile makes them.",
             )
+        if notebook and record.inventory.notebook is None:
+            raise BilboError(f"cluster {name!r} has no notebook")
         spec = profiles.build(record.profile, name, record.region)
         spec = settle(spec, work, record, my_ip=False)
         record = work.store.save(with_nodes(record, spec, record.inventory))
-        work.progress.say(f"Restart {engine.name} {engine.head_role} & workers.")
-        return conclude(spec, work, record, start(spec, work, record, fresh=(*HEADS, WORKER)))
+        fresh: tuple[str, ...] = ()
+        if record.type:
+            engine = ENGINES[record.type]
+            work.progress.say(f"Restart {engine.name} {engine.head_role} & workers.")
+            fresh = (*HEADS, WORKER)
+        if notebook:
+            work.progress.say("Restart notebook.")
+            fresh += (NOTEBOOK,)
+        return conclude(spec, work, record, start(spec, work, record, fresh=fresh))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from bilbo.cluster.work import Work, reach
 from bilbo.engines import ENGINES
 from bilbo.errors import AwsError, BilboError, PartlyDone, RemoteError
 from bilbo.inventory import missing
-from bilbo.model import ClusterSpec, HostResult, Inventory, Node
+from bilbo.model import NOTEBOOK, ClusterSpec, HostResult, Inventory, Node
 from bilbo.record import Record, now
 from bilbo.report import failures, numbers
 
@@ -64,8 +64,20 @@ def start(
     plan = services.stage_plan(spec, _without(record.inventory, settled), record.token)
     results = asyncio.run(remote.bring_up(plan, reach(work, spec.name, spec.engine), fresh=fresh))
     warn(record, work, results)
+    _as_before(spec.name, work, results)
     asked = {result.node for result in results}
     return [*results, *(HostResult(node, "ready", True) for node in settled if node not in asked)]
+
+
+def _as_before(name: str, work: Work, results: Sequence[HostResult]) -> None:
+    """Says that a notebook was left in peace though its settings have changed."""
+    for result in results:
+        if result.node.role == NOTEBOOK and result.facts.get("kept"):
+            work.progress.say(
+                "JupyterLab was not restarted, and its notebooks do not know what is new (the "
+                f"cluster's address, say).\nbilbo restart {name} --notebook tells it, and ends its "
+                "kernels."
+            )
 
 
 def _without(found: Inventory, settled: Collection[Node]) -> Inventory:

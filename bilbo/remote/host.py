@@ -144,9 +144,9 @@ class HostRun:
             replace=self.plan.replace,
         )
         new = bool(event["event"] == "started")
-        self.facts.update(already=not new, changed=event["changed"])
+        self.facts.update(already=not new, kept=event["changed"] and not new)
         state = "started" if new else "runs already"
-        if event["changed"] and not new:
+        if self.facts["kept"]:
             state += ", though not as it would be started now"
         elif self.facts.get("installed") and not new:
             state += "; it takes up the packages at its restart"
