@@ -86,8 +86,9 @@ def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
             record,
             known,
             yes=True,
-            counts_only=before is not None,
             force=True,
+            scaling=before is not None,
+            look=before is None,
         )
         if applied.error:
             raise applied.error

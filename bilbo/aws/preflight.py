@@ -20,11 +20,10 @@ def preflight(
 ) -> None:
     """Raises AwsError with everything in `details` that would make `create` fail.
 
-    Looks at private keys, key pairs, AMIs, instance types, security groups that the profile
-    names and, for a `new` cluster, whether its names are free. `key_path` finds the file of a
-    profile's `ssh_private_key`. What the AWS user may not look at is passed over. Four calls,
-    whatever the cluster's size, one more for named security groups, and five more where the
-    name was in use.
+    Looks at private keys, key pairs, AMIs, instance types and, for a `new` cluster, whether
+    its names are free. `key_path` finds the file of a profile's `ssh_private_key`. What the
+    AWS user may not look at is passed over. Four calls, whatever the cluster's size, and five more
+    where the name was in use.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -33,7 +32,6 @@ def preflight(
         ec2 = client(target, "ec2")
         problems += _allowed(lambda: _key_pairs(spec, ec2, key_path))
         problems += _allowed(lambda: _images_and_types(spec, ec2))
-        problems += _allowed(lambda: _security_groups(spec, ec2))
         if new:
             problems += _allowed(lambda: _names(spec, target, ec2))
     except (BotoCoreError, ClientError) as error:
@@ -128,20 +126,6 @@ def _disagreements(
         f"the AMI {ami} is for {built_for[ami]}, and {ec2type} runs {' or '.join(runs[ec2type])}"
         for ami, ec2type in pairs
         if built_for.get(ami) and runs.get(ec2type) and built_for[ami] not in runs[ec2type]
-    ]
-
-
-def _security_groups(spec: ClusterSpec, ec2: Any) -> list[str]:
-    wanted = sorted({g.machine.security_group for g in spec.groups() if g.machine.security_group})
-    if not wanted:
-        return []
-    by_id = [{"Name": "group-id", "Values": wanted}]
-    answer = ec2.describe_security_groups(Filters=by_id)
-    there = {group["GroupId"] for group in answer["SecurityGroups"]}
-    return [
-        f"the security group {name} (security_group) does not exist in {spec.region}"
-        for name in wanted
-        if name not in there
     ]
 
 

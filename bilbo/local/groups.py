@@ -25,7 +25,8 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 
-from bilbo.local.hooks import ALIVE, World, check_launch, replace, room, shortage
+from bilbo.local.hooks import ALIVE, World, replace, room, shortage
+from bilbo.local.refusals import check_groups, check_launch, groups_of
 
 # A group that cannot grow tries on; its account says so again after this many seconds.
 SAY_AGAIN = 10
@@ -109,12 +110,8 @@ def _check_template(ec2: Any, kwargs: dict[str, Any]) -> None:
     try:
         data = ec2._get_template_from_args(wanted).data
         check_launch(ec2, data.get("ImageId"), data.get("InstanceType"), data.get("KeyName"))
-        interfaces = data.get("NetworkInterfaces") or []
-        groups = [g for nic in interfaces for g in nic.get("Groups") or []]
-        for group in groups + (data.get("SecurityGroupIds") or []):
-            if ec2.get_security_group_from_id(group) is None:
-                words = f"The security group '{group}' does not exist in default VPC"
-                raise EC2ClientError("InvalidGroup.NotFound", words)
+        named = data.get("SecurityGroupIds") or []
+        check_groups(ec2, [*named, *groups_of({"nics": data.get("NetworkInterfaces")})])
     except EC2ClientError as error:
         words = f"You must use a valid fully-formed launch template. {error.message}"
         raise ValidationError(words) from None

@@ -1,8 +1,8 @@
 """What the stand-in changes in moto's EC2, one function a mend.
 
 moto is a mock: it was made to let tests pass. Here its instances must be reachable, and it
-must refuse what AWS refuses. All that depends on moto's inner workings is in this module and
-in `groups`; `TESTED_MOTO` says with which releases.
+must refuse what AWS refuses. All that depends on moto's inner workings is in this module, in
+`groups` and `refusals`; `TESTED_MOTO` says with which releases.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
-from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.models.key_pairs import KeyPairBackend
 from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersion
@@ -32,6 +31,7 @@ from moto.ec2.utils import parse_user_data
 
 from bilbo.local.faults import Faults
 from bilbo.local.network import Addresses
+from bilbo.local.refusals import check_groups, check_launch, groups_of
 
 TESTED_MOTO = "5.2"
 
@@ -155,8 +155,8 @@ def know_key_pair(world: World) -> None:
 def check_and_complete_launches(world: World) -> None:
     """Whoever launches comes through here: RunInstances, Auto Scaling groups, fleets, Packer.
 
-    moto takes any AMI, type and key; ignores the network interfaces of a launch template;
-    leaves the network interface and a second root volume behind; and has no shortage.
+    moto takes any AMI, type, key and security group; ignores the network interfaces of a launch
+    template; leaves the network interface and a second root volume behind; and has no shortage.
     """
 
     @replace(InstanceBackend, "run_instances")
@@ -171,6 +171,7 @@ def check_and_complete_launches(world: World) -> None:
         key = kwargs.get("key_name") or template.get("KeyName")
         image = image_id or template.get("ImageId")
         check_launch(self, image, kind, key)
+        check_groups(self, [*(kwargs.get("security_group_ids") or []), *groups_of(kwargs)])
         for disk in kwargs.get("block_device_mappings") or []:
             if "Ebs" in disk and not disk["Ebs"].get("SnapshotId"):
                 size = self.amis[image].block_device_mappings[0]["Ebs"]["VolumeSize"]
@@ -232,33 +233,6 @@ def _put_into_default_subnet(backend: Any, kwargs: dict[str, Any]) -> None:
     subnet = subnets.get(kwargs.get("placement") or min(subnets, default=""))
     if subnet:
         kwargs["subnet_id"] = subnet.id
-
-
-def check_launch(backend: Any, image_id: str | None, kind: str | None, key: str | None) -> None:
-    """Refuse, in AWS's words, an AMI, type or key pair that is not there."""
-    if image_id not in backend.amis:
-        raise EC2ClientError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
-    if kind not in _types_of(backend.region_name):
-        raise EC2ClientError("InvalidParameterValue", f"Invalid value '{kind}' for InstanceType.")
-    if key and key not in backend.key_pairs:
-        raise EC2ClientError("InvalidKeyPair.NotFound", f"The key pair '{key}' does not exist")
-    wanted = backend.amis[image_id].architecture
-    able = INSTANCE_TYPES[kind].get("ProcessorInfo", {}).get("SupportedArchitectures", [wanted])
-    if wanted and wanted not in able:
-        raise EC2ClientError(
-            "InvalidParameterValue",
-            f"The architecture '{','.join(able)}' of the specified instance type does not match "
-            f"the architecture '{wanted}' of the specified AMI. Specify an instance type and an "
-            "AMI that have matching architectures, and try again. You can use "
-            "'describe-instance-types' or 'describe-images' to discover the architecture of the "
-            "instance type or AMI.",
-        )
-
-
-@functools.cache
-def _types_of(region: str) -> frozenset[str]:
-    offered = INSTANCE_TYPE_OFFERINGS["region"].get(region, [])
-    return frozenset(offer["InstanceType"] for offer in offered)
 
 
 def room(world: World) -> int:
