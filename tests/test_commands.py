@@ -9,9 +9,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -240,6 +242,35 @@ def test_ssh_opens_a_shell(cluster: Cluster) -> None:
     several = cluster.bilbo("ssh", cluster.name, "workers", code=2).stderr
     assert "Name one of them by its number: 3, 4" in several
     assert "no ssh on this machine" in cluster.bilbo("ssh", cluster.name, code=1, PATH="").stderr
+
+
+def test_ssh_passes_options_on(cluster: Cluster) -> None:
+    """What stands after -- is ssh's own: a page that a host serves is reached through SSH alone."""
+    host = cluster.bilbo.record(cluster.name)["scheduler"]["private_ip"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for target in (["scheduler"], []):
+        through = ["--", "-N", "-L", f"127.0.0.1:{port}:{host}:8787"]
+        process = cluster.bilbo.start("ssh", cluster.name, *target, *through)
+        try:
+            assert b"Dask" in fetched(f"http://127.0.0.1:{port}/status")
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def fetched(url: str) -> bytes:
+    """A page, as soon as it answers."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(url) as answer:
+                page: bytes = answer.read()
+                return page
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_ssh_refuses_a_changed_host_key(cluster: Cluster, forget: None) -> None:

@@ -217,19 +217,23 @@ def logs(
 @click.command(short_help="Open a shell on an instance.")
 @click.argument("name", type=CLUSTER)
 @click.argument("target", type=TARGET, required=False)
+@click.argument("options", nargs=-1, metavar="[-- OPTION...]")
 @pass_context
-def ssh(context: Context, name: str, target: str | None) -> None:
+def ssh(context: Context, name: str, target: str | None, options: tuple[str, ...]) -> None:
     """Open a shell on an instance of the cluster NAME, through the system's ssh.
 
     \b
     TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler, head),
     an instance id or an address; without one it is the notebook, else the head.
+    What stands after -- is given to ssh: the last example makes Dask's dashboard
+    answer at localhost:8787, through SSH alone, until Ctrl-C.
 
     \b
     Examples:
       bilbo ssh test
       bilbo ssh test scheduler
       bilbo ssh test 3
+      bilbo ssh test scheduler -- -N -L 8787:10.0.0.7:8787
     """
     import shutil
 
@@ -237,9 +241,11 @@ def ssh(context: Context, name: str, target: str | None) -> None:
     from bilbo.errors import BilboError
 
     record = context.store.load(name)
+    if target and target.startswith("-"):
+        options, target = (target, *options), None
     node = targets.only(record, target)
     with reaching(context, record, None) as w:
-        command = hosts.ssh_command(w, record, node)
+        command = hosts.ssh_command(w, record, node, options)
     program = shutil.which(command[0])
     if program is None:
         raise BilboError(

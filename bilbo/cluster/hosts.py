@@ -132,9 +132,10 @@ def put(
     all_well(record, nodes, failures, "it could not be copied")
 
 
-def ssh_command(work: Work, record: Record, node: Node) -> list[str]:
+def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()) -> list[str]:
     """The arguments for the system's ssh to open a shell on a host, as bilbo reaches it.
 
+    `more` are options of the caller's own, such as `-L` for a port through the connection.
     Raises RemoteError without a private key, BilboError where known hosts cannot be read.
     """
     remote = reach(work, record.name)
@@ -157,7 +158,7 @@ def ssh_command(work: Work, record: Record, node: Node) -> list[str]:
     }
     settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     where = ["-l", node.ssh_user, "--", node.public_ip or node.private_ip]
-    return ["ssh", "-i", str(key), "-p", str(node.ssh_port), *settings, *where]
+    return ["ssh", "-i", str(key), "-p", str(node.ssh_port), *settings, *more, *where]
 
 
 def all_well(
