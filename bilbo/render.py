@@ -32,6 +32,13 @@ SUBNET = "module.network.subnet_id"
 
 # HCL knows fewer short escapes than JSON.
 _ESCAPES_OF_JSON_ALONE = {"b": "\\u0008", "f": "\\u000c", "/": "/"}
+# `terraform fmt` aligns by what a reader takes for one character, which may be several of
+# Unicode's, by its own edition of Unicode. In a key only such stand as they are that are one
+# character for certain: ASCII, Latin, Greek, Cyrillic, kana, Chinese and Korean.
+_UNSURE = re.compile(
+    "[^ -~\u00a1-\u00ac\u00ae-\u024f\u0391-\u0482\u048a-\u052f"
+    "\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3]"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,16 @@ def hcl_string(text: str) -> str:
     return quoted.replace("${", "$${").replace("%{", "%%{")
 
 
+def hcl_key(text: str) -> str:
+    """As `hcl_string`, with as many columns as characters on every machine."""
+    return _UNSURE.sub(lambda match: _escape(match[0]), hcl_string(text))
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def hcl(value: Any) -> str:
     """Any JSON value or `Expression` as HCL on one line."""
     if isinstance(value, Expression):
@@ -84,7 +101,7 @@ def attributes(arguments: Mapping[str, Any], indent: int = 2) -> str:
     lines = _aligned({key: hcl(value) for key, value in flat.items()}, indent)
     for key, value in arguments.items():
         if isinstance(value, Mapping):
-            entries = {hcl_string(name): hcl(item) for name, item in sorted(value.items())}
+            entries = {hcl_key(name): hcl(item) for name, item in sorted(value.items())}
             lines += ["", " " * indent + f"{key} = {{"]
             lines += [*_aligned(entries, indent + 2), " " * indent + "}"]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import psutil
 import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, clients, nothing_is_left
 from reliability import errors, told
+
+from bilbo import local
+from bilbo.terraform.environment import binary
 
 # What is killed, and after how many seconds, when `make chaos` does not say how often.
 MOMENTS = int(os.environ.get("BILBO_CHAOS", "4"))
@@ -96,6 +100,34 @@ def test_terraform_is_killed_while_a_machine_is_made(bilbo: Bilbo, profile: str)
     assert scheduler(bilbo.home) == machine
     bilbo("destroy", "cut", "-y")
     nothing_is_left(bilbo.home)
+
+
+def test_terraform_is_killed_while_a_group_is_made(bilbo: Bilbo, profile: str) -> None:
+    """kill -9 of both while a group waits for capacity: create takes it, destroy ends it."""
+    _, groups = clients(bilbo.home)
+    for word in ("taken into Terraform's state", "to be destroyed too"):
+        local.inject(bilbo.home, "capacity=0")
+        running = Running(bilbo.start("--local", "create", profile))
+        deadline = time.monotonic() + 60
+        while not groups.describe_auto_scaling_groups()["AutoScalingGroups"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        running.process.kill()
+        for process in terraforms(bilbo.home):
+            process.kill()
+        running.process.wait()
+        # Had it been killed a moment sooner, the group would not stand in the state.
+        folder = bilbo.home / "clusters" / "cut" / "terraform"
+        group = "module.worker.aws_autoscaling_group.this"
+        terraform = binary(bilbo.environment())
+        subprocess.run([terraform, "state", "rm", group], cwd=folder, check=False)
+        local.inject(bilbo.home, "clear")
+        command = ("create", profile) if "taken" in word else ("destroy", "cut", "-y")
+        assert f"Found by its tag, {word}: cut-dask-worker\n" in bilbo(*command).stderr
+        if "taken" in word:
+            assert bilbo.record("cut")["status"] == "ready"
+            bilbo("destroy", "cut", "-y")
+        nothing_is_left(bilbo.home)
 
 
 def scheduler(home: Path) -> str:

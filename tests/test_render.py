@@ -15,7 +15,7 @@ from strategies import valid_profiles
 from bilbo import profile
 from bilbo.errors import RenderError
 from bilbo.model import ClusterSpec
-from bilbo.render import hcl, hcl_string, render
+from bilbo.render import attributes, hcl, hcl_string, render
 from bilbo.terraform.environment import binary
 
 CASES = Path(__file__).parent / "rendered"
@@ -60,6 +60,25 @@ def test_what_hcl_cannot_hold_is_refused() -> None:
             hcl_string(wrong)
     with pytest.raises(RenderError):
         hcl({1, 2})
+
+
+def test_keys_align_by_what_terraform_counts(tmp_path: Path) -> None:
+    """Characters of several code points, or of none to see, are escaped in keys, and come back."""
+    keys = ["a", "x\u0301", "\ufeff", "\U0001f468\u200d\U0001f469", "\u1100", "클러스터", "ö"]
+    text = "locals {\n" + attributes({"tags": dict.fromkeys(keys, "x")}).lstrip("\n") + "\n}\n"
+    (tmp_path / "main.tf").write_text(text, encoding="utf-8")
+    assert '"클러스터" ' in text and '"ö" ' in text and "\\ufeff" in text
+    terraform = binary(dict(os.environ))
+    done = subprocess.run(
+        [terraform, "fmt", "-check", "-diff", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    asked = subprocess.run(
+        [terraform, f"-chdir={tmp_path}", "console"], input="jsonencode(keys(local.tags))",
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert sorted(json.loads(json.loads(asked))) == sorted(keys)
 
 
 def test_a_security_group_without_addresses_is_refused() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from bilbo import aws
@@ -37,12 +37,13 @@ def orphans(name: str, work: Work, terraform: Terraform) -> list[Resource]:
     """What carries the cluster's tag and is not in its state. A group's workers go with it."""
     known = _ids(terraform.state())
     found = aws.tagged(work.target, name)
-    groups = any(resource.kind == "aws_autoscaling_group" for resource in found)
-    return [
-        resource
-        for resource in found
-        if resource.id not in known and not (groups and resource.role == WORKER)
-    ]
+    kept = {each.group for each in found if each.kind == "aws_autoscaling_group"}
+    return [each for each in found if each.id not in known and not _is_member(each, kept)]
+
+
+def _is_member(resource: Resource, groups: Collection[str]) -> bool:
+    worker = resource.kind == "aws_instance" and resource.role == WORKER
+    return worker and resource.group in groups
 
 
 def _ids(state: Mapping[str, Any]) -> set[str]:

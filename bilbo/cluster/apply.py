@@ -145,6 +145,13 @@ def _prepare(
     unfinished = (states.CREATING, states.FAILED, states.DESTROYING)
     if before and before.status in unfinished and not reviewed:
         adopt(spec.name, work, terraform)
+        _keep(terraform)
+
+
+def _keep(terraform: Terraform) -> None:
+    """Has Terraform go on with what did not come up well: replacing it would end what runs."""
+    for address in tainted(terraform.state()):
+        terraform.untaint(address)
 
 
 def _plan_file(terraform: Terraform) -> Path:
@@ -164,11 +171,9 @@ def _salvage(spec: ClusterSpec, work: Work, terraform: Terraform, failed: Outcom
     """Keeps what AWS did make: a group that is short of machines must not be replaced."""
     error = terraform.error(failed, f"Terraform could not make all of cluster {spec.name!r}")
     work.store.save(work.store.load(spec.name).changed(status=states.FAILED))
-    state = terraform.state()
-    if not state.get("resources"):
+    if not terraform.state().get("resources"):
         raise error
-    for address in tainted(state):
-        terraform.untaint(address)
+    _keep(terraform)
     refreshed = terraform.apply(work.progress.terraform, refresh_only=True)
     if refreshed.interrupted:
         raise interrupted(spec.name)
