@@ -42,6 +42,7 @@ class Host:
     logins: int = 0
     server: asyncssh.SSHAcceptor | None = None
     children: list[asyncio.subprocess.Process] = field(default_factory=list)
+    connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
 
     def node(self, key: Path, role: str = WORKER, group: str | None = None) -> Node:
         """The node that this host would be in an inventory."""
@@ -81,10 +82,13 @@ class Host:
         """Stop listening and cut all connections."""
         if self.server:
             self.server.close()
+            for connection in self.connections:
+                connection.abort()
             await self.server.wait_closed()
 
     async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         self.logins += 1
+        self.connections.append(process.get_extra_info("connection"))
         pipe = asyncio.subprocess.PIPE
         child = await asyncio.create_subprocess_exec(
             "/bin/sh",
