@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -90,8 +91,7 @@ def test_terraform_is_killed_while_a_machine_is_made(bilbo: Bilbo, profile: str)
     running.wait_for("Created module.worker.aws_autoscaling_group.this")
     machine = scheduler(bilbo.home)
     running.process.kill()
-    for process in terraforms(bilbo.home):
-        process.kill()
+    kill(terraforms(bilbo.home))
     running.process.wait()
     again = bilbo("create", profile)
     assert f"Found by its tag, taken into Terraform's state: {machine}\n" in again.stderr
@@ -113,8 +113,7 @@ def test_terraform_is_killed_while_a_group_is_made(bilbo: Bilbo, profile: str) -
             assert time.monotonic() < deadline
             time.sleep(0.05)
         running.process.kill()
-        for process in terraforms(bilbo.home):
-            process.kill()
+        kill(terraforms(bilbo.home))
         running.process.wait()
         # Had it been killed a moment sooner, the group would not stand in the state.
         folder = bilbo.home / "clusters" / "cut" / "terraform"
@@ -163,6 +162,13 @@ def terraforms(home: Path) -> list[psutil.Process]:
     return found
 
 
+def kill(processes: list[psutil.Process]) -> None:
+    """kill -9 of those that have not ended by themselves meanwhile."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def wait_for_terraform(bilbo: Bilbo) -> None:
     """Until Terraform's provider runs, which is when it looks at AWS."""
     deadline = time.monotonic() + 60
@@ -189,8 +195,7 @@ def test_everything_is_killed_at_any_moment(bilbo: Bilbo, profile: str) -> None:
         if what != "terraform":
             running.process.kill()
         if what != "bilbo":
-            for process in terraforms(bilbo.home):
-                process.kill()
+            kill(terraforms(bilbo.home))
         running.process.wait(timeout=120)
         if number % 2 and not while_destroying:
             again = bilbo("--local", "create", profile)
