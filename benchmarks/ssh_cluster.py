@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from bench import (
 from bilbo import local
 
 NAME = "five"
+JOINED = "all have joined at "
 
 
 def ours(home: Path) -> None:
@@ -46,6 +48,12 @@ def ours(home: Path) -> None:
     spec = settle(profile.build(record.profile, NAME, record.region), work, record, my_ip=False)
     record = with_nodes(record, spec, record.inventory)
     conclude(spec, work, record, start(spec, work, record))
+    joined()
+
+
+def joined() -> None:
+    """Says when. What is measured ends here; the rest is each one's own tidying up."""
+    print(f"{JOINED}{time.time()}", flush=True)
 
 
 def theirs(key: str, port: int, hosts: list[str]) -> None:
@@ -65,11 +73,7 @@ def theirs(key: str, port: int, hosts: list[str]) -> None:
         Client(cluster) as client,
     ):
         client.wait_for_workers(len(hosts) - 1)
-        print("joined", flush=True)
-        # What is measured ends here; the rest is its own tidying up.
-        import time
-
-        print(time.time(), flush=True)
+        joined()
 
 
 def stop(home: Path) -> None:
@@ -87,8 +91,6 @@ def stop(home: Path) -> None:
 
 def measure(size: Size) -> Result:
     """Both, by turns."""
-    import time
-
     count = 1 if size.smallest else 4
     with standin_home() as home:
         target = local.target(home)
@@ -103,22 +105,23 @@ def measure(size: Size) -> Result:
         hosts = [node.private_ip for node in found.nodes()]
         key, port = str(home / "local" / "local.pem"), str(target.ssh_port)
 
+        def until_joined(*arguments: str) -> Cost:
+            began = time.time()
+            cost = run(script("ssh_cluster.py", *arguments), env=env)
+            (ended,) = (
+                float(line.removeprefix(JOINED))
+                for line in cost.output.splitlines()
+                if line.startswith(JOINED)
+            )
+            return Cost(ended - began, cost.cpu, cost.memory)
+
         def bilbos() -> Cost:
-            cost = run(script("ssh_cluster.py", "ours", str(home)), env=env)
+            cost = until_joined("ours", str(home))
             run(script("ssh_cluster.py", "stop", str(home)), env=env)
             return cost
 
         def daskss() -> Cost:
-            began = time.time()
-            cost = run(script("ssh_cluster.py", "theirs", key, port, *hosts), env=env)
-            ended = next(
-                float(after)
-                for line, after in zip(
-                    *(cost.output.splitlines()[n:] for n in (0, 1)), strict=False
-                )
-                if line == "joined"
-            )
-            return Cost(ended - began, cost.cpu, cost.memory)
+            return until_joined("theirs", key, port, *hosts)
 
         contenders: dict[str, Callable[[], Cost]] = {"bilbo": bilbos, "SSHCluster": daskss}
         costs = interleaved(contenders, size.runs)

@@ -266,7 +266,8 @@ class Roll:
 class Service:
     """What one host runs for the cluster.
 
-    `script` is bash, `files` (name to text, secrets among them) lie beside it on the host.
+    `script` is bash, `files` (name to text, secrets among them) lie beside it on the host, and so
+    do `programs`, modules of the agent's.
     `listens` are the addresses that must be free before a start. It is ready when `page` answers
     200 or, for one that joins the engine's head, when the head knows all `members` by name.
     `facts` are what was decided for this host and is worth a record.
@@ -275,6 +276,7 @@ class Service:
     name: str
     script: str
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    programs: tuple[str, ...] = ()
     listens: tuple[tuple[str, int], ...] = ()
     page: Page | None = None
     members: tuple[str, ...] = ()

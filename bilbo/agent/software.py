@@ -2,7 +2,6 @@
 
 # ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
 
-import hashlib
 import json
 import os
 import re
@@ -27,10 +26,11 @@ def version(name):
         return metadata.version(name)
     except Exception:
         return None
-names = json.loads(sys.argv[1])
-python = "{}.{}.{}".format(*sys.version_info[:3])
-print(json.dumps({"python": python, "versions": {name: version(name) for name in names}}))
+def look(names):
+    python = "{}.{}.{}".format(*sys.version_info[:3])
+    return {"python": python, "versions": {name: version(name) for name in names}}
 """
+TELL = LOOK + "print(json.dumps(look(json.loads(sys.argv[1]))))"
 
 
 def interpreter(executables: Iterable[str]) -> str:
@@ -66,8 +66,12 @@ def python_of(script: Path) -> Optional[str]:
 
 def installed(python: str, packages: Iterable[str]) -> Dict[str, Any]:
     """`python`, its version, and `versions`, of each package; None for one that it has not."""
+    if is_this_python(python):  # as on most images; to start another costs as much as the agent
+        here: Dict[str, Any] = {}
+        exec(LOOK, here)
+        return dict(here["look"](list(packages)))
     answer = subprocess.run(
-        [python, "-c", LOOK, json.dumps(list(packages))],
+        [python, "-c", TELL, json.dumps(list(packages))],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         timeout=LOOK_SECONDS,
@@ -78,11 +82,22 @@ def installed(python: str, packages: Iterable[str]) -> Dict[str, Any]:
     return found
 
 
+def is_this_python(python: str) -> bool:
+    """Whether that Python has the packages that this one has.
+
+    A virtual environment's is a link to another's, so the folder has to be the same, too.
+    """
+    there, here = Path(python), Path(sys.executable)
+    return there.parent == here.parent and there.resolve() == here.resolve()
+
+
 def install(folder: Path, python: str, lines: List[str]) -> Optional[int]:
     """Have pip install a requirements file's lines for a Python; its output in `packages.log`.
 
     Returns pip's exit code; None where it had nothing to do, the last lines being the same.
     """
+    import hashlib  # 4 ms, for those who install only
+
     text = "".join(line + "\n" for line in lines)
     mark = hashlib.sha256((python + "\n" + text).encode()).hexdigest()
     if read_text(folder / "packages.done") == mark:

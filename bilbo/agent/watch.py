@@ -4,7 +4,6 @@
 
 import contextlib
 import errno
-import http.client
 import json
 import os
 import socket
@@ -36,6 +35,8 @@ def check_free(host: str, port: int) -> None:
 
 def fetch(page: Page) -> Tuple[int, bytes]:
     """The status and body of a page; OSError if it does not answer."""
+    import http.client  # a third of all imports, and a worker has no page
+
     connection = http.client.HTTPConnection(page["host"], page["port"], timeout=5)
     try:
         connection.request("GET", page["path"], headers=dict(page["headers"]))
@@ -101,7 +102,7 @@ def call_roll(client: Client, service: Service, roll: Dict[str, Any]) -> None:
                 client.emit("roll", joined=joined, left=left)
             known = present
         # A thousand workers make a page of megabytes: leave the head most of its time.
-        pause = max(0.2, 5 * (time.monotonic() - began))
+        pause = max(PROBE_PAUSE, 5 * (time.monotonic() - began))
 
 
 def members(document: Any, roll: Dict[str, Any]) -> Dict[str, str]:

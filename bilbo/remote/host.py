@@ -134,7 +134,11 @@ class HostRun:
             "start",
             self.deadlines.start,
             service=service.name,
-            files={f"{service.name}.sh": service.script, **service.files},
+            files={
+                f"{service.name}.sh": service.script,
+                **{f"{name}.py": agent_source(name) for name in service.programs},
+                **service.files,
+            },
             supervisor=agent_source("supervisor"),
             listens=service.listens,
             page=page_fields(service.page),
