@@ -54,7 +54,7 @@ async def main(key_path: str, port: int, scheduler: str, notebook: str, workers:
     listens = f"--host {scheduler} --port 8786 --dashboard-address {scheduler}:8787"
     commands = {scheduler: f"{ROUTES}; exec dask scheduler {listens}"}
     for host in workers:
-        size = "--nworkers 1 --nthreads 1"
+        size = "--nworkers 1 --nthreads 1 --no-dashboard"
         commands[host] = f"exec dask worker tcp://{scheduler}:8786 --host {host} {size}"
     if notebook != "-":
         commands[notebook] = (

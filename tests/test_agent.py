@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import json
 import os
@@ -14,10 +15,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bilbo.agent import await_dask
 from bilbo.agent.measure import count_cpus
 from bilbo.agent.service import MARKER, processes_with, start_time
 from bilbo.remote.session import AGENT_MODULES, COMMAND, agent_source, opening_lines
@@ -108,13 +111,15 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("module", [*AGENT_MODULES, "supervisor"])
+@pytest.mark.parametrize("module", [*AGENT_MODULES, "supervisor", "await_dask"])
 def test_old_pythons_on_hosts_understand_the_agent(module: str) -> None:
     """Each module is Python 3.6 and imports the standard library and its like only."""
     tree = ast.parse(agent_source(module), feature_version=(3, 6))
     names = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     names += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
     foreign = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
+    if module == "await_dask":  # Dask itself loads this one
+        foreign -= {"distributed.comm"}
     assert foreign <= {f"bilbo.agent.{name}" for name in AGENT_MODULES}
     assert not (foreign and module == "supervisor")
     assert "__future__" not in names  # annotations from there are 3.7's
@@ -296,3 +301,41 @@ def test_no_cluster_name_leaves_the_folder(agent: Agent, name: str) -> None:
     assert event["event"] == "failed"
     assert "cannot be a cluster's name" in event["cause"]
     assert agent.ask("status")["event"] == "status"
+
+
+NANNY = SimpleNamespace(scheduler=SimpleNamespace(addr="tcp://127.0.0.9:8786"))
+
+
+def test_a_worker_goes_on_as_soon_as_its_scheduler_answers() -> None:
+    """It waits while the port is closed, and no longer than a pause once it is open."""
+
+    async def wait() -> float:
+        waiting = asyncio.ensure_future(await_dask.dask_setup(NANNY))
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.0 200 OK\r\n\r\nok")
+            writer.close()
+
+        opened = time.monotonic()
+        async with await asyncio.start_server(answer, "127.0.0.9", await_dask.DASHBOARD_PORT):
+            await waiting
+            return time.monotonic() - opened
+
+    assert asyncio.run(wait()) < await_dask.PAUSE + 0.4
+
+
+@pytest.mark.parametrize("limit", ["PATIENCE", "SILENCE"])
+def test_a_worker_does_not_wait_forever(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for a port that stays closed nor for one that is open and says nothing: Dask tries
+    by itself then, and tells what is wrong."""
+    monkeypatch.setattr(await_dask, limit, 0.3)
+    with socket.socket() as mute:
+        mute.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if limit == "SILENCE":
+            mute.bind(("127.0.0.9", await_dask.DASHBOARD_PORT))
+            mute.listen()
+        began = time.monotonic()
+        asyncio.run(await_dask.dask_setup(NANNY))
+        assert 0.2 < time.monotonic() - began < 3

@@ -84,6 +84,8 @@ exec dask worker tcp://10.0.0.2:8786 \\
     --nthreads 2 \\
     --memory-limit 4044718080 \\
     --dashboard-address 10.0.0.3:0 \\
+    --no-dashboard \\
+    --preload-nanny "$here/await_dask.py" \\
     --local-directory "$here/scratch"
 """
 NOTEBOOK_SCRIPT = """\
@@ -145,7 +147,7 @@ def test_dask_knows_every_option(script: str, verb: str) -> None:
     asked = subprocess.run([dask, verb, "--help"], capture_output=True, text=True, check=True)
     wanted = re.findall(r"^ +(--[a-z-]+)", script, re.MULTILINE)
     assert wanted
-    assert {option for option in wanted if f"  {option} " not in asked.stdout} == set()
+    assert {option for option in wanted if f" {option} " not in asked.stdout} == set()
 
 
 def test_the_token_is_in_a_file_and_nowhere_else() -> None:

@@ -115,7 +115,7 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
         command += options({"resources": group.offers})
     scheduler = shlex.quote(f"tcp://{head.private_ip}:{SCHEDULER_PORT}")
     own = [
-        # A worker's own page is behind the security group, and costs 0.4 s and 50 MB a process.
+        # A worker's own page is behind the security group, and costs 0.4 s and 18 MiB a process.
         "--no-dashboard",
         f'--preload-nanny "$here/{PATIENCE}.py"',
         '--local-directory "$here/scratch"',

@@ -1,0 +1,43 @@
+"""Has a worker wait for a scheduler that starts at the same time; Dask's nanny loads it.
+
+By itself Dask tries again after random pauses that double, so the last of many workers finds the
+scheduler as late again as that took to start.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+DASHBOARD_PORT = 8787
+PAUSE = 0.1
+PATIENCE = 60.0  # as long as the port is closed; then Dask tries by itself, and tells what is wrong
+SILENCE = 5.0  # no answer from an open port, or none at all
+
+
+async def dask_setup(nanny: Any) -> None:
+    """Returns as soon as the scheduler's page answers.
+
+    The scheduler's own port would do as well, but its log tells of everyone who comes and says
+    nothing.
+    """
+    from distributed.comm import get_address_host
+
+    host = get_address_host(nanny.scheduler.addr)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            return await asyncio.wait_for(answer(host), SILENCE)
+        except ConnectionRefusedError:
+            await asyncio.sleep(PAUSE)
+        except (OSError, asyncio.TimeoutError):
+            return None
+
+
+async def answer(host: str) -> None:
+    """Returns when the page answers anything."""
+    reader, writer = await asyncio.open_connection(host, DASHBOARD_PORT)
+    try:
+        writer.write(b"GET /health HTTP/1.0\r\n\r\n")
+        await reader.read(1)
+    finally:
+        writer.close()
