@@ -224,8 +224,15 @@ def standin_home() -> Iterator[Path]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The caller's environment with this home, without AWS's settings, and with this project."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    """The caller's environment with this home, without AWS's settings, and with this project.
+
+    Python may write its bytecode: what a package manager installs has it.
+    """
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("AWS_") and key != "PYTHONDONTWRITEBYTECODE"
+    }
     path = os.pathsep.join(filter(None, (str(PROJECT), kept.get("PYTHONPATH"))))
     return {**kept, "BILBO_HOME": str(home), "PYTHONPATH": path}
 

@@ -6,7 +6,6 @@ import sys
 
 from bench import Bound, Result, Size, environment, interleaved, main, median, run, spread
 
-from bilbo.cluster.work import Work  # noqa: F401 - compiles what is measured
 from bilbo.record import Record, Store, now
 
 LIMIT_MS = 60.0
@@ -33,7 +32,7 @@ def measure(size: Size) -> Result:
         contenders = {
             name: (lambda argv=argv: run(argv, env=env)) for name, argv in commands.items()
         }
-        interleaved(contenders, 1)  # warms the disk's cache
+        interleaved(contenders, 1)  # warms the disk's cache, and writes bytecode
         found = interleaved(contenders, 1 if size.smallest else 20)
     walls = {name: [1000 * cost.wall for cost in costs] for name, costs in found.items()}
     base, *ours = walls
