@@ -29,11 +29,12 @@ BENCHMARKS = (
     "ssh_cluster",
     "over_terraform",
     "time_to_ready",
+    "time_to_ready_ray",
     "api_calls",
 )
 PACKAGES = (
     *("asyncssh", "boto3", "click", "dask", "distributed", "jupyterlab", "moto"),
-    *("python-terraform",),
+    *("python-terraform", "ray"),
 )
 
 

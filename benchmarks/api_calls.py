@@ -67,7 +67,8 @@ def group_of_workers(
         return lambda: run(argv, env=environment(home))
 
     def plan() -> object:
-        wanted = f"dask.worker.count={count}"
+        engine = "ray" if "ray" in document else "dask"
+        wanted = f"{engine}.worker.count={count}"
         return bilbo(home, "--local", "plan", profile, "-n", name, "-p", wanted)
 
     found = {"plan": counted(home, plan), "create": counted(home, hostless("create", count))}
@@ -151,6 +152,7 @@ def measure(size: Size) -> Result:
             for what, document in (
                 ("generated security group", {"instance": INSTANCE, "dask": {}}),
                 ("and notebook", {"instance": INSTANCE, "notebook": {}, "dask": {}}),
+                ("Ray", {"instance": own["instance"], "ray": {}}),
             ):
                 name = f"o{len(found)}"
                 found[f"bilbo, 2 workers, {what}"] = group_of_workers(home, name, document, 2)

@@ -1,73 +1,79 @@
-"""The services of a cluster, started by hand: the floor of `time_to_ready`.
+"""The services of a cluster, started by a bare script: the floor of `time_to_ready`.
 
-`python benchmarks/bare_services.py KEY PORT SCHEDULER NOTEBOOK WORKER…` (addresses; NOTEBOOK may be
-`-`) connects to all hosts at once, starts everything at once, and ends when JupyterLab answers and
-all workers have joined. Nothing is checked, remembered, measured or told.
+`python benchmarks/bare_services.py KEY PORT < SERVICES` connects to all hosts at once, starts
+everything at once, and ends when all of it answers. Nothing is checked, remembered, measured or
+told. SERVICES is JSON: `hosts`, each with `host`, `name`, `files` (name to text; NAME.sh is run)
+and `after` (host and port that must be open before, or null); `pages` to wait for (`url`,
+`headers`, `contains`, all of it in one answer).
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sys
+import tarfile
 import urllib.request
+from collections.abc import Mapping
+from typing import Any
 
 import asyncssh
 
 POLL_SECONDS = 0.1
-TOKEN = "bare"
-ROUTES = "export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='[\"distributed.http.scheduler.api\"]'"
 
 
-async def start(host: str, command: str, key: asyncssh.SSHKey, port: int) -> None:
-    """Starts a command that outlives the connection."""
+def packed(files: Mapping[str, str]) -> bytes:
+    """The files as a tar archive."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return archive.getvalue()
+
+
+async def start(what: Mapping[str, Any], key: asyncssh.SSHKey, port: int) -> None:
+    """Starts a service that outlives the connection."""
+    wait = ""
+    if what["after"]:
+        wait = "until (exec 3<>/dev/tcp/{}/{}) 2>/dev/null; do sleep 0.1; done; ".format(
+            *what["after"]
+        )
+    command = f"{wait}exec bash .bare/{what['name']}.sh"
     async with asyncssh.connect(
-        host, port, username="ubuntu", client_keys=[key], known_hosts=None, config=None
+        what["host"], port, username="ubuntu", client_keys=[key], known_hosts=None, config=None
     ) as connection:
-        detached = f"setsid nohup bash -lc {json.dumps(command)} </dev/null >bare.log 2>&1 &"
-        await connection.run(detached, check=True)
+        await connection.run(
+            "mkdir -p .bare && tar -xf - -C .bare && "
+            f"{{ setsid nohup bash -lc {json.dumps(command)} </dev/null >.bare/log 2>&1 & }}",
+            input=packed(what["files"]),
+            encoding=None,
+            check=True,
+        )
 
 
-def joined(scheduler: str) -> int:
-    """How many workers the scheduler has; 0 while it does not answer."""
-    page = f"http://{scheduler}:8787/api/v1/get_workers"
+def answers(page: Mapping[str, Any]) -> bool:
+    """Whether a page answers, and names all that it is to contain."""
+    request = urllib.request.Request(page["url"], headers=page["headers"])
     try:
-        with urllib.request.urlopen(page, timeout=5) as answer:
-            return int(json.load(answer)["num_workers"])
-    except OSError:
-        return 0
-
-
-def answers(notebook: str) -> bool:
-    """Whether JupyterLab does."""
-    page = f"http://{notebook}:8888/api/status?token={TOKEN}"
-    try:
-        with urllib.request.urlopen(page, timeout=5) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            text = answer.read().decode()
+            return answer.status == 200 and all(each in text for each in page["contains"])
     except OSError:
         return False
 
 
-async def main(key_path: str, port: int, scheduler: str, notebook: str, workers: list[str]) -> None:
+async def main(key_path: str, port: int) -> None:
     """All at once, then the wait."""
+    asked = json.load(sys.stdin)
     key = asyncssh.read_private_key(key_path)
-    listens = f"--host {scheduler} --port 8786 --dashboard-address {scheduler}:8787"
-    commands = {scheduler: f"{ROUTES}; exec dask scheduler {listens}"}
-    for host in workers:
-        size = "--nworkers 1 --nthreads 1 --no-dashboard"
-        commands[host] = f"exec dask worker tcp://{scheduler}:8786 --host {host} {size}"
-    if notebook != "-":
-        commands[notebook] = (
-            f"exec jupyter lab --no-browser --allow-root --ip={notebook} --port=8888 "
-            f"--ServerApp.port_retries=0 --IdentityProvider.token={TOKEN}"
-        )
-    await asyncio.gather(*(start(host, each, key, port) for host, each in commands.items()))
-    while joined(scheduler) < len(workers):
-        await asyncio.sleep(POLL_SECONDS)
-    while notebook != "-" and not answers(notebook):
-        await asyncio.sleep(POLL_SECONDS)
+    await asyncio.gather(*(start(each, key, port) for each in asked["hosts"]))
+    for page in asked["pages"]:
+        while not answers(page):
+            await asyncio.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":
-    key, port, scheduler, notebook, *workers = sys.argv[1:]
-    asyncio.run(main(key, int(port), scheduler, notebook, workers))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

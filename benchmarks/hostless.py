@@ -6,6 +6,7 @@ What is left out, the SSH stage, makes no call to AWS.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -55,7 +56,8 @@ def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
     work = work_of(home)
     work.store.prepare()
     before = work.store.find(name) if action == "scale" else None
-    overrides = (f"dask.worker.count={count}",)
+    engine = "ray" if "ray" in json.loads(Path(path).read_text(encoding="utf-8")) else "dask"
+    overrides = (f"{engine}.worker.count={count}",)
     spec = profile.load(path, home, cluster=name, overrides=overrides, region=work.target.region)
     with work.store.lock(name, action):
         spec = settle(spec, work, before, my_ip=False, newest=before is None)

@@ -1,18 +1,23 @@
 """How long until a cluster is ready, stage by stage, and how near is that to the floor?
 
 The floor is raw Terraform (`init`, `apply`) and then the same services started by a bare script,
-all at once. Both begin with an empty folder.
+all at once. Both begin with an empty folder. `time_to_ready_ray` asks the same of Ray.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from bench import (
     INSTANCE,
@@ -32,121 +37,223 @@ from bench import (
     write_profile,
 )
 
-from bilbo import local
+from bilbo import local, profile, services
+from bilbo.engines import ENGINES
+from bilbo.engines.ray import GCS_PORT
+from bilbo.inventory import inventory
+from bilbo.model import HostPlan, Measurement, Page
 from bilbo.terraform.environment import environment as terraform_environment
 
 LIMIT = 1.15
-# The stages of bilbo, each with the words by which its end is seen on stderr.
+TOKEN = "bare"
+# What is seen on stderr when a stage of bilbo's has ended. {} are the engine and its head's role.
 ENDS = {
-    "init, look": "Create dask cluster",
-    "apply": "Start dask scheduler",
+    "init, look": "Create {} cluster",
+    "apply": "Start {} {}",
     "connect": ": measuring",
     "start": " started",
 }
 STAGES = (*ENDS, "ready")
 
 
-def timed_create(home: Path, profile: str, name: str) -> dict[str, float]:
+@dataclass(frozen=True)
+class Measured:
+    """A cluster of an engine: a notebook, a head, and two workers of one thread."""
+
+    engine: str
+    settings: Mapping[str, Any]
+    # Ray's workers end where no head is; Dask's wait for it.
+    after: int | None = None
+
+    @property
+    def head_role(self) -> str:
+        """What the head is called."""
+        return ENGINES[self.engine].head_role
+
+    def document(self) -> dict[str, Any]:
+        """The profile."""
+        return {
+            "region": "us-east-1",
+            "access": {"cidrs": ["127.0.0.0/8"]},
+            "instance": INSTANCE,
+            "notebook": {},
+            self.engine: self.settings,
+        }
+
+
+DASK = Measured("dask", {"worker": {"count": 2, **ONE_PROCESS}})
+_STORE = {"object_store_memory": 80_000_000}
+RAY = Measured("ray", {"head": _STORE, "worker": {"count": 2, "num_cpus": 1, **_STORE}}, GCS_PORT)
+
+
+def timed_create(home: Path, what: Measured, path: str, name: str) -> dict[str, float]:
     """Seconds of each stage of `bilbo create`, and `total`."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "bilbo", "--local", "create", profile, "-n", name],
+        [sys.executable, "-m", "bilbo", "--local", "create", path, "-n", name],
         env=environment(home),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+    ends = {stage: words.format(what.engine, what.head_role) for stage, words in ENDS.items()}
     last: dict[str, float] = {}
     said = []
     assert process.stderr
     for line in process.stderr:
         said.append(line)
-        for stage, words in ENDS.items():
+        for stage, words in ends.items():
             if words in line:
                 last[stage] = time.perf_counter() - began
     if process.wait():
         raise RuntimeError("".join(said))
     total = time.perf_counter() - began
-    ends = [0.0, *(last[stage] for stage in ENDS), total]
-    lasted = [after - before for before, after in pairwise(ends)]
+    times = [0.0, *(last[stage] for stage in ENDS), total]
+    lasted = [after - before for before, after in pairwise(times)]
     return {**dict(zip(STAGES, lasted, strict=True)), "total": total}
 
 
-def timed_floor(home: Path, folder: Path) -> dict[str, float]:
-    """Seconds of raw Terraform, of the bare script, and `total`."""
-    target = local.target(home)
-    assert target is not None
-    env = terraform_environment(environment(home), target.environment, home)
+def timed_terraform(home: Path, folder: Path) -> dict[str, float]:
+    """Seconds of raw Terraform."""
+    env = _terraform_environment(home)
     began = time.perf_counter()
     run(["terraform", "init", "-input=false"], env=env, cwd=folder)
     initialised = time.perf_counter()
     run(["terraform", "apply", "-auto-approve", "-input=false"], env=env, cwd=folder)
-    applied = time.perf_counter()
-    outputs = json.loads(run(["terraform", "output", "-json"], env=env, cwd=folder).output)
-    node = {name: outputs[name]["value"]["private_ip"] for name in ("scheduler", "notebook")}
-    workers = [each["private_ip"] for each in outputs["workers"]["value"]["worker"].values()]
+    return {"init, look": initialised - began, "apply": time.perf_counter() - initialised}
+
+
+def timed_services(home: Path, what: Measured, folder: Path) -> dict[str, float]:
+    """Seconds of the bare script, on the instances that a folder's state names."""
+    began = time.perf_counter()
+    env = _terraform_environment(home)
+    said = json.loads(run(["terraform", "output", "-json"], env=env, cwd=folder).output)
+    outputs = {name: each["value"] for name, each in said.items()}
+    target = local.target(home)
+    assert target is not None
     key = str(home / "local" / "local.pem")
-    hosts = [node["scheduler"], node["notebook"], *workers]
-    run(script("bare_services.py", key, str(target.ssh_port), *hosts), env=environment(home))
-    end = time.perf_counter()
-    return {
-        "init, look": initialised - began,
-        "apply": applied - initialised,
-        "services": end - applied,
-        "total": end - began,
-    }
+    subprocess.run(
+        script("bare_services.py", key, str(target.ssh_port)),
+        env=environment(home),
+        input=json.dumps(bare(what, outputs)),
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return {"services": time.perf_counter() - began}
 
 
-def rendered(home: Path, profile: str, name: str) -> Path:
+def bare(what: Measured, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What `bare_services` starts and waits for: the scripts that bilbo writes."""
+    spec = profile.build(what.document(), "bare", "us-east-1")
+    plan = services.stage_plan(spec, inventory(spec, outputs), TOKEN)
+    assert plan.head and plan.notebook and plan.roll
+    head = plan.head.node.private_ip
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    here = Measurement(os.cpu_count() or 1, 1, memory)
+
+    def host(each: HostPlan) -> dict[str, Any]:
+        from bilbo.remote.session import agent_source
+
+        service = each.service(here)
+        programs = {f"{name}.py": agent_source(name) for name in service.programs}
+        return {
+            "host": each.node.private_ip,
+            "name": service.name,
+            "files": {f"{service.name}.sh": service.script, **programs, **service.files},
+            "after": (head, what.after) if what.after and each in plan.workers else None,
+        }
+
+    def page(each: Page, *contains: str) -> dict[str, Any]:
+        url = f"http://{each.host}:{each.port}{each.path}"
+        return {"url": url, "headers": dict(each.headers), "contains": contains}
+
+    members = [name for each in plan.workers for name in each.service(here).members]
+    notebook = plan.notebook.service(here).page
+    assert notebook
+    pages = [page(plan.roll.page, *members), page(notebook)]
+    return {"hosts": [host(each) for each in plan.hosts()], "pages": pages}
+
+
+def _terraform_environment(home: Path) -> dict[str, str]:
+    target = local.target(home)
+    assert target is not None
+    return terraform_environment(environment(home), target.environment, home)
+
+
+def rendered(home: Path, path: str, name: str) -> Path:
     """An empty Terraform folder of such a cluster, as bilbo writes it."""
     folder = home / f"raw-{name}"
-    bilbo(home, "--local", "render", profile, "-n", name, "-o", str(folder))
+    bilbo(home, "--local", "render", path, "-n", name, "-o", str(folder))
     return folder
 
 
 def measure(size: Size) -> Result:
+    """Dask's."""
+    return measured(DASK, size)
+
+
+def measured(what: Measured, size: Size) -> Result:
     """Both, by turns; each cluster is destroyed before the next begins."""
     ours, floor = [], []
     with standin_home() as home:
-        worker = {"count": 2, **ONE_PROCESS}
-        asked = {"instance": INSTANCE, "notebook": {}, "dask": {"worker": worker}}
-        document = {**asked, "region": "us-east-1", "access": {"cidrs": ["127.0.0.0/8"]}}
-        profile = write_profile(home, "ready", document)
+        path = write_profile(home, "ready", what.document())
+        if size.smallest:
+            both = smallest(home, what, path)
+            return result(what, [both[0]], [both[1]])
         for number in range(size.runs):
-            folder = rendered(home, profile, f"raw{number}")
+            folder = rendered(home, path, f"raw{number}")
 
             def raw(folder: Path = folder) -> None:
-                floor.append(timed_floor(home, folder))
-                if not size.smallest:
-                    destroyed(home, folder)
+                terraform = timed_terraform(home, folder)
+                floor.append(summed(terraform | timed_services(home, what, folder)))
+                run(
+                    ["terraform", "destroy", "-auto-approve", "-input=false"],
+                    env=_terraform_environment(home),
+                    cwd=folder,
+                )
 
             def mine(name: str = f"ours{number}") -> None:
-                ours.append(timed_create(home, profile, name))
-                if not size.smallest:  # it goes with the stand-in
-                    bilbo(home, "destroy", name, "-y")
+                ours.append(timed_create(home, what, path, name))
+                bilbo(home, "destroy", name, "-y")
 
-            if size.smallest:
-                both = [threading.Thread(target=each) for each in (raw, mine)]
-                for thread in both:
-                    thread.start()
-                for thread in both:
-                    thread.join()
-            else:
-                for each in (raw, mine) if number % 2 else (mine, raw):
-                    each()
-    return result(ours, floor)
+            for each in (raw, mine) if number % 2 else (mine, raw):
+                each()
+    return result(what, ours, floor)
 
 
-def destroyed(home: Path, folder: Path) -> None:
-    """What the floor has made is gone."""
-    target = local.target(home)
-    assert target is not None
-    env = terraform_environment(environment(home), target.environment, home)
-    run(["terraform", "destroy", "-auto-approve", "-input=false"], env=env, cwd=folder)
+def smallest(home: Path, what: Measured, path: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Both once, Terraform's part of them at the same time; all of it goes with the stand-in."""
+    folder = rendered(home, path, "raw")
+    terraform: dict[str, float] = {}
+    beside = threading.Thread(target=lambda: terraform.update(timed_terraform(home, folder)))
+    beside.start()
+    mine = timed_create(home, what, path, "ours")
+    beside.join()
+    stop_services(home, "ours")  # a machine holds one Ray cluster
+    return mine, summed(terraform | timed_services(home, what, folder))
 
 
-def result(ours: list[dict[str, float]], floor: list[dict[str, float]]) -> Result:
+def stop_services(home: Path, name: str) -> None:
+    """Ends what runs on a cluster's instances."""
+    from hostless import work_of
+
+    from bilbo import remote
+    from bilbo.cluster.work import reach
+
+    work = work_of(home)
+    nodes = list(work.store.load(name).inventory.nodes())
+    names = [f"{each}-{role}" for each in ENGINES for role in ("worker", ENGINES[each].head_role)]
+    asyncio.run(remote.stop_services(nodes, name, reach(work, name), ["jupyter", *names]))
+
+
+def summed(stages: dict[str, float]) -> dict[str, float]:
+    """The stages and their `total`."""
+    return {**stages, "total": sum(stages.values())}
+
+
+def result(what: Measured, ours: list[dict[str, float]], floor: list[dict[str, float]]) -> Result:
     """The table and the bound."""
     table: list[list[object]] = [["stage", "bilbo, s", "floor, s"]]
     for stage in (*STAGES, "services", "total"):
@@ -159,15 +266,16 @@ def result(ours: list[dict[str, float]], floor: list[dict[str, float]]) -> Resul
     table.append(["connect to ready", spread(after), spread([each["services"] for each in floor])])
     totals = [each["total"] for each in ours], [each["total"] for each in floor]
     over = [a - b for a, b in zip(*totals, strict=True)]
+    engine = ENGINES[what.engine].title
     return Result(
-        "How long until a cluster is ready, stage by stage, and how near is that to the floor?",
+        f"How long until a cluster of {engine}'s is ready, and how near is that to the floor?",
         table,
         [Bound("time to ready against the floor", LIMIT, ratio(*totals))],
         [
-            "A notebook, a scheduler and two workers on the stand-in; 10 s of `apply` are the "
-            "provider's own wait for each aws_instance. Medians, least and most; over the floor: "
-            f"{median(over):.2f} s. `init` and the look at AWS beforehand run at the same time, "
-            "and so do the services of all hosts.",
+            f"A notebook, a {what.head_role} and two workers on the stand-in; 10 s of `apply` are "
+            "the provider's own wait for each aws_instance. Medians, least and most; over the "
+            f"floor: {median(over):.2f} s. `init` and the look at AWS beforehand run at the same "
+            "time, and so do the services of all hosts.",
         ],
     )
 

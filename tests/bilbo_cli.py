@@ -137,8 +137,8 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
-def clients(home: Path) -> tuple[Any, Any]:
-    """boto3's clients for EC2 and Auto Scaling of a home's stand-in."""
+def client(home: Path, service: str) -> Any:
+    """boto3's client for a service of a home's stand-in."""
     target = local.target(home)
     assert target is not None
     settings: dict[str, Any] = {
@@ -147,7 +147,12 @@ def clients(home: Path) -> tuple[Any, Any]:
         "aws_access_key_id": target.environment["AWS_ACCESS_KEY_ID"],
         "aws_secret_access_key": target.environment["AWS_SECRET_ACCESS_KEY"],
     }
-    return boto3.client("ec2", **settings), boto3.client("autoscaling", **settings)
+    return boto3.client(service, **settings)
+
+
+def clients(home: Path) -> tuple[Any, Any]:
+    """boto3's clients for EC2 and Auto Scaling of a home's stand-in."""
+    return client(home, "ec2"), client(home, "autoscaling")
 
 
 def nothing_is_left(home: Path) -> None:

@@ -118,8 +118,6 @@ def test_old_pythons_on_hosts_understand_the_agent(module: str) -> None:
     names = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     names += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
     foreign = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
-    if module == "await_dask":  # Dask itself loads this one
-        foreign -= {"distributed.comm"}
     assert foreign <= {f"bilbo.agent.{name}" for name in AGENT_MODULES}
     assert not (foreign and module == "supervisor")
     assert "__future__" not in names  # annotations from there are 3.7's

@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import click
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, clients, nothing_is_left
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, client, clients, nothing_is_left
 from reliability import errors, told
 
 from bilbo import local, profile
@@ -122,16 +121,7 @@ def test_counts(words: str, counts: dict[str | None, int] | None) -> None:
 @pytest.fixture(scope="module")
 def sized(bilbo: Bilbo) -> str:
     """The profile of a cluster that runs: two groups, and a shared state."""
-    target = local.target(bilbo.home)
-    assert target is not None
-    s3 = boto3.client(
-        "s3",
-        region_name="us-east-1",
-        endpoint_url=target.endpoint_url,
-        aws_access_key_id=target.environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=target.environment["AWS_SECRET_ACCESS_KEY"],
-    )
-    s3.create_bucket(Bucket=BUCKET)
+    client(bilbo.home, "s3").create_bucket(Bucket=BUCKET)
     asked = {
         **document(GROUPS),
         "region": "us-east-1",
@@ -314,7 +304,7 @@ def test_data_is_not_dropped_unasked(bilbo: Bilbo, sized: str) -> None:
         held = client.submit(lambda: 42, pure=False)
         assert held.result() == 42
         refused = bilbo("scale", NAME, "cpu=0", "gpu=0", code=1).stderr
-        assert "hold data that no other worker can take" in refused and "--force" in refused
+        assert "hold what no other worker can take" in refused and "--force" in refused
         assert len(group(bilbo, "cpu")) == 2
         bilbo("scale", NAME, "cpu=0", "gpu=0", "--force")
     assert group(bilbo, "cpu") == group(bilbo, "gpu") == set()

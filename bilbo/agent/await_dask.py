@@ -5,8 +5,10 @@ scheduler as late again as that took to start.
 """
 
 import asyncio
+import contextlib
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 DASHBOARD_PORT = 8787
 PAUSE = 0.1
@@ -20,20 +22,18 @@ async def dask_setup(nanny: Any) -> None:
     The scheduler's own port would do as well, but its log tells of everyone who comes and says
     nothing.
     """
-    from distributed.comm import get_address_host
-
-    host = get_address_host(nanny.scheduler.addr)
+    host = urlsplit(nanny.scheduler.addr).hostname
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            return await asyncio.wait_for(answer(host), SILENCE)
-        except ConnectionRefusedError:
-            await asyncio.sleep(PAUSE)
-        except (OSError, asyncio.TimeoutError):
-            return None
+    with contextlib.suppress(OSError, asyncio.TimeoutError):
+        while time.monotonic() < end:
+            try:
+                await asyncio.wait_for(answer(host), SILENCE)
+                break
+            except ConnectionRefusedError:
+                await asyncio.sleep(PAUSE)
 
 
-async def answer(host: str) -> None:
+async def answer(host: Any) -> None:
     """Returns when the page answers anything."""
     reader, writer = await asyncio.open_connection(host, DASHBOARD_PORT)
     try:

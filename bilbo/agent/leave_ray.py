@@ -85,9 +85,16 @@ def leave(head: Head, asked: Dict[str, Any]) -> Dict[str, List[str]]:
     if going:
         head.drain(list(going.values()))
     end = time.monotonic() + PATIENCE
-    while going.keys() & head.nodes().keys() and time.monotonic() < end:
+    while has_not_left(head, going, settled) and time.monotonic() < end:
         time.sleep(PAUSE)
     return {"left": chosen, "kept": []}
+
+
+def has_not_left(head: Head, going: Dict[str, str], settled: Set[str]) -> bool:
+    """Whether any of the nodes still lives or, where actors keep it from ending, runs a task."""
+    alive, busy = head.nodes(), head.busy()
+    there = [node for host, node in going.items() if host in alive]
+    return any(node in busy or node not in settled for node in there)
 
 
 def main() -> None:

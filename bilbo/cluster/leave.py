@@ -82,11 +82,11 @@ def _retire(
         ) from error
     if answer["kept"]:
         raise RemoteError(
-            f"{len(answer['kept'])} worker(s) hold data that no other worker can take, and cluster "
+            f"{len(answer['kept'])} worker(s) hold what no other worker can take, and cluster "
             f"{spec.name!r} keeps its count",
             details=tuple(answer["kept"]),
-            hint="Release results that are no longer needed, or keep more workers. To let them go "
-            "at the price of what they hold: --force",
+            hint="Release results (or end actors) that are no longer needed, or keep more workers. "
+            "To let them go at the price of what they hold: --force",
         )
     return set(answer["left"])
 

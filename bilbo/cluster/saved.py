@@ -119,6 +119,7 @@ class Reviewed:
             "for the AWS at",
             manifest.endpoint or "AWS itself",
             work.target.endpoint_url or "AWS itself",
+            "For the stand-in AWS: bilbo --local create. For another endpoint: AWS_ENDPOINT_URL.",
         )
         if manifest.profile != bundle.profile_digest(spec.profile):
             raise ReviewError(
