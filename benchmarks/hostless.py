@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bilbo import local, profile
 from bilbo import record as states
-from bilbo.cluster.apply import apply
 from bilbo.cluster.work import Work, settle
 from bilbo.model import Inventory
 from bilbo.record import Record, Store, now
@@ -53,6 +52,8 @@ def work_of(home: Path) -> Work:
 
 def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
     """Makes the cluster, or gives it another count; the record, as if its services ran."""
+    from bilbo.cluster.apply import apply  # here: who wants `work_of` only does not pay for it
+
     work = work_of(home)
     work.store.prepare()
     before = work.store.find(name) if action == "scale" else None

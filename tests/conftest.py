@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo
+from filelock import FileLock
 
 from bilbo import local
 from bilbo.model import Target
@@ -61,6 +63,13 @@ def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
         yield Bilbo(home)
     finally:
         local.stop(home)
+
+
+@pytest.fixture(scope="module")
+def only_ray() -> Iterator[None]:
+    """For those who run a Ray cluster: a machine holds one, and tests run two files at a time."""
+    with FileLock(Path(tempfile.gettempdir()) / "bilbo-tests-ray.lock"):
+        yield
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ class Started:
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Started]]:
+def started(
+    tmp_path_factory: pytest.TempPathFactory, only_ray: None
+) -> Iterator[dict[str, Started]]:
     """All of them, at the same time: most of their time they wait for Terraform."""
     folder = tmp_path_factory.mktemp("benchmarks")
     running = {}

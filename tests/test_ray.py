@@ -76,7 +76,7 @@ SUM = sum(number**2 for number in range(24))
 
 
 @pytest.fixture(scope="module")
-def profile(bilbo: Bilbo) -> str:
+def profile(bilbo: Bilbo, only_ray: None) -> str:
     """The profile, and the bucket of its state."""
     client(bilbo.home, "s3").create_bucket(Bucket=BUCKET)
     groups = [
