@@ -21,10 +21,12 @@ async def bring_up(
 
     The head begins. The notebook starts once the head is measured, the workers once it answers, or
     once it is started where they can wait for it (`plan.patient`); neither after it has failed but
-    the notebook. Hosts connect and are measured meanwhile, at most `remote.limit` of them at once;
-    each connection ends when its host is ready or has failed. Services of the roles in `fresh` are
-    stopped first if they run. Returns one result a host, in the order of `plan.hosts()`; what
-    fails on a host is in its result. Cancelled, it leaves the services running.
+    the notebook. Hosts connect meanwhile, at most `remote.limit` of them at once, and run the
+    profile's own commands; they are measured once the head is started, which takes longer to
+    answer than they to be measured. Each connection ends when its host is ready or has failed.
+    Services of the roles in `fresh` are stopped first if they run. Returns one result a host, in
+    the order of `plan.hosts()`; what fails on a host is in its result. Cancelled, it leaves the
+    services running.
     """
     stage = Stage(plan, remote, fresh)
     # The head comes first and turns are taken in order, so waiting for it cannot block it. It keeps
@@ -91,8 +93,14 @@ class Stage:
         elif self.head_settled.is_set():
             self._check_head()  # why connect at all
         async with connected(run.plan.node, self.remote, self.keys) as connection:
+            if not self._begins_at_once(run):
+                await self.head_started.wait()
             await run.prepare(connection)
             await work(run)
+
+    def _begins_at_once(self, run: HostRun) -> bool:
+        """The head, and who has much to do or must end before the head is back."""
+        return run.plan is self.plan.head or run.has_preparations or self._is_fresh(run)
 
     def _check_head(self) -> None:
         if self.head_failed:

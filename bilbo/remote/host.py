@@ -56,6 +56,11 @@ class HostRun:
             facts=self.facts,
         )
 
+    @property
+    def has_preparations(self) -> bool:
+        """Whether the profile has anything run on the host before its service."""
+        return bool(self.plan.init_cmd or self.plan.requirements)
+
     async def prepare(self, connection: asyncssh.SSHClientConnection) -> None:
         """Run the profile's own commands, measure the host and check what it has."""
         self._enters("measure", "connected")
