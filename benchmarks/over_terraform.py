@@ -124,8 +124,8 @@ _BOTO3 = (
     "what is asked of AWS beside Terraform"
 )
 WHY = {
-    "plan": "Python and its packages take 0.3 s to begin (click, jsonschema, jinja2, the stand-in's "
-    "own client), of a plan of 3.5 s",
+    "plan": "Python and its packages (click, jsonschema, jinja2, the stand-in's client) take 0.3 s "
+    "to begin, of a plan of 3.5 s",
     "create": f"{_BOTO3}, and asyncssh's, 0.2 s, which compares key pairs and is needed later",
     "destroy": _BOTO3,
 }
