@@ -189,12 +189,9 @@ def result(
         Bound(f"different calls to {operation}, at most", limit, _worst(ours, operation, sizes))
         for operation, limit in LIMITS.items()
     ]
-    growing = max(
-        max(_at(counts, operation, count) for counts, count in zip(ours, sizes, strict=True))
-        - min(_at(counts, operation, count) for counts, count in zip(ours, sizes, strict=True))
-        for operation in ours[0]
+    bounds.append(
+        Bound("difference between the sizes, in any operation", 0, _growing(ours, sizes), FIRST)
     )
-    bounds.append(Bound("difference between the sizes, in any operation", 0, growing, FIRST))
     lines = [
         Line(
             name,
@@ -224,6 +221,14 @@ def result(
             for name, counts in found.items()
         },
     )
+
+
+def _growing(ours: list[Mapping[str, Counted]], sizes: tuple[int, ...]) -> int:
+    found = {
+        operation: [_at(counts, operation, n) for counts, n in zip(ours, sizes, strict=True)]
+        for operation in ours[0]
+    }
+    return max(max(each) - min(each) for each in found.values())
 
 
 def _at(counts: Mapping[str, Counted], operation: str, workers: int) -> int:

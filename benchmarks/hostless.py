@@ -6,6 +6,7 @@ What is left out, the SSH stage, makes no call to AWS.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bilbo import local, profile
 from bilbo import record as states
 from bilbo.cluster.work import Work, settle
+from bilbo.engines import ENGINES
 from bilbo.model import Inventory
 from bilbo.record import Record, Store, now
 
@@ -48,6 +50,17 @@ def work_of(home: Path) -> Work:
     if target is None:
         sys.exit("the stand-in does not run")
     return Work(Store(home), target, Silent())
+
+
+def stop_services(home: Path, name: str, engine: str) -> None:
+    """Ends what runs on a cluster's instances, which stay."""
+    from bilbo import remote
+    from bilbo.cluster.work import reach
+
+    work = work_of(home)
+    nodes = list(work.store.load(name).inventory.nodes())
+    names = [f"{engine}-{role}" for role in ("worker", ENGINES[engine].head_role)]
+    asyncio.run(remote.stop_services(nodes, name, reach(work, name), ["jupyter", *names]))
 
 
 def change(action: str, home: Path, path: str, name: str, count: int) -> Record:

@@ -5,7 +5,6 @@ On the same stand-in hosts, each by a process of its own, until all workers have
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Callable
@@ -76,19 +75,6 @@ def theirs(key: str, port: int, hosts: list[str]) -> None:
         joined()
 
 
-def stop(home: Path) -> None:
-    """Ends bilbo's services on all hosts."""
-    from hostless import work_of
-
-    from bilbo.cluster.work import reach
-    from bilbo.remote import stop_services
-
-    work = work_of(home)
-    nodes = list(work.store.load(NAME).inventory.nodes())
-    names = ["dask-scheduler", "dask-worker"]
-    asyncio.run(stop_services(nodes, NAME, reach(work, NAME), names))
-
-
 def measure(size: Size) -> Result:
     """Both, by turns."""
     count = 1 if size.smallest else 4
@@ -125,7 +111,11 @@ def measure(size: Size) -> Result:
 
         contenders: dict[str, Callable[[], Cost]] = {"bilbo": bilbos, "SSHCluster": daskss}
         costs = interleaved(contenders, 2 * size.runs - 1)  # they are near each other
-    walls = {name: [cost.wall for cost in each] for name, each in costs.items()}
+    return result(count, {name: [cost.wall for cost in each] for name, each in costs.items()})
+
+
+def result(count: int, walls: dict[str, list[float]]) -> Result:
+    """The table and the bound."""
     over = ratio(walls["bilbo"], walls["SSHCluster"])
     return Result(
         "Does bilbo bring up a scheduler and four workers sooner than SSHCluster?",
@@ -146,7 +136,9 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["ours"]:
         ours(Path(sys.argv[2]))
     elif sys.argv[1:2] == ["stop"]:
-        stop(Path(sys.argv[2]))
+        from hostless import stop_services
+
+        stop_services(Path(sys.argv[2]), NAME, "dask")
     elif sys.argv[1:2] == ["theirs"]:
         theirs(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
     else:

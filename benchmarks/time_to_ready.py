@@ -6,7 +6,6 @@ all at once. Both begin with an empty folder. `time_to_ready_ray` asks the same 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -154,14 +153,13 @@ def bare(what: Measured, outputs: Mapping[str, Any]) -> dict[str, Any]:
     here = Measurement(os.cpu_count() or 1, 1, memory)
 
     def host(each: HostPlan) -> dict[str, Any]:
-        from bilbo.remote.session import agent_source
+        from bilbo.remote.host import files_of
 
         service = each.service(here)
-        programs = {f"{name}.py": agent_source(name) for name in service.programs}
         return {
             "host": each.node.private_ip,
             "name": service.name,
-            "files": {f"{service.name}.sh": service.script, **programs, **service.files},
+            "files": files_of(service),
             "after": (head, what.after) if what.after and each in plan.workers else None,
         }
 
@@ -225,27 +223,16 @@ def measured(what: Measured, size: Size) -> Result:
 
 def smallest(home: Path, what: Measured, path: str) -> tuple[dict[str, float], dict[str, float]]:
     """Both once, Terraform's part of them at the same time; all of it goes with the stand-in."""
+    from hostless import stop_services
+
     folder = rendered(home, path, "raw")
     terraform: dict[str, float] = {}
     beside = threading.Thread(target=lambda: terraform.update(timed_terraform(home, folder)))
     beside.start()
     mine = timed_create(home, what, path, "ours")
     beside.join()
-    stop_services(home, "ours")  # a machine holds one Ray cluster
+    stop_services(home, "ours", what.engine)  # a machine holds one Ray cluster
     return mine, summed(terraform | timed_services(home, what, folder))
-
-
-def stop_services(home: Path, name: str) -> None:
-    """Ends what runs on a cluster's instances."""
-    from hostless import work_of
-
-    from bilbo import remote
-    from bilbo.cluster.work import reach
-
-    work = work_of(home)
-    nodes = list(work.store.load(name).inventory.nodes())
-    names = [f"{each}-{role}" for each in ENGINES for role in ("worker", ENGINES[each].head_role)]
-    asyncio.run(remote.stop_services(nodes, name, reach(work, name), ["jupyter", *names]))
 
 
 def summed(stages: dict[str, float]) -> dict[str, float]:

@@ -23,6 +23,7 @@ import pytest
 from bilbo.agent import await_dask
 from bilbo.agent.measure import count_cpus
 from bilbo.agent.service import MARKER, processes_with, start_time
+from bilbo.engines import dask
 from bilbo.remote.session import AGENT_MODULES, COMMAND, agent_source, opening_lines
 
 FOREVER = "echo here we are; exec sleep 1000"
@@ -301,7 +302,8 @@ def test_no_cluster_name_leaves_the_folder(agent: Agent, name: str) -> None:
     assert agent.ask("status")["event"] == "status"
 
 
-NANNY = SimpleNamespace(scheduler=SimpleNamespace(addr="tcp://127.0.0.9:8786"))
+SCHEDULER = "127.0.0.9"
+NANNY = SimpleNamespace(scheduler=SimpleNamespace(addr=f"tcp://{SCHEDULER}:8786"))
 
 
 def test_a_worker_goes_on_as_soon_as_its_scheduler_answers() -> None:
@@ -317,23 +319,28 @@ def test_a_worker_goes_on_as_soon_as_its_scheduler_answers() -> None:
             writer.close()
 
         opened = time.monotonic()
-        async with await asyncio.start_server(answer, "127.0.0.9", await_dask.DASHBOARD_PORT):
+        async with await asyncio.start_server(answer, SCHEDULER, await_dask.DASHBOARD_PORT):
             await waiting
             return time.monotonic() - opened
 
     assert asyncio.run(wait()) < await_dask.PAUSE + 0.4
 
 
-@pytest.mark.parametrize("limit", ["PATIENCE", "SILENCE"])
-def test_a_worker_does_not_wait_forever(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_worker_does_not_wait_forever(opened: bool) -> None:
     """Neither for a port that stays closed nor for one that is open and says nothing: Dask tries
     by itself then, and tells what is wrong."""
-    monkeypatch.setattr(await_dask, limit, 0.3)
     with socket.socket() as mute:
         mute.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if limit == "SILENCE":
-            mute.bind(("127.0.0.9", await_dask.DASHBOARD_PORT))
+        if opened:
+            mute.bind((SCHEDULER, await_dask.DASHBOARD_PORT))
             mute.listen()
+        patience, silence = (60.0, 0.3) if opened else (0.3, 60.0)
         began = time.monotonic()
-        asyncio.run(await_dask.dask_setup(NANNY))
+        asyncio.run(await_dask.until_it_answers(SCHEDULER, patience, silence))
         assert 0.2 < time.monotonic() - began < 3
+
+
+def test_a_worker_waits_for_the_page_that_its_scheduler_has() -> None:
+    """The program on the host and the engine name the same port."""
+    assert await_dask.DASHBOARD_PORT == dask.DASHBOARD_PORT

@@ -147,7 +147,9 @@ def test_dask_knows_every_option(script: str, verb: str) -> None:
     asked = subprocess.run([dask, verb, "--help"], capture_output=True, text=True, check=True)
     wanted = re.findall(r"^ +(--[a-z-]+)", script, re.MULTILINE)
     assert wanted
-    assert {option for option in wanted if f" {option} " not in asked.stdout} == set()
+    listed = re.findall(r"^  (-.*)", asked.stdout, re.MULTILINE)
+    known = {option for line in listed for option in re.findall(r"--[a-z-]+", line)}
+    assert set(wanted) <= known
 
 
 def test_the_token_is_in_a_file_and_nowhere_else() -> None:

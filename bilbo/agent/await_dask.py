@@ -1,7 +1,7 @@
 """Has a worker wait for a scheduler that starts at the same time; Dask's nanny loads it.
 
-By itself Dask tries again after random pauses that double, so the last of many workers finds the
-scheduler as late again as that took to start.
+By itself Dask tries again after random pauses that double, so the last of many workers may find
+the scheduler as late again as that took to start.
 """
 
 import asyncio
@@ -17,17 +17,21 @@ SILENCE = 5.0  # no answer from an open port, or none at all
 
 
 async def dask_setup(nanny: Any) -> None:
-    """Returns as soon as the scheduler's page answers.
+    """What Dask calls before the nanny connects to the scheduler."""
+    await until_it_answers(urlsplit(nanny.scheduler.addr).hostname, PATIENCE, SILENCE)
+
+
+async def until_it_answers(host: Any, patience: float, silence: float) -> None:
+    """Returns as soon as the scheduler's page answers, or when there is no use in waiting.
 
     The scheduler's own port would do as well, but its log tells of everyone who comes and says
     nothing.
     """
-    host = urlsplit(nanny.scheduler.addr).hostname
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     with contextlib.suppress(OSError, asyncio.TimeoutError):
         while time.monotonic() < end:
             try:
-                await asyncio.wait_for(answer(host), SILENCE)
+                await asyncio.wait_for(answer(host), silence)
                 break
             except ConnectionRefusedError:
                 await asyncio.sleep(PAUSE)

@@ -31,7 +31,7 @@ from bilbo.model import (
 
 SCHEDULER_PORT = 8786
 DASHBOARD_PORT = 8787
-PATIENCE = "await_dask"  # the agent's program that waits for the scheduler
+WAITS = "await_dask"  # the agent's program by which a worker waits for its scheduler
 
 PACKAGES = (
     *("dask", "distributed", "cloudpickle", "msgpack"),
@@ -115,9 +115,10 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
         command += options({"resources": group.offers})
     scheduler = shlex.quote(f"tcp://{head.private_ip}:{SCHEDULER_PORT}")
     own = [
-        # A worker's own page is behind the security group, and costs 0.4 s and 18 MiB a process.
+        # The generated security group admits nobody to a worker's own page, and it costs 0.4 s
+        # of CPU and 18 MiB a process.
         "--no-dashboard",
-        f'--preload-nanny "$here/{PATIENCE}.py"',
+        f'--preload-nanny "$here/{WAITS}.py"',
         '--local-directory "$here/scratch"',
     ]
     return Service(
@@ -127,7 +128,7 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
             [HERE],
             [f"dask worker {scheduler}", *command, *own],
         ),
-        programs=(PATIENCE,),
+        programs=(WAITS,),
         members=member_names(node.instance_id, size.nworkers),
         facts=size._asdict(),
     )

@@ -139,11 +139,7 @@ class HostRun:
             "start",
             self.deadlines.start,
             service=service.name,
-            files={
-                f"{service.name}.sh": service.script,
-                **{f"{name}.py": agent_source(name) for name in service.programs},
-                **service.files,
-            },
+            files=files_of(service),
             supervisor=agent_source("supervisor"),
             listens=service.listens,
             page=page_fields(service.page),
@@ -244,6 +240,12 @@ class HostRun:
         return HostFailure(
             f"{self._service.name} {how_it_ended(event['code'])}", hint=SEE_LOGS, log=event["log"]
         )
+
+
+def files_of(service: Service) -> dict[str, str]:
+    """What lies on the host for a service, name to text: its script, its programs, its files."""
+    programs = {f"{name}.py": agent_source(name) for name in service.programs}
+    return {f"{service.name}.sh": service.script, **programs, **service.files}
 
 
 def how_it_ended(code: int | None) -> str:
