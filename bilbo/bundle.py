@@ -11,7 +11,8 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from bilbo.errors import ReviewError
 from bilbo.files import private_write
 
-VERSION = 1
+VERSION = 2
 PLAN = "plan.tfplan"
 HCL = "terraform/"
 
@@ -37,15 +38,18 @@ class Manifest:
 
     `profile` is the sha256 of the profile's document with its `overrides` (`-p`) in it. `home`
     names the bilbo home that holds a local state; it is empty where the state is shared.
-    `versions` are bilbo's, Terraform's, its platform's and the providers'. `instances` ran when
-    it was planned, `drift` (address to sha256) had been changed outside by then. `files` are the
-    other members' sha256.
+    `amis` are those that images stood for, by group, and `profile_name` the profile's file: what
+    was settled when it was planned, and is rendered. `versions` are bilbo's, Terraform's, its
+    platform's and the providers'. `instances` ran when it was planned, `drift` (address to
+    sha256) had been changed outside by then. `files` are the other members' sha256.
     """
 
     cluster: str
     region: str
     profile: str
+    profile_name: str = ""
     overrides: tuple[str, ...] = ()
+    amis: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
     account: str | None = None
     home: str = ""
@@ -70,7 +74,7 @@ class Bundle:
     def hcl(self) -> dict[str, str]:
         """The files of the Terraform folder: `{relative path: text}`."""
         return {
-            name.removeprefix(HCL): data.decode()
+            name.removeprefix(HCL): data.decode(errors="replace")
             for name, data in self.contents.items()
             if name.startswith(HCL)
         }
@@ -113,7 +117,7 @@ def read(path: Path) -> Bundle:
         members = _members(path)
     except OSError as error:
         raise ReviewError(f"the plan cannot be read: {error.strerror}", where=str(path)) from error
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError) as error:
         raise _changed(path, f"it is no whole zip file: {error}") from error
     text = members.pop(_MANIFEST, b"")
     digest = members.pop(_DIGEST, b"").decode(errors="replace").strip()
@@ -145,19 +149,61 @@ def _members(path: Path) -> dict[str, bytes]:
 def _manifest(text: bytes, path: Path) -> Manifest:
     try:
         document = json.loads(text)
-        version = document["version"]
+        version = document["version"] if isinstance(document, dict) else None
         if version != VERSION:
             raise ReviewError(
                 f"the plan's form has version {version!r}, and this bilbo knows {VERSION}",
                 where=str(path),
                 hint="Apply it with the bilbo that made it.",
             )
-        values = {f.name: document[f.name] for f in fields(Manifest)}
-        for name in ("overrides", "instances"):
-            values[name] = tuple(values[name])
-        return Manifest(**values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise _changed(path, f"its manifest is not bilbo's: {error!r}") from error
+        return Manifest(**_values(document))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _changed(path, f"its manifest is not bilbo's: {error}") from error
+
+
+def _values(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's fields: all of them, no others, each of its type. Raises ValueError."""
+    names = {f.name for f in fields(Manifest)}
+    if document.keys() != names:
+        raise ValueError(f"its fields are {sorted(document)}")
+    for name in sorted(names):
+        if not _TYPES.get(name, _is_text)(document[name]):
+            raise ValueError(f"{name} is {str(document[name])[:80]!r}")
+    return {**document, **{name: tuple(document[name]) for name in ("overrides", "instances")}}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and _is_texts(list(value.values()))
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "version": _is_number,
+    "serial": _is_number,
+    "account": _is_text_or_none,
+    "endpoint": _is_text_or_none,
+    "overrides": _is_texts,
+    "instances": _is_texts,
+    "amis": _is_text_map,
+    "versions": _is_text_map,
+    "drift": _is_text_map,
+    "files": _is_text_map,
+}
 
 
 def _changed(path: Path, why: str) -> ReviewError:

@@ -7,6 +7,7 @@ the order in which they stand: it begins on Ada's machine alone and becomes the 
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -329,17 +331,30 @@ def test_the_state_is_shown(ben: Machine) -> None:
 # -- the workflow ---------------------------------------------------------------------------
 
 
-GH = """#!/bin/sh
+GH = r"""#!/bin/sh
 # What the workflow asks of GitHub: a comment, an issue, the head of a merged pull request.
 case "$1" in
-  api) echo f00d ;;
+  api)
+    case "$*" in
+      */comments*) grep -o '[0-9a-f]\{64\}' "$TOLD" | head -n 1 ;;
+      *.number) echo 7 ;;
+      *) echo f00d ;;
+    esac ;;
   *) while [ $# -gt 0 ]; do [ "$1" = --body-file ] && cat "$2"; shift; done > "$HOME/told.md" ;;
 esac
 """
 AWS = """#!{python}
 import sys, boto3
-_, _, _, source, target = sys.argv
 s3 = boto3.client("s3")
+if sys.argv[1:3] == ["s3api", "put-object"]:
+    given = dict(zip(sys.argv[3::2], sys.argv[4::2]))
+    with open(given["--body"], "rb") as body:
+        s3.put_object(
+            Bucket=given["--bucket"], Key=given["--key"], Body=body,
+            IfNoneMatch=given["--if-none-match"],
+        )
+    sys.exit()
+_, _, _, source, target = sys.argv
 if source.startswith("s3://"):
     bucket, _, key = source[5:].partition("/")
     s3.download_file(bucket, key, target)
@@ -354,7 +369,9 @@ def run_job(team: Team, job: str, document: dict[str, Any], code: int = 0) -> Ma
     machine = team.machine(f"runner-{job}-{len(list(team.root.iterdir()))}")
     if job != "apply":
         (machine.folder / ".ssh" / "team.pem").unlink()
-    machine.profile(document)
+    proposed = Path(machine.profile(document))
+    (machine.folder / "proposed").mkdir()
+    shutil.copy(proposed, machine.folder / "proposed" / "team.json")
     tools = machine.folder / "tools"
     tools.mkdir()
     launcher = f'#!/bin/sh\nexec {sys.executable} -m bilbo "$@"\n'
@@ -365,7 +382,8 @@ def run_job(team: Team, job: str, document: dict[str, Any], code: int = 0) -> Ma
     workflow = yaml.safe_load((EXAMPLE / ".github/workflows/cluster.yml").read_text())
     environment = machine.bilbo.environment(
         **machine.environment, BUCKET=BUCKET, CLUSTER=NAME, PROFILE=workflow["env"]["PROFILE"],
-        HEAD="f00d", NUMBER="7", COMMIT="beef", REPOSITORY="team/infra",
+        HEAD="f00d", TOLD=str(team.root / "told.md"),
+        NUMBER="7", COMMIT="beef", REPOSITORY="team/infra",
         SSH_KEY=(team.standin / "local" / "local.pem").read_text(encoding="utf-8"),
         PATH=f"{tools}:{os.environ['PATH']}", PYTHONPATH=str(PROJECT),
     )  # fmt: skip
@@ -387,6 +405,24 @@ def run_job(team: Team, job: str, document: dict[str, Any], code: int = 0) -> Ma
     return machine
 
 
+def test_the_workflow_runs_nothing_of_a_pull_request() -> None:
+    """The plan job runs the base branch's files, takes the profile as data, and writes each plan
+    once; the apply job is held to the digest that was reviewed."""
+    text = (EXAMPLE / ".github/workflows/cluster.yml").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert "pull_request" not in workflow[True]  # YAML 1.1 reads the key `on` as true
+    plan, apply = workflow["jobs"]["plan"], workflow["jobs"]["apply"]
+    assert "head.repo.full_name == github.repository" in plan["if"]
+    checkouts = [s.get("with", {}) for s in plan["steps"] if "checkout" in s.get("uses", "")]
+    assert checkouts[0] == {}  # the base branch, from which bilbo is installed
+    assert [each["path"] for each in checkouts[1:]] == ["proposed"]
+    assert not any("proposed" in step.get("uses", "") for step in plan["steps"])
+    commands = "\n".join(step.get("run", "") for step in plan["steps"])
+    assert re.findall(r".*proposed.*", commands) == ['cp proposed/team.json "$PROFILE"']
+    assert "--if-none-match '*'" in commands
+    assert '--digest "$(cat digest)"' in apply["steps"][-1]["run"]
+
+
 def permitted(team: Team, step: str) -> None:
     """All that a step has asked of AWS since the last reset stands in docs/gitops.md for it."""
     rows = re.findall(r"^\| ([a-z, ]+) \| (`.*`) \|$", DOCS.read_text(encoding="utf-8"), re.M)
@@ -404,6 +440,7 @@ def test_the_workflow(team: Team, ada: Machine) -> None:
     document = team.shared(2)
     document["notebook"] = {"instance": {"ec2type": "t3.small"}}
     comment = (run_job(team, "plan", document).folder / "told.md").read_text(encoding="utf-8")
+    (team.root / "told.md").write_text(comment, encoding="utf-8")
     held_in_docs(comment)
     assert comment.index("Ends something that runs") < comment.index("Instance-hours")
     assert "**stop and start**" in comment
@@ -457,7 +494,14 @@ def change(team: Team) -> Path:
 
 def refused(machine: Machine, file: Path, *more: str, profile: str = "team.json") -> str:
     """What create says when it refuses a plan; the state must not have moved."""
-    return machine("create", machine.path(profile), "--plan", str(file), *more, code=1).stderr
+    with zipfile.ZipFile(file) as archive:
+        digest = archive.read("manifest.sha256").decode().strip()
+    more = more if "--digest" in more else ("--digest", digest, *more)
+    cluster = machine.bilbo.home / "clusters" / NAME
+    before = read_folder(cluster)
+    said = machine("create", machine.path(profile), "--plan", str(file), *more, code=1).stderr
+    assert read_folder(cluster) == before, "a refusal has touched the cluster's folder"
+    return said
 
 
 def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path) -> None:
@@ -482,6 +526,8 @@ def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path)
         ("versions", {**found.manifest.versions, "bilbo": "0.0.9"}, "made by bilbo 0.0.9"),
         ("versions", {**found.manifest.versions, "terraform": "1.9.0"}, "terraform 1.9.0"),
         ("versions", {**found.manifest.versions, "platform": "darwin_arm64"}, "darwin_arm64"),
+        ("versions", {"bilbo": found.manifest.versions["bilbo"]}, "platform none"),
+        ("account", None, "for the AWS account none"),
         ("serial", 1, "serial"),
     ):
         other = tmp_path / "other.plan"
@@ -489,11 +535,76 @@ def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path)
         bundle.write(other, bundle.Manifest(**changed), contents)
         assert said in refused(ben, other), field
 
+    for word in ("", "f00d"):
+        said = ben("create", ben.path("team.json"), "--plan", str(change), "--digest", word, code=2)
+        assert "64 hex digits" in said.stderr
+    said = ben("create", ben.path("team.json"), "--plan", str(change), code=2).stderr
+    assert "--digest" in said
+
     broken = tmp_path / "broken.plan"
     data = change.read_bytes()
     middle = len(data) // 2
     broken.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
     assert "not a reviewed plan any more" in refused(ben, broken)
+
+
+EVIL = """
+resource "terraform_data" "evil" {
+  provisioner "local-exec" {
+    command = "touch ../evil"
+  }
+}
+"""
+
+
+def test_a_forged_plan(team: Team, ben: Machine, change: Path, tmp_path: Path) -> None:
+    """Whoever repacks a bundle with a digest of its own gets nothing applied, nor written."""
+    found = bundle.read(change)
+    honest, plan = dict(found.contents), found.contents[bundle.PLAN]
+    evil = honest[f"{bundle.HCL}main.tf"] + EVIL.encode()
+    lock = (
+        honest[f"{bundle.HCL}.terraform.lock.hcl"] + b'\nprovider "evil.example/evil/evil" {\n}\n'
+    )
+    main, state = (
+        "tfconfig/m-/main.tf",
+        '{"resources": [{"provider": "provider[\\"evil/evil\\"]"}]}',
+    )
+    forged = [
+        ({f"{bundle.HCL}main.tf": evil}, "another main.tf"),
+        ({f"{bundle.HCL}evil.tf": EVIL.encode()}, "another evil.tf"),
+        ({f"{bundle.HCL}terraform.tfstate": b"{}"}, "another terraform.tfstate"),
+        ({f"{bundle.HCL}.terraform.lock.hcl": lock}, "another lock file"),
+        ({bundle.PLAN: b"no plan"}, "cannot be read"),
+        ({bundle.PLAN: repacked(plan, {main: evil})}, "plans with another main.tf"),
+        ({bundle.PLAN: repacked(plan, {"tfconfig/m-/x.tf": b""})}, "plans with another x.tf"),
+        ({bundle.PLAN: repacked(plan, {"tfconfig/m-x/x.tf": b""})}, "it holds 'tfconfig/m-x/x.tf'"),
+        ({bundle.PLAN: repacked(plan, {"more": b""})}, "it holds 'more'"),
+        ({bundle.PLAN: repacked(plan, {"tfstate": state.encode()})}, "evil/evil"),
+        ({bundle.PLAN: repacked(plan, {"tfstate": b"[]"})}, "cannot be read"),
+        ({bundle.PLAN: repacked(plan, {".terraform.lock.hcl": lock})}, "another lock file"),
+        (
+            {
+                f"{bundle.HCL}.terraform.lock.hcl": lock,
+                bundle.PLAN: repacked(plan, {".terraform.lock.hcl": lock}),
+            },
+            "it uses evil.example/evil/evil",
+        ),
+    ]
+    other = tmp_path / "forged.plan"
+    for changed, said in forged:
+        bundle.write(other, found.manifest, {**honest, **changed})
+        assert said in refused(ben, other), changed.keys()
+    assert not list(ben.folder.rglob("evil"))
+
+
+def repacked(plan: bytes, changed: dict[str, bytes]) -> bytes:
+    """A saved plan of Terraform's with other members."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(plan)) as old, zipfile.ZipFile(packed, "w") as new:
+        members = {name: old.read(name) for name in old.namelist()}
+        for name, data in {**members, **changed}.items():
+            new.writestr(name, data)
+    return packed.getvalue()
 
 
 def test_changed_by_hand_since(team: Team, ada: Machine, ben: Machine, change: Path) -> None:

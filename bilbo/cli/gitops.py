@@ -134,7 +134,7 @@ def read_plan(path: Path, digest: str | None, overrides: tuple[str, ...]) -> Rev
     if overrides:
         raise UsageError("--plan: the plan holds the values of -p that it was made with")
     found = bundle.read(path)
-    if digest and digest.lower().removeprefix("sha256:") != found.digest:
+    if digest is not None and digest != found.digest:
         raise ReviewError(
             f"this is not the plan that was reviewed: its digest is {found.digest}",
             where=str(path),

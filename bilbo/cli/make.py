@@ -9,7 +9,7 @@ import click
 from bilbo.cli.context import Context, load, pass_context, target_of, work
 from bilbo.cli.formats import FORMAT_OPTION
 from bilbo.cli.look import open_dashboard, open_notebook
-from bilbo.cli.names import CLUSTER, PROFILE, STAGE_TIMEOUT_OPTION
+from bilbo.cli.names import CLUSTER, DIGEST, PROFILE, STAGE_TIMEOUT_OPTION
 from bilbo.errors import UsageError
 from bilbo.model import ClusterSpec
 
@@ -89,7 +89,11 @@ def plan(
 @click.option(
     "--plan", "plan_file", type=click.Path(path_type=Path), help="Apply this plan and no other."
 )
-@click.option("--digest", help="With --plan: the digest that was reviewed.")
+@click.option(
+    "--digest",
+    type=DIGEST,
+    help="With --plan: the digest that was reviewed; a shared state needs it.",
+)
 @click.option("--notebook", is_flag=True, help="Open JupyterLab when it is ready.")
 @click.option("--dashboard", is_flag=True, help="Open the dashboard when it is ready.")
 @click.option("-y", "--yes", is_flag=True, help="Agree to destroy or replace machines.")
@@ -115,15 +119,23 @@ def create(
       bilbo create test.json -n test-cluster
       bilbo create test.json -p dask.worker.count=8 --dashboard
       bilbo --local create examples/demo.json --notebook
-      bilbo create test.json --plan test.plan
+      bilbo create test.json --plan test.plan --digest DIGEST
     """
     from bilbo import report
     from bilbo.cli import gitops
     from bilbo.cluster.create import create as create_cluster
 
+    if digest and not plan_file:
+        raise UsageError("--digest: there is no --plan that it could be of")
     reviewed = gitops.read_plan(plan_file, digest, overrides) if plan_file else None
     overrides = reviewed.bundle.manifest.overrides if reviewed else overrides
     spec, target = load(context, profile, name, overrides)
+    if reviewed and spec.state and not digest:
+        raise UsageError(
+            "--plan: with a shared state the digest that was reviewed is required: --digest",
+            hint="It stands in the review, not in the file: anyone who can write the file can "
+            "write a digest into it.",
+        )
     _check_pages(spec, notebook=notebook, dashboard=dashboard)
     with work(context, target, yes=yes, timeout=timeout) as w:
         created = create_cluster(spec, w, yes=yes, my_ip=my_ip, reviewed=reviewed)

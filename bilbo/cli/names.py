@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,19 @@ def complete_target(
     return [item for item in items if str(item.value).startswith(incomplete)]
 
 
+class Digest(TextType):
+    """The sha256 of a reviewed plan: 64 hex digits, `sha256:` before them or not."""
+
+    name = "digest"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The digits, in lower case. Fails with a usage error for any other text."""
+        digits = value.lower().removeprefix("sha256:")
+        if not re.fullmatch("[0-9a-f]{64}", digits):
+            self.fail(f"{value[:80]!r} is not a digest: 64 hex digits.", param, ctx)
+        return digits
+
+
 class Seconds(NumberType):
     """A time in seconds, above 0 and at most a day."""
 
@@ -124,6 +138,7 @@ class Seconds(NumberType):
 
 
 CLUSTER = ClusterName()
+DIGEST = Digest()
 PROFILE = ProfileName()
 TARGET = TargetName()
 SECONDS = Seconds()

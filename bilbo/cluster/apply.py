@@ -58,11 +58,9 @@ def apply(
     that nothing but counts is asked for. Without `look` all else is taken to be as in `before`.
     """
     _prepare(spec, work, terraform, before, reviewed, look=look)
-    plan_file: Path | None = None
+    plan_file: Path | None = _plan_file(terraform) if reviewed else None
     changing = resizing = True
-    if reviewed:
-        plan_file = reviewed.still_true(spec, work, terraform)
-    elif before:
+    if before and not reviewed:
         planned = _planned(spec, work, terraform, refresh=look)
         if not planned.changes and planned.exit_code == 0:
             return Applied(inventory(spec, terraform.outputs()), changed=False)
@@ -129,23 +127,31 @@ def _prepare(
 
     work.progress.status("Preparing Terraform, and looking at AWS")
     if reviewed:
+        if look:
+            _preflight(spec, work, before)
+        reviewed.still_true(spec, work, terraform)
         reviewed.place(terraform)
-    else:
-        terraform.write(render(spec))
+        terraform.init()
+        return
+    terraform.write(render(spec))
     with ThreadPoolExecutor(1) as pool:
         initialised = pool.submit(terraform.init)
         if look:
-            aws.preflight(
-                spec,
-                work.target,
-                lambda path: expand_key_path(path, work.store.home),
-                new=before is None,
-            )
+            _preflight(spec, work, before)
         initialised.result()
     unfinished = (states.CREATING, states.FAILED, states.DESTROYING)
-    if before and before.status in unfinished and not reviewed:
+    if before and before.status in unfinished:
         adopt(spec.name, work, terraform)
         _keep(terraform)
+
+
+def _preflight(spec: ClusterSpec, work: Work, before: Record | None) -> None:
+    aws.preflight(
+        spec,
+        work.target,
+        lambda path: expand_key_path(path, work.store.home),
+        new=before is None,
+    )
 
 
 def _keep(terraform: Terraform) -> None:

@@ -51,7 +51,10 @@ def create(
         same_place(before, work)
         terraform = work.terraform(spec.name)
         finish_earlier(terraform, work)
-        spec = settle(spec, work, before, my_ip, newest=True)
+        amis = reviewed.bundle.manifest.amis if reviewed else None
+        spec = settle(spec, work, before, my_ip, newest=True, amis=amis)
+        if reviewed:
+            reviewed.is_rendered(spec)
         record = _begin(spec, work, before, terraform)
         applied = apply(
             spec, work, terraform, record, before, yes=yes, force=yes, reviewed=reviewed

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bilbo import __version__, aws, bundle
 from bilbo.bundle import Bundle, Manifest
 from bilbo.cluster.plan import PLAN_FILE, Planned
+from bilbo.cluster.shared import not_moving
 from bilbo.cluster.work import Work, interrupted
 from bilbo.errors import RenderError, ReviewError
 from bilbo.files import private_write
 from bilbo.model import ClusterSpec
 from bilbo.record import Store
+from bilbo.render import render
 from bilbo.review import drift_digests, open_to_world
-from bilbo.terraform import Terraform
+from bilbo.terraform import PROVIDERS, Terraform, locked_providers
+from bilbo.terraform import planfile as terraform_plan
 
 # Where those who review, and the runners that apply, may sit.
 PLATFORMS = ("linux_amd64", "linux_arm64", "darwin_amd64", "darwin_arm64", "windows_amd64")
 _LOCK_FILE = ".terraform.lock.hcl"
+_TYPE = re.compile(r'^(?:resource|data) "(\w+)"', re.MULTILINE)
 _AGAIN = "Make a new plan with `bilbo plan PROFILE -o FILE`, and have it reviewed."
 
 
@@ -74,7 +81,9 @@ def save(planned: Planned, work: Work, path: Path, overrides: tuple[str, ...]) -
         cluster=spec.name,
         region=spec.region,
         profile=bundle.profile_digest(spec.profile),
+        profile_name=spec.profile_name,
         overrides=overrides,
+        amis={g.name: g.machine.ami for g in spec.groups() if g.machine.image},
         endpoint=work.target.endpoint_url,
         account=aws.account(work.target),
         home="" if spec.state else home_id(work.store),
@@ -128,7 +137,7 @@ class Reviewed:
                 hint=f"Take the change back, or: {_AGAIN[0].lower()}{_AGAIN[1:]}",
             )
         self._same("made by bilbo", manifest.versions.get("bilbo", "?"), __version__)
-        if manifest.home and manifest.home != home_id(work.store):
+        if spec.state is None and manifest.home != home_id(work.store):
             raise ReviewError(
                 "the plan rests on a state that is on another machine, and two clusters would "
                 "come of it",
@@ -136,6 +145,40 @@ class Reviewed:
                 hint="Apply it where it was made, or share the state: add `state` to the profile, "
                 "and plan again.",
             )
+
+    def is_rendered(self, spec: ClusterSpec) -> None:
+        """Whether its HCL, and the configuration inside Terraform's plan, are what this bilbo
+        renders from the settled `spec`, and nothing but the AWS provider is locked. Pure."""
+        manifest = self.bundle.manifest
+        must_name_its_callers(spec, "a plan for review")
+        found = self.bundle.hcl
+        lock = found.pop(_LOCK_FILE, "")
+        rendered = render(replace(spec, profile_name=manifest.profile_name))
+        self._nothing_but("holds", found, rendered)
+        try:
+            planned = terraform_plan.read(self.bundle.contents[bundle.PLAN])
+        except ValueError as error:
+            raise self._forged(f"its Terraform plan cannot be read: {error}") from error
+        self._nothing_but("plans with", planned.configuration, rendered)
+        if planned.lock != lock:
+            raise self._forged("its Terraform plan was made with another lock file")
+        foreign = sorted({*locked_providers(lock), *planned.providers} - PROVIDERS)
+        if foreign or not locked_providers(lock):
+            raise self._forged(f"it uses {', '.join(foreign) or 'no provider'}")
+
+    def _nothing_but(
+        self, verb: str, found: Mapping[str, str], rendered: Mapping[str, str]
+    ) -> None:
+        for name in sorted(found.keys() | rendered.keys()):
+            if found.get(name) != rendered.get(name):
+                raise self._forged(f"it {verb} another {name} than bilbo renders from the profile")
+
+    def _forged(self, why: str) -> ReviewError:
+        return ReviewError(
+            f"the plan is not one that bilbo makes of this profile: {why}",
+            where=str(self.path),
+            hint=_AGAIN,
+        )
 
     def place(self, terraform: Terraform) -> None:
         """Writes the reviewed files, the lock file included, into the cluster's folder."""
@@ -145,18 +188,36 @@ class Reviewed:
         terraform.write_extra(_LOCK_FILE, lock)
         private_write(terraform.cluster_folder / PLAN_FILE, self.bundle.contents[bundle.PLAN])
 
-    def still_true(self, spec: ClusterSpec, work: Work, terraform: Terraform) -> Path:
-        """Whether versions, account, state and reality are as they were; the plan's file."""
-        manifest = self.bundle.manifest
-        versions = terraform.versions()
-        for name in sorted(manifest.versions.keys() - {"bilbo"}):
-            self._same(f"made with {name}", manifest.versions[name], versions.get(name, "none"))
+    def still_true(self, spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
+        """Whether account, versions, state and reality are as they were, and the plan holds what
+        bilbo renders. Looks from a scratch folder: the cluster's is not touched."""
+        not_moving(spec, terraform)
         account = aws.account(work.target)
-        if manifest.account and account:
-            self._same("for the AWS account", manifest.account, account)
-        self._state(terraform)
-        self._reality(spec, work, terraform)
-        return terraform.cluster_folder / PLAN_FILE
+        self._same("for the AWS account", self.bundle.manifest.account or "none", account or "none")
+        with TemporaryDirectory(prefix="bilbo-review-") as scratch:
+            looking = work.terraform(spec.name, Path(scratch))
+            looking.borrow(terraform)
+            self.place(looking)
+            looking.init()
+            self._versions(looking)
+            self._types(looking)
+            self._state(looking)
+            self._reality(spec, work, looking)
+            terraform.inherit(looking)
+
+    def _versions(self, terraform: Terraform) -> None:
+        reviewed = {**self.bundle.manifest.versions}
+        now = {"bilbo": __version__, **terraform.versions()}
+        for name in sorted(reviewed.keys() | now.keys()):
+            self._same(f"made with {name}", reviewed.get(name, "none"), now.get(name, "none"))
+
+    def _types(self, terraform: Terraform) -> None:
+        """Whether each resource that would change is of a type that bilbo renders."""
+        rendered = {found for text in self.bundle.hcl.values() for found in _TYPE.findall(text)}
+        changes = terraform.show(terraform.cluster_folder / PLAN_FILE).get("resource_changes", [])
+        for change in changes:
+            if change["type"] not in rendered:
+                raise self._forged(f"it would change {change['address']}")
 
     def _state(self, terraform: Terraform) -> None:
         state = terraform.state()

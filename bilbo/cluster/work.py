@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bilbo import aws
@@ -50,26 +51,39 @@ class Work:
     progress: Progress
     timeout: float | None = None
 
-    def terraform(self, name: str) -> Terraform:
-        """Terraform in the folder of one cluster."""
+    def terraform(self, name: str, folder: Path | None = None) -> Terraform:
+        """Terraform in the folder of one cluster, or in another `folder` of the same form."""
         # Names of buckets cannot be put before an endpoint's address.
         path_style = {"use_path_style": "true"} if self.target.endpoint_url else {}
         return Terraform(
-            self.store.folder(name), self.target.environment, self.store.home, path_style
+            folder or self.store.folder(name),
+            self.target.environment,
+            self.store.home,
+            path_style,
         )
 
 
 def settle(
-    spec: ClusterSpec, work: Work, before: Record | None, my_ip: bool, *, newest: bool = False
+    spec: ClusterSpec,
+    work: Work,
+    before: Record | None,
+    my_ip: bool,
+    *,
+    newest: bool = False,
+    amis: Mapping[str, str] | None = None,
 ) -> ClusterSpec:
     """The specification with what depends on the target and on who asks filled in.
 
     The addresses admitted stay those of the record until `my_ip` asks for them again, and the
-    AMIs that images stand for those of the running machines until the `newest` are asked for.
+    AMIs that images stand for those of the running machines until the `newest` are asked for;
+    `amis`, by group, are those of a reviewed plan.
     Raises AwsError where an image is not to be found.
     """
     spec = _with_ssh_port(spec, work.target.ssh_port)
-    spec = _with_images(spec, work, None if newest else before)
+    if amis is None:
+        nodes = before.inventory.nodes() if before and not newest else ()
+        amis = {node.group: node.image_id for node in nodes}
+    spec = _with_images(spec, work, amis)
     if spec.cidrs or not spec.needs_security_group:
         return spec
     remembered = before.cidrs if before and not my_ip else ()
@@ -83,11 +97,9 @@ def _with_ssh_port(spec: ClusterSpec, port: int | None) -> ClusterSpec:
     return _with_machines(spec, lambda group: replace(group.machine, ssh_port=port))
 
 
-def _with_images(spec: ClusterSpec, work: Work, before: Record | None) -> ClusterSpec:
-    """Puts an AMI where only an image is named: that of the group's machines in `before`, else
-    the newest in the region."""
-    nodes = before.inventory.nodes() if before else ()
-    running = {node.group: node.image_id for node in nodes}
+def _with_images(spec: ClusterSpec, work: Work, running: Mapping[str, str]) -> ClusterSpec:
+    """Puts an AMI where only an image is named: that of the group in `running`, else the newest
+    in the region."""
     open_ones = [each for each in spec.groups() if each.machine.image and not each.machine.ami]
     names = {each.machine.image for each in open_ones if each.name not in running}
     found = aws.newest_images(work.target, [name for name in names if name]) if names else {}

@@ -5,6 +5,15 @@ process that needs it, so each function says whether it does.
 """
 
 from bilbo.terraform.commands import Terraform
+from bilbo.terraform.planfile import PROVIDERS, locked_providers, state_providers
 from bilbo.terraform.stream import Change, Diagnostic, Outcome
 
-__all__ = ["Change", "Diagnostic", "Outcome", "Terraform"]
+__all__ = [
+    "PROVIDERS",
+    "Change",
+    "Diagnostic",
+    "Outcome",
+    "Terraform",
+    "locked_providers",
+    "state_providers",
+]

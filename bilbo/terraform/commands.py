@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,13 @@ from bilbo.terraform.stream import Diagnostic, OnEvent, Outcome, to_error
 
 def _ignore(_event: Mapping[str, Any]) -> None:
     pass
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 class _Argv(ArgvBuilder):
@@ -84,6 +92,22 @@ class Terraform:
     def write_extra(self, name: str, text: str) -> None:
         """Adds a file to the folder that no rendering knows."""
         private_write(self.folder / name, text)
+
+    def borrow(self, other: Terraform) -> None:
+        """Begins as the `other` folder stands: its local state, and the providers installed there.
+
+        Providers are linked, not copied: the AWS provider is hundreds of MB.
+        """
+        state = other.folder / "terraform.tfstate"
+        if state.is_file():
+            private_write(self.folder / state.name, state.read_bytes())
+        self.inherit(other)
+
+    def inherit(self, other: Terraform) -> None:
+        """Takes the providers that are installed in the `other` folder, where there are none."""
+        there, here = (each.folder / ".terraform" / "providers" for each in (other, self))
+        if there.is_dir() and not here.exists():
+            shutil.copytree(there, here, symlinks=True, copy_function=_link)
 
     def resume(self, on_event: OnEvent = _ignore) -> Outcome | None:
         """Waits for the Terraform that an earlier bilbo left running; None where none is."""

@@ -1,0 +1,99 @@
+"""Terraform's saved plan, looked into without Terraform: a zip of its configuration and state.
+
+Source of the format: Terraform's internal/plans/planfile and internal/configs/configload.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+LOCK_FILE = ".terraform.lock.hcl"
+PROVIDERS = frozenset(
+    {
+        "registry.terraform.io/hashicorp/aws",
+        "registry.opentofu.org/hashicorp/aws",
+        "terraform.io/builtin/terraform",
+    }
+)
+
+_CONFIG = "tfconfig/"
+_OTHERS = ("tfplan", "tfstate", "tfstate-prev", LOCK_FILE)
+_MAX_BYTES = 256 * 2**20
+_PROVIDER = re.compile(r'provider\["([^"]+)"\]')
+_LOCKED = re.compile(r'^provider "([^"]+)"', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """`configuration` is `{path: text}` as the root module has it, `lock` the lock file,
+    `providers` the addresses that the states inside name."""
+
+    configuration: Mapping[str, str]
+    lock: str
+    providers: frozenset[str]
+
+
+def read(data: bytes) -> PlanFile:
+    """What a saved plan holds. Raises ValueError for what is none, or holds something else."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+                raise ValueError("it is larger than any plan")
+            names = archive.namelist()
+            if len(set(names)) != len(names):
+                raise ValueError("it holds a file twice")
+            members = {name: archive.read(name) for name in names}
+        texts = {name: members[name].decode() for name in members if name != "tfplan"}
+        return PlanFile(_configuration(texts), texts.get(LOCK_FILE, ""), _providers(texts))
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, KeyError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _configuration(texts: Mapping[str, str]) -> dict[str, str]:
+    """The files by the path that the root module knows them under; a module that is called twice
+    is stored twice, and must be the same both times."""
+    manifest = f"{_CONFIG}modules.json"
+    folders = {each["Key"]: each["Dir"] for each in json.loads(texts[manifest])}
+    found: dict[str, str] = {}
+    for name, text in texts.items():
+        if name in (*_OTHERS, manifest):
+            continue
+        key, slash, file = name.removeprefix(f"{_CONFIG}m-").partition("/")
+        if not name.startswith(f"{_CONFIG}m-") or not slash or key not in folders:
+            raise ValueError(f"it holds {name[:80]!r}")
+        path = file if folders[key] == "." else f"{folders[key]}/{file}"
+        if found.setdefault(path, text) != text:
+            raise ValueError(f"it holds two different {path[:80]!r}")
+    return found
+
+
+def _providers(texts: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(
+        provider
+        for name in ("tfstate", "tfstate-prev")
+        for provider in state_providers(json.loads(texts[name]))
+    )
+
+
+def state_providers(state: Mapping[str, object]) -> set[str]:
+    """The addresses of the providers that a state's resources name. Raises ValueError for what is
+    no state."""
+    resources = state.get("resources") or [] if isinstance(state, dict) else None
+    if not isinstance(resources, list):
+        raise ValueError("its resources are no list")
+    found = set()
+    for resource in resources:
+        named = str(resource.get("provider")) if isinstance(resource, dict) else ""
+        found |= {*_PROVIDER.findall(named)} or {named[:100] or "a nameless provider"}
+    return found
+
+
+def locked_providers(lock: str) -> set[str]:
+    """The addresses of the providers in a lock file."""
+    return set(_LOCKED.findall(lock))
