@@ -74,7 +74,7 @@ def test_every_file_is_short_enough_to_be_read() -> None:
     long = []
     for path in sorted(PACKAGE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if text.count("\n") > 350:
+        if text.count("\n") > 450:
             long.append(f"{path.relative_to(PROJECT)}: {text.count(chr(10))} lines")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

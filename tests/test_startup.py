@@ -27,7 +27,7 @@ SLOW = {
     "psutil",
     "python_terraform",
 }
-ALWAYS = {"bilbo", "bilbo.cli", "bilbo.cli.context", "bilbo.errors"}
+ALWAYS = {"bilbo", "bilbo.cli", "bilbo.cli.context", "bilbo.errors", "bilbo.text"}
 RECORDS = {"bilbo.record", "bilbo.files", "bilbo.model"}
 
 

@@ -11,6 +11,7 @@ import click
 from bilbo import __version__
 from bilbo.cli.context import Context, home
 from bilbo.errors import BilboError
+from bilbo.text import plain
 
 # What lists a command without importing it: its module and its short help.
 _COMMANDS = {
@@ -102,7 +103,7 @@ def main() -> None:
     try:
         code = bilbo.main(standalone_mode=False, prog_name="bilbo")
     except BilboError as error:
-        click.echo(f"bilbo: {error}", err=True)
+        click.echo(plain(f"bilbo: {error}"), err=True)
         code = error.exit_code
     except click.ClickException as error:
         error.show()

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from bilbo.errors import BilboError
+from bilbo.text import plain
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TICK_SECONDS = 0.1
@@ -65,7 +66,7 @@ class Console:
         self._log.info("%s", text.strip())
         with self._lock:
             self._erase()
-            click.echo(text, err=True)
+            click.echo(plain(text), err=True)
 
     def terraform(self, event: Mapping[str, Any]) -> None:
         """Follows Terraform's stream: what it plans, makes and removes."""
@@ -109,7 +110,7 @@ class Console:
         with self._lock:
             self._erase()
             self._status = ""
-            return click.confirm(question, err=True)
+            return click.confirm(plain(question), err=True)
 
     def status(self, text: str) -> None:
         """What goes on now; off a terminal it is a line of its own."""

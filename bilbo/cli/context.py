@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from bilbo.errors import LocalError
 
@@ -129,6 +129,18 @@ def _region() -> str | None:
     return region
 
 
+def named(ctx: click.Context) -> str:
+    """A command's name and the names of the options that were given, and never an argument: a
+    command for a host, or the value of an option, may hold a secret."""
+    given = [
+        max(param.opts, key=len)
+        for param in ctx.command.params
+        if isinstance(param, click.Option)
+        and ctx.get_parameter_source(param.name or "") == ParameterSource.COMMANDLINE
+    ]
+    return " ".join([*ctx.command_path.split()[1:], *given])
+
+
 @contextmanager
 def work(
     context: Context,
@@ -147,7 +159,6 @@ def work(
     from bilbo.cluster.work import Work
 
     log = open_log(context.home)
-    # argv holds no secret: every command takes names, paths and values of profiles.
-    log.info("bilbo %s", " ".join(sys.argv[1:]))
+    log.info("bilbo %s", named(click.get_current_context()))
     with Console(log, yes=yes, verbose=context.verbose, live=live) as console:
         yield Work(context.store, target, console, timeout)

@@ -142,7 +142,7 @@ def local_software(python: str | None, names: Sequence[str]) -> Software:
         return Software(LOCAL, ".".join(map(str, sys.version_info[:3])), versions)
     try:
         answer = subprocess.run(
-            [python, "-c", _LOOK, *names],
+            [python, "-I", "-c", _LOOK, *names],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_LOOK_SECONDS,

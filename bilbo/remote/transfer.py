@@ -11,6 +11,7 @@ import asyncssh
 
 from bilbo.model import Node
 from bilbo.remote.connection import PrivateKeys, connected
+from bilbo.remote.fetching import Fetching
 from bilbo.remote.terms import HostFailure, Remote, on_each
 
 
@@ -24,29 +25,34 @@ class Copying:
     total: int
 
 
+MOST_NAMED = 20
 OnCopying = Callable[[Copying], None]
 
 
 async def get_files(
     node: Node, source: str, target: Path, remote: Remote, *, on_copying: OnCopying
 ) -> HostFailure | None:
-    """Copy a file or a folder from a host, with times and permissions; symbolic links are followed.
+    """Copy a file or a folder from a host, with times and permissions: see `fetching`.
 
     `source` is relative to the home there. As with scp, an existing folder `target` is what it is
-    copied into. Returns what went wrong; what was copied by then stays.
+    copied into. Returns what went wrong, or was left out; what was copied by then stays.
     """
+    left_out: list[str] = []
 
     async def work(client: asyncssh.SFTPClient, progress: Progress) -> None:
-        await client.get(
-            in_home(source),
-            target,
-            recurse=True,
-            preserve=True,
-            follow_symlinks=True,
-            progress_handler=progress,
-        )
+        def tell(path: str, done: int, total: int) -> None:
+            progress(os.fsencode(path), b"", done, total)
 
-    return await over_sftp(node, remote, on_copying, source, work)
+        await Fetching(client, tell, left_out).get(in_home(source), target)
+
+    failure = await over_sftp(node, remote, on_copying, source, work)
+    if failure is None and left_out:
+        more = [f"and {len(left_out) - MOST_NAMED} more"] if len(left_out) > MOST_NAMED else []
+        return HostFailure(
+            f"{len(left_out)} file(s) or folder(s) were left out; the rest was copied",
+            log=[*left_out[:MOST_NAMED], *more],
+        )
+    return failure
 
 
 async def put_files(

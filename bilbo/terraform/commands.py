@@ -165,10 +165,10 @@ class Terraform:
 
     def versions(self) -> dict[str, str]:
         """`terraform`, `platform` and each provider's address, with their versions."""
-        found = json.loads(self._captured("version", json=IsFlagged))
+        found = self._json("version", json=IsFlagged)
         return {
-            "terraform": found["terraform_version"],
-            "platform": found["platform"],
+            "terraform": str(found.get("terraform_version")),
+            "platform": str(found.get("platform")),
             **found.get("provider_selections", {}),
         }
 
@@ -192,16 +192,14 @@ class Terraform:
 
     def outputs(self) -> dict[str, Any]:
         """`{name: value}` from the state. Raises TerraformError."""
-        text = self._captured("output", json=IsFlagged, no_color=IsFlagged)
-        return {name: output["value"] for name, output in json.loads(text or "{}").items()}
+        found = self._json("output", json=IsFlagged, no_color=IsFlagged)
+        return {name: output["value"] for name, output in found.items()}
 
     def state(self) -> dict[str, Any]:
         """The state as Terraform stores it; `{}` where there is none. Raises TerraformError."""
         if not (self.folder / ".terraform").is_dir():
             return {}
-        text = self._captured("state pull")
-        state: dict[str, Any] = json.loads(text) if text.strip() else {}
-        return state
+        return self._json("state pull")
 
     def amend_state(self, resource_type: str, attributes: Mapping[str, Any]) -> None:
         """Sets attributes of every resource of a type, in the state alone.
@@ -272,9 +270,7 @@ class Terraform:
 
     def show(self, plan_file: Path) -> dict[str, Any]:
         """A saved plan as Terraform's JSON. Raises TerraformError."""
-        text = self._captured("show", str(plan_file), json=IsFlagged, no_color=IsFlagged)
-        document: dict[str, Any] = json.loads(text)
-        return document
+        return self._json("show", str(plan_file), json=IsFlagged, no_color=IsFlagged)
 
     def import_(self, address: str, identifier: str) -> None:
         """Takes an existing resource into the state. Raises TerraformError."""
@@ -289,14 +285,42 @@ class Terraform:
     def _streamed(
         self, command: str, on_event: OnEvent, *arguments: str, **options: Any
     ) -> Outcome:
-        return process.run(
+        log = self.cluster_folder / f"{command}.jsonl"
+        found = process.run(
             self.argv(command, *arguments, **options),
             folder=self.folder,
             environment=self.environment,
-            log=self.cluster_folder / f"{command}.jsonl",
+            log=log,
             operation=command,
             on_event=on_event,
         )
+        if found.ok and not found.summarised:
+            raise self._no_terraform(command, log.read_text(encoding="utf-8", errors="replace"))
+        return found
+
+    def _no_terraform(self, command: str, said: str) -> TerraformError:
+        """What is not Terraform's answer must never pass for one: `Nothing to do.`, say."""
+        lines = [line[:200] for line in said.splitlines() if line.strip()]
+        return TerraformError(
+            f"this did not answer `{command}` as Terraform does",
+            where=self._builder.terraform_bin_path,
+            details=("It said:", *(f"  {line}" for line in lines[:10]))
+            if lines
+            else ("It said nothing.",),
+            hint="Is it a wrapper, or a version manager that prints lines of its own? Put "
+            "Terraform itself first on PATH.",
+        )
+
+    def _json(self, command: str, *arguments: str, **options: Any) -> dict[str, Any]:
+        """What a command answers in JSON. Raises TerraformError."""
+        text = self._captured(command, *arguments, **options)
+        try:
+            found = json.loads(text or "{}")
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise self._no_terraform(command, text)
+        return found
 
     def _captured(self, command: str, *arguments: str, **options: Any) -> str:
         done = process.capture(

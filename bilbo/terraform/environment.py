@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,7 +65,22 @@ def _unlisted_mirror() -> Path | None:
     Source: Terraform's documentation, "Implied Local Mirror Directories".
     """
     found = sorted(Path("/opt").glob(f"*/{MIRROR}/hashicorp/aws"))
-    return found[0].parents[2] if found else None
+    return next((path.parents[2] for path in found if trusted(path)), None)
+
+
+def trusted(path: Path) -> bool:
+    """Whether it, what it holds, and every folder above it belong to root or to this user, and
+    nobody else can write there: a provider runs with the AWS keys in its environment."""
+    path = path.resolve()
+    return all(map(_ours_alone, (path, *path.parents, *path.rglob("*"))))
+
+
+def _ours_alone(path: Path) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return found.st_uid in (0, os.getuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _write_config(home: Path, mirror: Path) -> Path:

@@ -52,7 +52,8 @@ class Outcome:
 
     `changes` are the planned ones, `drift` those made outside; `outputs` is `{name: value}`
     where the run ended by applying. `finished` says that Terraform reached its own end,
-    which is all that is known of a run that another process started.
+    which is all that is known of a run that another process started; `summarised` that it said
+    which version it is, and how much it would change or has changed: all that is Terraform does.
     """
 
     exit_code: int
@@ -62,6 +63,7 @@ class Outcome:
     outputs: Mapping[str, Any] = field(default_factory=dict)
     finished: bool = False
     interrupted: bool = False
+    summarised: bool = False
 
     @property
     def ok(self) -> bool:
@@ -92,9 +94,9 @@ def parse(line: str) -> dict[str, Any] | None:
     """One line as an event; None for a line that is not one (a crash, a plugin's noise)."""
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and "type" in event else None
+    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
 
 
 def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = False) -> Outcome:
@@ -103,7 +105,7 @@ def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = 
     drift: dict[str, Change] = {}
     diagnostics: list[Diagnostic] = []
     outputs: dict[str, Any] = {}
-    finished = False
+    finished = versioned = summarised = False
     for event in events:
         match event["type"]:
             case "planned_change":
@@ -120,7 +122,10 @@ def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = 
                     for name, output in event["outputs"].items()
                     if "value" in output
                 }
+            case "version":
+                versioned = True
             case "change_summary":
+                summarised = True
                 finished = finished or event["changes"].get("operation") in ("apply", "destroy")
     if exit_code is None:
         failed = any(d.severity == "error" for d in diagnostics)
@@ -133,6 +138,7 @@ def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = 
         outputs=outputs,
         finished=finished,
         interrupted=interrupted,
+        summarised=versioned and summarised,
     )
 
 

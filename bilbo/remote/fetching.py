@@ -1,0 +1,211 @@
+"""What `get` does: walks a host's files itself, and writes them here, inside one folder.
+
+The host says what its folders hold, and is not believed: names are single steps, nothing here is
+made a link or opened through one, and permissions are no more than a person's own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import asyncssh
+
+CHUNK = 4 << 20  # bytes asked for at once; asyncssh asks for their blocks side by side
+DEEPEST = 100
+KEPT_MODE = 0o755
+# Without these (Windows) paths are checked before they are opened, step by step.
+_AT = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
+_NO_LINK = 0  # a FIFO must not keep us waiting, nor a terminal become ours
+for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC"):
+    _NO_LINK |= getattr(os, _flag, 0)
+
+# Told of a file's path on the host, and of the bytes so far and in all.
+Progress = Callable[[str, int, int], None]
+
+
+class Refused(Exception):
+    """A file or folder that is left out; says why."""
+
+
+@dataclass
+class Fetching:
+    """One copy from a host. `left_out` names what was not copied, and why."""
+
+    client: asyncssh.SFTPClient
+    progress: Progress
+    left_out: list[str] = field(default_factory=list)
+
+    async def get(self, source: str, target: Path) -> None:
+        """Copies `source` to `target`, or into it where that is a folder. Raises what SFTP and
+        the file system raise."""
+        attributes = await self.client.stat(source)
+        try:
+            await self._get(source, attributes, target)
+        except Refused as why:
+            self.left_out.append(f"{source}: {why}")
+
+    async def _get(self, source: str, attributes: asyncssh.SFTPAttrs, target: Path) -> None:
+        if target.is_dir():
+            name = source.rstrip("/").rpartition("/")[2]
+            if name in ("", ".", ".."):  # the home, or the root: as scp does, by its own name
+                name = str(await self.client.realpath(source)).rstrip("/").rpartition("/")[2]
+            folder, name = target, step(name)
+        else:
+            folder, name = target.parent, target.name
+        with _Folder.open(folder) as here:
+            await self._one(source, attributes, here, name, 0)
+
+    async def _one(
+        self, path: str, attributes: asyncssh.SFTPAttrs, here: _Folder, name: str, depth: int
+    ) -> None:
+        kind = stat.S_IFMT(attributes.permissions or stat.S_IFREG)
+        if kind == stat.S_IFDIR:
+            if depth == DEEPEST:
+                raise Refused(f"it lies more than {DEEPEST} folders deep")
+            with here.enter(name) as folder:
+                await self._folder(path, folder, depth)
+                folder.finish(attributes)
+        elif kind == stat.S_IFREG:
+            await self._file(path, attributes, here, name)
+        else:
+            raise Refused("it is neither a file nor a folder")
+
+    async def _folder(self, path: str, here: _Folder, depth: int) -> None:
+        async for name, attributes in self._entries(path):
+            below = f"{path.rstrip('/')}/{name}"
+            try:
+                if stat.S_ISLNK(attributes.permissions or 0):
+                    attributes = await self._behind_link(below)
+                await self._one(below, attributes, here, step(name), depth + 1)
+            except Refused as why:
+                self.left_out.append(f"{below}: {why}")
+
+    async def _entries(self, path: str) -> AsyncIterator[tuple[str, asyncssh.SFTPAttrs]]:
+        seen: set[str] = set()
+        async for entry in self.client.scandir(path):
+            name = os.fsdecode(entry.filename)
+            if name in (".", ".."):
+                continue
+            if name in seen:
+                self.left_out.append(f"{path}/{name}: it is listed twice")
+                continue
+            seen.add(name)
+            attributes = entry.attrs
+            if attributes.permissions is None:
+                attributes = await self.client.lstat(f"{path.rstrip('/')}/{name}")
+            yield name, attributes
+
+    async def _behind_link(self, path: str) -> asyncssh.SFTPAttrs:
+        """A link to a file is copied as the file; links to folders may lead in circles."""
+        try:
+            attributes = await self.client.stat(path)
+        except asyncssh.SFTPError as error:
+            raise Refused(f"a link that leads nowhere ({error.reason})") from None
+        if not stat.S_ISREG(attributes.permissions or 0):
+            raise Refused("a link to a folder")
+        return attributes
+
+    async def _file(
+        self, path: str, attributes: asyncssh.SFTPAttrs, here: _Folder, name: str
+    ) -> None:
+        total, done = attributes.size or 0, 0
+        async with self.client.open(path, "rb") as source:
+            with here.create(name) as target:
+                while data := await source.read(CHUNK, done):
+                    assert isinstance(data, bytes)  # it was opened as bytes
+                    target.write(data)
+                    done += len(data)
+                    self.progress(path, done, max(total, done))
+                self.progress(path, done, done)
+                target.flush()
+                _finish(target.fileno(), attributes)
+
+
+def step(name: str) -> str:
+    """A name that stays in its folder, on any system. Raises Refused."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise Refused("its name leads out of the folder")
+    if os.name == "nt" and (set(name) & set('\\:<>"|?*') or name.endswith((".", " "))):
+        raise Refused("its name cannot be one here")
+    return name
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder here that is open: what is made in it is made in it, whatever its path becomes."""
+
+    path: Path
+    descriptor: int
+
+    @classmethod
+    def open(cls, path: Path) -> _Folder:
+        """A folder that a person named: links on the way there are the person's own."""
+        return cls(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY) if _AT else -1)
+
+    def __enter__(self) -> _Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def enter(self, name: str) -> _Folder:
+        """The folder of that name, made if need be. Raises Refused where something else is."""
+        path = self.path / name
+        if not _AT:
+            _no_link(path)
+            path.mkdir(mode=0o700, exist_ok=True)
+            return _Folder(path, -1)
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=self.descriptor)
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | _NO_LINK
+            return _Folder(path, os.open(name, flags, dir_fd=self.descriptor))
+        except OSError as error:
+            raise Refused(f"{path} cannot be entered: {error.strerror}") from None
+
+    def create(self, name: str) -> BinaryIO:
+        """The file of that name, empty and open to write. Raises Refused for what is no file."""
+        flags = os.O_WRONLY | os.O_CREAT | _NO_LINK
+        path = self.path / name
+        if not _AT:
+            _no_link(path)
+        try:
+            found = os.open(
+                name if _AT else path, flags, 0o600, dir_fd=self.descriptor if _AT else None
+            )
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                raise
+            raise Refused(f"{path} cannot be written: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            os.close(found)
+            raise Refused(f"{path} is no file")
+        os.ftruncate(found, 0)
+        return os.fdopen(found, "wb")
+
+    def finish(self, attributes: asyncssh.SFTPAttrs) -> None:
+        """Gives the folder the times and permissions that it has on the host."""
+        if _AT:
+            _finish(self.descriptor, attributes)
+
+
+def _no_link(path: Path) -> None:
+    if path.is_symlink():
+        raise Refused(f"{path} is a link")
+
+
+def _finish(descriptor: int, attributes: asyncssh.SFTPAttrs) -> None:
+    """Times and permissions: never setuid, setgid or writable for others."""
+    with suppress(OSError, OverflowError, ValueError):
+        if attributes.atime is not None and attributes.mtime is not None and _AT:
+            os.utime(descriptor, (attributes.atime, attributes.mtime))
+    if attributes.permissions is not None and hasattr(os, "fchmod"):
+        os.fchmod(descriptor, attributes.permissions & KEPT_MODE)

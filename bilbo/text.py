@@ -1,0 +1,20 @@
+"""Foreign text made fit to be read: what hosts, AWS, Terraform, states and locks say is data."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters but newline and tab, and what turns the direction of text or ends a line
+# unseen. A terminal obeys the first: OSC 52, for one, sets the clipboard.
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """`text` with all that a terminal would obey written out, such as `\\x1b`. A carriage return
+    before a newline goes."""
+    return _UNFIT.sub(_written, text.replace("\r\n", "\n"))
+
+
+def _written(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
