@@ -25,6 +25,10 @@ IMAGE_TAG = "bilbo:image"
 
 NOTEBOOK_PORT = 8888
 
+# What of an instance is one person's own, or may hold a secret: it is in no HCL, state or output,
+# and is never taken from one.
+ONES_OWN = ("ssh_private_key", "init_cmd", "packages")
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -19,6 +19,7 @@ from bilbo.errors import RenderError
 from bilbo.model import (
     CLUSTER_TAG,
     GROUP_TAG,
+    ONES_OWN,
     ROLE_TAG,
     ClusterSpec,
     NodeGroup,
@@ -272,10 +273,6 @@ def _backend(state: SharedState, cluster: str) -> dict[str, Any]:
     }
 
 
-# What says something of one person's machine, or may hold a secret and has done its work.
-_ONES_OWN = ("ssh_private_key", "init_cmd")
-
-
 def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
     """What a team-mate must know of the profile. Counts are not repeated, but referred to:
     a review shows a change of them as a change of one line."""
@@ -289,7 +286,7 @@ def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
         counted = worker_part(document, spec.engine or "", group.name)
         counted["count"] = Expression(f"module.{module_label(group)}.instance_count")
     ports = {group.machine.ssh_port for group in spec.groups()}
-    own = (*_ONES_OWN, "ssh_port") if len(ports) == 1 else _ONES_OWN
+    own = (*ONES_OWN, "ssh_port") if len(ports) == 1 else ONES_OWN
     shared: dict[str, Any] = _without(document, own)
     if len(ports) == 1:
         shared.setdefault("instance", {})["ssh_port"] = ports.pop()

@@ -29,7 +29,16 @@ def shared_state(target: Target, state: SharedState, cluster: str) -> dict[str, 
     Raises AwsError when the bucket is not there, or may not be read.
     """
     text = _object(target, state, state.key(cluster))
-    found: dict[str, Any] = json.loads(text) if text else {}
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise AwsError(
+            "this is not a state of Terraform's",
+            where=f"{state.address()}/{cluster}.tfstate",
+            hint="The bucket keeps every version: take back the last good one.",
+        )
     return found
 
 
@@ -40,13 +49,18 @@ def state_lock(target: Target, state: SharedState, cluster: str) -> Lock | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
-        found = {}
+    except (ValueError, RecursionError):
+        found = None
+    said = found if isinstance(found, dict) else {}
+
+    def text_of(key: str, otherwise: str = "") -> str:
+        return value if isinstance(value := said.get(key), str) else otherwise
+
     return Lock(
-        id=found.get("ID", ""),
-        who=found.get("Who", "somebody"),
-        operation=found.get("Operation", "").removeprefix("OperationType").lower(),
-        created=found.get("Created", "")[:19].replace("T", " "),
+        id=text_of("ID"),
+        who=text_of("Who", "somebody"),
+        operation=text_of("Operation").removeprefix("OperationType").lower(),
+        created=text_of("Created")[:19].replace("T", " "),
     )
 
 

@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
 
+from bilbo.text import plain
+
 LONGEST_LINE = 1 << 20
 CHUNK = 1 << 16
 CHUNKS_AHEAD = 4
@@ -46,6 +48,8 @@ class HostStreams:
 
     def _out(self, data: bytes, is_stderr: bool) -> None:
         stream = sys.stderr if is_stderr else sys.stdout
+        if stream.isatty():  # a terminal would obey what a host says; a pipe gets it as it is
+            data = plain(data.decode(errors="replace")).encode()
         stream.buffer.write(data)
         stream.flush()
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bilbo import aws
 from bilbo import record as states
-from bilbo.cluster.shared import outputs_of, recorded, unlocked
+from bilbo.cluster.shared import admitted, outputs_of, recorded, unlocked
 from bilbo.cluster.start import with_nodes
 from bilbo.cluster.work import Work, reach, settle
+from bilbo.engines import ENGINES
 from bilbo.errors import BilboError, RecordError, UsageError
-from bilbo.model import ClusterSpec, Inventory, SharedState
+from bilbo.model import ONES_OWN, WORKER, ClusterSpec, Inventory, SharedState
 from bilbo.record import Record, now
 from bilbo.render import render
 
@@ -23,8 +24,33 @@ if TYPE_CHECKING:
 
 # How long a host that runs is waited for, to tell its notebook's token.
 _PATIENCE_SECONDS = 30.0
-# What of an instance is not in the shared state: see `render`.
-_ONES_OWN = ("ssh_private_key", "init_cmd")
+# What is taken from a shared state, by where it stands: whoever writes the bucket commands nobody's
+# machine. A key that is not listed here is not taken, whatever it is.
+_OF_INSTANCE = [
+    "ami",
+    "image",
+    "ec2type",
+    "keyname",
+    "ssh_user",
+    "security_group",
+    "ssh_port",
+    "vol_size",
+    "tags",
+    "subnet",
+    "iam_instance_profile",
+]
+_OF_GROUP = [
+    "name",
+    "instance",
+    "count",
+    "resources",
+    "nproc",
+    "nthread",
+    "num_cpus",
+    "num_gpus",
+    "object_store_memory",
+]
+_OF_PROFILE = ("description", "region", "access", "instance", "notebook", *ENGINES)
 
 
 def shared_document(
@@ -42,20 +68,20 @@ def shared_document(
     the state cannot be read.
     """
     unknown(name, work)
-    outputs = outputs_of(aws.shared_state(work.target, state, name))
+    outputs = outputs_of(admitted(aws.shared_state(work.target, state, name), state.address()))
     if "profile" not in outputs:
         raise RecordError(
             f"there is no cluster {name!r} in {state.address()}",
             hint="Check the name, the bucket and the prefix, and the AWS account.",
         )
-    document: dict[str, Any] = json.loads(json.dumps(outputs["profile"]))
+    document = taken(outputs["profile"])
     document["state"] = {
         "bucket": state.bucket,
         "prefix": state.prefix,
         "region": state.region,
     }
     for path, instance in _instances(mine or {}):
-        ones_own: dict[str, Any] = {key: instance[key] for key in _ONES_OWN if key in instance}
+        ones_own: dict[str, Any] = {key: instance[key] for key in ONES_OWN if key in instance}
         _at(document, path).update(ones_own)
     if mine and "webbrowser" in mine:
         document["webbrowser"] = mine["webbrowser"]
@@ -69,6 +95,40 @@ def shared_document(
             hint="Name it with -i, or give the cluster's profile in place of the address.",
         )
     return document
+
+
+def taken(shared: Any) -> dict[str, Any]:
+    """The profile in a state's outputs, without anything that a state has no say in. Raises
+    RecordError for what is no profile."""
+    if not isinstance(shared, dict):
+        raise RecordError("the profile in the shared state is not one that bilbo has written")
+    document = _only(shared, _OF_PROFILE)
+    for key in document.keys() & {"instance"}:
+        document[key] = _only(document[key], _OF_INSTANCE)
+    for key in document.keys() & {"notebook"}:
+        document[key] = _group(document[key])
+    for key in document.keys() & ENGINES.keys():
+        parts = _only(document[key], (ENGINES[key].head_role, WORKER))
+        document[key] = {
+            role: [_group(each) for each in part] if isinstance(part, list) else _group(part)
+            for role, part in parts.items()
+        }
+    return document
+
+
+def _group(part: Any) -> dict[str, Any]:
+    kept = _only(part, _OF_GROUP)
+    if "instance" in kept:
+        kept["instance"] = _only(kept["instance"], _OF_INSTANCE)
+    return kept
+
+
+def _only(part: Any, keys: Collection[str]) -> dict[str, Any]:
+    """A copy of `part` with those keys alone; nothing of what is no object."""
+    if not isinstance(part, dict):
+        return {}
+    kept: dict[str, Any] = json.loads(json.dumps({k: part[k] for k in part if k in keys}))
+    return kept
 
 
 def unknown(name: str, work: Work) -> None:
@@ -118,7 +178,9 @@ def attach(spec: ClusterSpec, work: Work) -> Record:
     with work.store.lock(spec.name, "attach"):
         unknown(spec.name, work)
         unlocked(state, spec.name, work)
-        outputs = outputs_of(aws.shared_state(work.target, state, spec.name))
+        outputs = outputs_of(
+            admitted(aws.shared_state(work.target, state, spec.name), state.address())
+        )
         record = recorded(spec, work, outputs)
         spec = settle(spec, work, record, my_ip=False)
         terraform = work.terraform(spec.name)

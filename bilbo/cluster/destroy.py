@@ -9,6 +9,7 @@ from typing import Any
 from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.adopt import address_of, adopt_to_destroy, orphans
+from bilbo.cluster.shared import initialised
 from bilbo.cluster.work import Work, finish_earlier
 from bilbo.errors import AwsError, BilboError, Interrupted, RecordError
 from bilbo.record import Record
@@ -40,7 +41,7 @@ def _destroy(name: str, work: Work) -> None:
     finish_earlier(terraform, work)
     work.store.save(record.changed(status=states.DESTROYING))
     if (terraform.folder / "main.tf").is_file():
-        terraform.init()
+        initialised(terraform, work, name)
         if record.status in _UNFINISHED:
             adopt_to_destroy(name, work, terraform)
         _terraform(name, work, terraform)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bilbo.cluster.reality import Difference, differences
+from bilbo.cluster.shared import initialised
 from bilbo.cluster.work import Work
 from bilbo.errors import Interrupted
 from bilbo.record import Record
@@ -28,7 +29,7 @@ def drift(record: Record, work: Work) -> Drift:
     name = record.name
     with work.store.lock(name, "drift"):
         terraform = work.terraform(name)
-        terraform.init()
+        initialised(terraform, work, name)
         looked = terraform.cluster_folder / "look.tfplan"
         outcome = terraform.plan(looked, work.progress.terraform, refresh_only=True)
         if outcome.interrupted:

@@ -80,7 +80,7 @@ def _retire(
             hint=f"`bilbo logs {spec.name} {_role(spec)}` may tell why. To let them go at the "
             "price of what they hold: --force",
         ) from error
-    if answer["kept"]:
+    if answer.get("kept"):
         raise RemoteError(
             f"{len(answer['kept'])} worker(s) hold what no other worker can take, and cluster "
             f"{spec.name!r} keeps its count",
@@ -88,7 +88,7 @@ def _retire(
             hint="Release results (or end actors) that are no longer needed, or keep more workers. "
             "To let them go at the price of what they hold: --force",
         )
-    return set(answer["left"])
+    return set(answer.get("left", ()))
 
 
 def _role(spec: ClusterSpec) -> str:

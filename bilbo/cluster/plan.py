@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bilbo.cluster.shared import not_moving
+from bilbo.cluster.shared import initialised, not_moving
 from bilbo.cluster.work import Work, same_place, settle
 from bilbo.errors import Interrupted
 from bilbo.model import ClusterSpec
@@ -52,7 +52,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         not_moving(spec, terraform)
         files = render(spec)
         terraform.write(files)
-        terraform.init()
+        initialised(terraform, work, spec.name)
         path = terraform.cluster_folder / PLAN_FILE
         outcome = terraform.plan(path, work.progress.terraform)
         if outcome.interrupted:

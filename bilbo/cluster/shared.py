@@ -12,12 +12,41 @@ from bilbo.errors import RecordError
 from bilbo.inventory import inventory
 from bilbo.model import ClusterSpec, SharedState
 from bilbo.record import Record, now
-from bilbo.terraform import Terraform
+from bilbo.terraform import PROVIDERS, Terraform, state_providers
 
 
 def outputs_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """`{name: value}` of a state as Terraform stores it."""
     return {name: output["value"] for name, output in state.get("outputs", {}).items()}
+
+
+def admitted(state: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The state itself, if no provider but AWS's has a part in it.
+
+    Terraform installs and runs whatever provider a state names. Raises RecordError.
+    """
+    try:
+        foreign = sorted(state_providers(state) - PROVIDERS)
+    except ValueError as error:
+        raise RecordError(f"this is not a state of Terraform's: {error}", where=where) from error
+    if foreign:
+        raise RecordError(
+            f"the state names a provider that bilbo does not use: {', '.join(foreign)}",
+            where=where,
+            hint="Somebody has written it by other means. Ask who can write there; the bucket "
+            "keeps every version.",
+        )
+    return state
+
+
+def initialised(terraform: Terraform, work: Work, name: str) -> None:
+    """Runs `terraform init` once the state that it will work on is `admitted`."""
+    there = terraform.backend()
+    if there:
+        prefix = there["key"].rpartition("/")[0]
+        state = SharedState(there["bucket"], there["region"], prefix)
+        admitted(aws.shared_state(work.target, state, name), state.address())
+    terraform.init()
 
 
 def unlocked(state: SharedState, cluster: str, work: Work) -> None:
@@ -54,7 +83,7 @@ def take_lock_away(record: Record, lock_id: str, work: Work) -> None:
             f"the state of cluster {record.name!r} is held by {lock.who} since {lock.created} UTC "
             f"under another id: {lock.id}"
         )
-    terraform.init()
+    initialised(terraform, work, record.name)
     terraform.unlock(lock_id)
 
 
@@ -69,7 +98,7 @@ def found_before(spec: ClusterSpec, work: Work, before: Record | None) -> Record
     if spec.state is None:
         return before
     unlocked(spec.state, spec.name, work)
-    shared = aws.shared_state(work.target, spec.state, spec.name)
+    shared = admitted(aws.shared_state(work.target, spec.state, spec.name), spec.state.address())
     if before is not None:
         _same_cluster(spec, terraform, shared)
         return before

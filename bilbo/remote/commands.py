@@ -230,7 +230,7 @@ async def service_status(
     async def one(node: Node, session: Session) -> None:
         rows: Event = await session.ask("status", remote.deadlines.start)
         found[node.instance_id] = tuple(
-            ServiceStatus(node, row["service"], row["running"], row["code"])
+            ServiceStatus(node, str(row.get("service")), bool(row.get("running")), row.get("code"))
             for row in rows["services"]
         )
 

@@ -217,7 +217,7 @@ class HostRun:
         with contextlib.suppress(HostFailure):
             names = [self._service.name]
             event = await self._session.ask("logs", 5, services=names, lines=20, follow=False)
-            return tuple(event["lines"])
+            return tuple(event.get("lines", ()))
         return ()
 
     async def keep_roll(self, where: model.Roll, roll: Roll) -> NoReturn:

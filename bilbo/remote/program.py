@@ -7,9 +7,21 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bilbo.model import Node
+from bilbo.remote.answers import is_texts
 from bilbo.remote.commands import with_agent
 from bilbo.remote.session import Session, agent_source
 from bilbo.remote.terms import HostFailure, Remote
+
+
+def answer(text: str, program: str) -> dict[str, list[str]]:
+    """What a program has printed: lists of text by name. Raises HostFailure for anything else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(map(is_texts, found.values())):
+        raise HostFailure(f"{program} answered what cannot be read", log=text.splitlines()[-5:])
+    return found
 
 
 async def run_program(
@@ -21,13 +33,13 @@ async def run_program(
     *,
     executables: Collection[str],
     environment: Mapping[str, str],
-) -> dict[str, Any]:
+) -> dict[str, list[str]]:
     """What the agent's module `program` answers to `asked`, both JSON.
 
     It is run by the Python of the first of `executables`. Raises HostFailure, also after
     `remote.deadlines.init`.
     """
-    answers: list[dict[str, Any]] = []
+    answers: list[dict[str, list[str]]] = []
 
     async def ask(_node: Node, session: Session) -> None:
         seconds = remote.deadlines.init
@@ -42,7 +54,7 @@ async def run_program(
         )
         if event["code"]:
             raise HostFailure(f"{program} ended with exit code {event['code']}", log=event["log"])
-        answers.append(json.loads(event["output"]))
+        answers.append(answer(event["output"], program))
 
     (failure,) = await with_agent([node], cluster, remote, ask)
     if failure:

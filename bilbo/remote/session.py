@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncssh
 
+from bilbo.remote.answers import misfit
 from bilbo.remote.terms import HostFailure
 
 # In the order in which they import each other.
@@ -29,7 +30,9 @@ sys.modules["bilbo.agent.serve"].serve()
 # A login shell: AMIs put conda and the like on PATH in profile files.
 COMMAND = "bash -lc 'exec python3 -c \"import sys; exec(sys.stdin.buffer.readline())\"'"
 
+FOREIGN = "Something else answers in place of bilbo's agent: look at the host's profile files."
 Event = Mapping[str, Any]
+LONGEST_LINE = 64 << 20  # bytes; what a thousand workers make the head say is a tenth of it
 
 
 @cache
@@ -54,6 +57,7 @@ class Lines(asyncssh.SSHClientSession[bytes]):
         self.errors = b""
         self.exit_status: int | None = None
         self.lost: Exception | None = None
+        self.endless = False
         self._rest = b""
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
@@ -61,9 +65,14 @@ class Lines(asyncssh.SSHClientSession[bytes]):
         if datatype == asyncssh.EXTENDED_DATA_STDERR:
             self.errors = (self.errors + data)[-4096:]
             return
+        if self.endless:
+            return
         *whole, self._rest = (self._rest + data).split(b"\n")
         for line in whole:
             self.lines.put_nowait(line)
+        if len(self._rest) > LONGEST_LINE:
+            self.endless, self._rest = True, b""
+            self.lines.put_nowait(None)
 
     def exit_status_received(self, status: int) -> None:
         """Note how the agent ended."""
@@ -85,6 +94,7 @@ class Session:
         self._lines = lines
         self._cluster = cluster
         self._id = 0
+        self._op = ""
 
     @classmethod
     async def open(cls, connection: asyncssh.SSHClientConnection, cluster: str) -> Session:
@@ -108,7 +118,7 @@ class Session:
 
     def send(self, op: str, **fields: Any) -> None:
         """Ask for something; what is watched for an earlier request ends."""
-        self._id += 1
+        self._id, self._op = self._id + 1, op
         request = {"id": self._id, "op": op, "cluster": self._cluster, **fields}
         self._write(json.dumps(request).encode() + b"\n")
 
@@ -126,16 +136,18 @@ class Session:
             if event is None or event["id"] != self._id:
                 continue
             if event["event"] == "failed":
-                raise HostFailure(event["cause"])
+                raise HostFailure(str(event.get("cause", "it does not say why"))[:2000])
+            if why := misfit(self._op, event):
+                raise HostFailure(f"the host's answer is not the agent's: {why}", hint=FOREIGN)
             return event
 
     def _parse(self, line: bytes) -> Event | None:
         """A line as an event; profile files of a login shell may print anything, too."""
         try:
             event = json.loads(line)
-            if isinstance(event, dict) and "event" in event:
+            if isinstance(event, dict) and {"event", "id"} <= event.keys():
                 return event
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         self._lines.noise = [*self._lines.noise[-9:], line.decode(errors="replace")]
         return None
@@ -150,6 +162,10 @@ class Session:
 
     def _ended(self) -> HostFailure:
         lines, status = self._lines, self._lines.exit_status
+        if lines.endless:
+            return HostFailure(
+                f"the host sent a line of more than {LONGEST_LINE >> 20} MiB", hint=FOREIGN
+            )
         said = lines.errors.decode(errors="replace").splitlines()[-20:] or lines.noise
         if status is None:
             why = f": {lines.lost}" if lines.lost else ""

@@ -1,0 +1,85 @@
+"""What an agent may answer. It runs on a host, and a host may say anything. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Check = Callable[[Any], bool]
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and 0 < value < 1 << 60 and not isinstance(value, bool)
+
+
+def _code(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and -(1 << 31) <= value < 1 << 32)
+
+
+def _ran(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 20
+
+
+def is_texts(value: Any) -> bool:
+    """Whether it is a list of text."""
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _found(value: Any) -> bool:
+    """Text, or None for what is not there, by name."""
+    return isinstance(value, dict) and all(each is None or _text(each) for each in value.values())
+
+
+def _text_map(value: Any) -> bool:
+    return isinstance(value, dict) and is_texts(list(value.values()))
+
+
+def _services(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+_EXITED: Mapping[str, Check] = {"code": _code, "log": is_texts}
+# By request: the events that may answer it, and what each must hold.
+_EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
+    "measure": {
+        "measured": {
+            "cpus": _count,
+            "threads_per_core": _count,
+            "memory": _count,
+            "executables": _found,
+            "python": _text,
+            "versions": _found,
+        }
+    },
+    "init": {"done": {"ran": _ran}, "exited": {**_EXITED, "command": _text}},
+    "packages": {"done": {"ran": _ran}, "exited": {**_EXITED, "python": _text}},
+    "start": {
+        "started": {"changed": _ran},
+        "already": {"changed": _ran},
+        "ready": {},
+        "timeout": {"cause": _text, "log": is_texts},
+        "exited": _EXITED,
+    },
+    "roll": {"roll": {"joined": _text_map, "left": is_texts}, "exited": _EXITED},
+    "stop": {"done": {}},
+    "status": {"status": {"services": _services}},
+    "logs": {"log": {"service": _text, "lines": is_texts}, "done": {}},
+    "program": {"ran": {"code": _code, "output": _text, "log": is_texts}},
+}
+
+
+def misfit(op: str, event: Mapping[str, Any]) -> str:
+    """Why `event` is no answer to the request `op`; empty where it is one."""
+    shape = _EVENTS[op].get(event["event"] if isinstance(event["event"], str) else "")
+    if shape is None:
+        return f"{str(event['event'])[:40]!r} does not answer {op!r}"
+    for key, check in shape.items():
+        if key not in event:
+            return f"it lacks {key!r}"
+        if not check(event[key]):
+            return f"its {key!r} is {str(event[key])[:40]!r}"
+    return ""
