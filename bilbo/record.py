@@ -40,7 +40,8 @@ class Record:
 
     `cidrs` are the addresses that the generated security group admits, `token` JupyterLab's.
     `addresses` are the engine's, each a key of its own in JSON that begins with the engine's name.
-    `problems` are the last run's failures, a line each, by instance id.
+    `account` is the AWS account that it lives in; None where AWS did not tell, and in records of
+    before. `problems` are the last run's failures, a line each, by instance id.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Record:
     addresses: Mapping[str, str] = field(default_factory=dict)
     cidrs: tuple[str, ...] = ()
     token: str = ""
+    account: str | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
 
     @property

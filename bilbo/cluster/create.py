@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, apply
 from bilbo.cluster.attach import with_token
 from bilbo.cluster.saved import Reviewed, allowed
 from bilbo.cluster.shared import found_before
 from bilbo.cluster.start import conclude, start, tell, with_nodes
-from bilbo.cluster.work import Work, finish_earlier, interruptible, same_place, settle
+from bilbo.cluster.work import Work, finish_earlier, interruptible, same_account, same_place, settle
 from bilbo.model import ClusterSpec
 from bilbo.record import Record, now
 from bilbo.terraform import Terraform
@@ -49,6 +50,7 @@ def create(
         if before is None and not any(True for _ in spec.groups()):
             return Created(None, changed=False)
         same_place(before, work)
+        account = same_account(before, work) if before else aws.account(work.target)
         terraform = work.terraform(spec.name)
         finish_earlier(terraform, work)
         amis = reviewed.bundle.manifest.amis if reviewed else None
@@ -56,6 +58,7 @@ def create(
         if reviewed:
             reviewed.is_rendered(spec)
         record = _begin(spec, work, before, terraform)
+        record = record.changed(account=account or record.account)
         applied = apply(
             spec, work, terraform, record, before, yes=yes, force=yes, reviewed=reviewed
         )

@@ -10,7 +10,7 @@ from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.adopt import address_of, adopt_to_destroy, orphans
 from bilbo.cluster.shared import initialised
-from bilbo.cluster.work import Work, finish_earlier
+from bilbo.cluster.work import Work, finish_earlier, same_account
 from bilbo.errors import AwsError, BilboError, Interrupted, RecordError
 from bilbo.record import Record
 from bilbo.terraform import Terraform
@@ -37,6 +37,7 @@ def destroy(name: str, work: Work) -> None:
 
 def _destroy(name: str, work: Work) -> None:
     record = _record(name, work)
+    same_account(record, work)
     terraform = work.terraform(name)
     finish_earlier(terraform, work)
     work.store.save(record.changed(status=states.DESTROYING))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bilbo.cluster.reality import Difference, differences
 from bilbo.cluster.shared import initialised
-from bilbo.cluster.work import Work
+from bilbo.cluster.work import Work, same_account
 from bilbo.errors import Interrupted
 from bilbo.record import Record
 from bilbo.review import Review, read
@@ -27,6 +27,7 @@ class Drift:
 def drift(record: Record, work: Work) -> Drift:
     """Compares AWS with the cluster's state and record. Raises TerraformError, AwsError."""
     name = record.name
+    same_account(record, work)
     with work.store.lock(name, "drift"):
         terraform = work.terraform(name)
         initialised(terraform, work, name)

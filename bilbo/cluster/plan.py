@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bilbo.cluster.shared import initialised, not_moving
-from bilbo.cluster.work import Work, same_place, settle
+from bilbo.cluster.work import Work, same_account, same_place, settle
 from bilbo.errors import Interrupted
 from bilbo.model import ClusterSpec
 from bilbo.render import render
@@ -46,6 +46,8 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
     if before is None and not any(True for _ in spec.groups()):
         return Planned(spec, None)
     same_place(before, work)
+    if before:
+        same_account(before, work)
     with work.store.lock(spec.name, "plan"):
         spec = settle(spec, work, before, my_ip, newest=True)
         terraform = work.terraform(spec.name)

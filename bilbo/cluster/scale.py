@@ -13,7 +13,7 @@ from bilbo.cluster.apply import Applied, apply
 from bilbo.cluster.create import Created
 from bilbo.cluster.shared import unlocked
 from bilbo.cluster.start import conclude, start, with_nodes
-from bilbo.cluster.work import Work, finish_earlier, settle
+from bilbo.cluster.work import Work, finish_earlier, same_account, settle
 from bilbo.errors import BilboError, Interrupted, UsageError
 from bilbo.model import ClusterSpec, worker_part
 from bilbo.record import Record
@@ -39,6 +39,7 @@ def scale(
     with work.store.lock(name, "scale"), _interruptible(name):
         before = work.store.load(name)
         spec = _scaled(before, counts)
+        same_account(before, work)
         if spec.state:
             unlocked(spec.state, name, work)
         terraform = work.terraform(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -136,6 +137,37 @@ def same_place(record: Record | None, work: Work) -> None:
             f"cluster {record.name!r} lives in {place}",
             hint=f"Choose another name with -n, or first: bilbo destroy {record.name}",
         )
+
+
+_ARN = re.compile(r"arn:aws[\w-]*:[\w-]*:[\w-]*:(\d{12}):")
+
+
+def same_account(record: Record, work: Work) -> str | None:
+    """The account that AWS says the credentials are of, None where it does not tell.
+
+    Raises RecordError where the cluster lives in another: AWS would show nothing of it, and
+    whoever asked would believe that nothing is left.
+    """
+    there = record.account or account_in(_local_state(work.terraform(record.name)))
+    here = aws.account(work.target)
+    if there and here and there != here:
+        raise RecordError(
+            f"cluster {record.name!r} lives in the AWS account {there}, and these credentials are "
+            f"of {here}",
+            hint="Use that account's credentials (AWS_PROFILE), or choose another name with -n.",
+        )
+    return here
+
+
+def account_in(state: str) -> str | None:
+    """The account that the ARNs in a state are of; None where there are none, or of several."""
+    found = set(_ARN.findall(state))
+    return found.pop() if len(found) == 1 else None
+
+
+def _local_state(terraform: Terraform) -> str:
+    path = terraform.folder / "terraform.tfstate"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def finish_earlier(terraform: Terraform, work: Work) -> None:

@@ -1,0 +1,50 @@
+"""A cluster lives in one AWS account, and with another's credentials nothing is believed of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bilbo_cli import Bilbo
+
+from bilbo import local
+from bilbo.cluster.work import account_in
+
+ARN = "arn:aws:ec2:us-east-1:{}:instance/i-1"
+
+
+def test_the_account_of_a_state() -> None:
+    """Told from its ARNs where they agree; S3's name no account."""
+    assert account_in(f'"{ARN.format("123456789012")}" "arn:aws:s3:::bucket"') == "123456789012"
+    assert account_in("") is None
+    assert account_in(ARN.format("1" * 12) + ARN.format("2" * 12)) is None
+
+
+@pytest.mark.parametrize("told_by", ["record", "state"])
+def test_another_accounts_credentials(tmp_path: Path, told_by: str) -> None:
+    """`destroy` and the others refuse, name both accounts, and keep the record."""
+    home = tmp_path / "home"
+    target = local.start(home)
+    try:
+        bilbo = Bilbo(home)
+        folder = home / "clusters" / "mine"
+        (folder / "terraform").mkdir(parents=True)
+        record = {
+            "version": 1, "name": "mine", "status": "ready", "region": "us-east-1", "type": None,
+            "created_time": "2026-01-01T00:00:00+00:00", "profile": {}, "terraform_dir": "",
+            "endpoint_url": target.endpoint_url,
+        }  # fmt: skip
+        if told_by == "record":
+            record["account"] = "999999999999"
+        else:
+            state = json.dumps({"a": ARN.format("999999999999")})
+            (folder / "terraform" / "terraform.tfstate").write_text(state, encoding="utf-8")
+        (folder / "cluster.json").write_text(json.dumps(record), encoding="utf-8")
+        for words in (["destroy", "mine", "-y"], ["drift", "mine"]):
+            said = bilbo(*words, code=1).stderr
+            assert "lives in the AWS account 999999999999" in said
+            assert "123456789012" in said
+        assert (folder / "cluster.json").exists()
+    finally:
+        local.stop(home)
