@@ -292,7 +292,8 @@ class HostPlan:
     """What one host must have, and the service it gets once it is measured.
 
     `executables` must be on the login shell's PATH; of `packages` the versions are asked, and
-    those in `oldest` must not be older. `requirements` are lines for pip, installed before that.
+    those in `oldest` must not be older (`why_oldest`). `requirements` are lines for pip, installed
+    before that.
     `replace` restarts a running service whose script or files are no longer what is asked for;
     otherwise it is left in peace.
     """
@@ -303,6 +304,7 @@ class HostPlan:
     executables: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     oldest: Mapping[str, str] = field(default_factory=dict)
+    why_oldest: Mapping[str, str] = field(default_factory=dict)
     init_cmd: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     replace: bool = False

@@ -166,9 +166,10 @@ class Store:
     def prepare(self) -> None:
         """Makes the home and its folders. Raises RecordError where that cannot be."""
         try:
+            if not self.home.exists():
+                self.home.mkdir(parents=True, mode=0o700)
             for name in ("clusters", "logs", "profiles"):
-                (self.home / name).mkdir(parents=True, exist_ok=True)
-            self.home.chmod(0o700)
+                (self.home / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise RecordError(
                 f"bilbo's home cannot be used: {error.strerror}",

@@ -22,6 +22,7 @@ def export(spec: ClusterSpec, folder: Path) -> list[str]:
     self_contained(spec)
     files = render(spec)
     _ours(spec, folder, files)
+    _no_links(folder, files)
     try:
         for path in sorted((folder / "modules").rglob("*.tf")):
             if path.relative_to(folder).as_posix() not in files:
@@ -32,6 +33,22 @@ def export(spec: ClusterSpec, folder: Path) -> list[str]:
     except OSError as error:
         raise RenderError(f"cannot be written: {error.strerror}", where=str(folder)) from error
     return sorted(files)
+
+
+def _no_links(folder: Path, files: dict[str, str]) -> None:
+    """Raises RenderError where a file would be written, or removed, through a link: a folder in a
+    repository may come from anybody."""
+    for name in sorted(files):
+        path = folder / name
+        for each in (path, *path.parents):
+            if each == folder:
+                break
+            if each.is_symlink():
+                raise RenderError(
+                    "this is a link, and nothing was written",
+                    where=str(each),
+                    hint="Remove it, or choose another folder with -o.",
+                )
 
 
 def self_contained(spec: ClusterSpec) -> None:

@@ -12,7 +12,7 @@ from bilbo.errors import RecordError
 from bilbo.inventory import inventory
 from bilbo.model import ClusterSpec, SharedState
 from bilbo.record import Record, now
-from bilbo.terraform import PROVIDERS, Terraform, state_providers
+from bilbo.terraform import PROVIDERS, Terraform, state_providers, unlock_hint
 
 
 def outputs_of(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,8 +58,7 @@ def unlocked(state: SharedState, cluster: str, work: Work) -> None:
         f"{lock.who} works on cluster {cluster!r} ({lock.operation or 'unknown'}, since "
         f"{lock.created} UTC)",
         where=f"{state.address()}/{cluster}.tfstate.tflock",
-        hint="Wait for it to end. Only if that process is certainly gone: "
-        f"bilbo unlock {cluster} {lock.id}",
+        hint=f"Wait for it to end. {unlock_hint(cluster, lock.id)}",
     )
 
 

@@ -78,6 +78,7 @@ def host_plan(
     executable: str,
     packages: tuple[str, ...],
     oldest: Mapping[str, str],
+    why_oldest: Mapping[str, str] | None = None,
     replace: bool = False,
 ) -> HostPlan:
     """What a host of an engine must have, and the service `name` that it gets.
@@ -92,6 +93,7 @@ def host_plan(
         executables=(executable,),
         packages=packages,
         oldest=oldest,
+        why_oldest=why_oldest or {},
         init_cmd=machine.init_cmd,
         requirements=machine.packages,
         replace=replace,

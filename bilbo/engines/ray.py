@@ -177,7 +177,9 @@ def _host(
         service,
         executable="ray",
         packages=PACKAGES,
-        oldest={"ray": "2.40"},
+        oldest={"ray": "2.54"},
+        # CVE-2025-62593 (mended in 2.52) and CVE-2026-27482 (in 2.54).
+        why_oldest={"ray": "a web page in a browser could run code or end jobs by its dashboard"},
         replace=replace,
     )
 

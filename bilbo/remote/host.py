@@ -280,12 +280,14 @@ def check_software(plan: HostPlan, found: Event) -> None:
     for name, oldest in plan.oldest.items():
         version = found["versions"].get(name)
         if version and release(version) < release(oldest):
+            why = f": {plan.why_oldest[name]}" if name in plan.why_oldest else ""
             raise HostFailure(
-                f"{name} {version} on the host is older than {oldest}",
+                f"{name} {version[:50]} on the host is older than {oldest}{why}",
                 hint=f"Use an AMI with {name} {oldest} or later.",
             )
 
 
 def release(version: str) -> list[int]:
     """The leading numbers of a version, for comparing: `2024.1.0rc1` -> [2024, 1, 0]."""
-    return [int(part) for part in re.split(r"[^\d.]", version)[0].split(".") if part]
+    numbers = re.split("[^0-9.]", version[:100])[0]
+    return [int(part) for part in numbers.split(".") if part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from bilbo.review.reading import Change, Review
 
 # A network wider than this is the world, cut in pieces or not.
 _WORLD_BITS = 8
+# And so are many networks that together are more than this share of IPv4.
+_WORLD_SHARE = 1 / 16
 
 
 @dataclass(frozen=True, order=True)
@@ -45,9 +48,21 @@ def is_world(network: str) -> bool:
         return False
 
 
+def _share(networks: Iterable[str]) -> float:
+    """The share of all IPv4 addresses that the networks hold together."""
+    known = []
+    for network in networks:
+        with contextlib.suppress(ValueError):
+            known.append(ipaddress.IPv4Network(network, strict=False))
+    held = sum(each.num_addresses for each in ipaddress.collapse_addresses(known))
+    return float(held / 2**32)
+
+
 def open_to_world(spec: ClusterSpec) -> list[str]:
     """A line for each port that the generated security group would open to the internet."""
     wide = [cidr for cidr in spec.cidrs if is_world(cidr)]
+    if not wide and _share(spec.cidrs) > _WORLD_SHARE:
+        wide = [f"{len(spec.cidrs)} networks that together are {_share(spec.cidrs):.0%} of IPv4"]
     if not wide or not spec.needs_security_group:
         return []
     return [

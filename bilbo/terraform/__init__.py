@@ -5,6 +5,7 @@ process that needs it, so each function says whether it does.
 """
 
 from bilbo.terraform.commands import Terraform
+from bilbo.terraform.hints import unlock_hint
 from bilbo.terraform.planfile import PROVIDERS, locked_providers, state_providers
 from bilbo.terraform.stream import Change, Diagnostic, Outcome
 
@@ -16,4 +17,5 @@ __all__ = [
     "Terraform",
     "locked_providers",
     "state_providers",
+    "unlock_hint",
 ]

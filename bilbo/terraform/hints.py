@@ -77,9 +77,19 @@ def lock_hint(message: str, cluster: str) -> str:
     doing = told.get("Operation", "").removeprefix("OperationType").lower()
     return (
         f"{told.get('Who', 'Somebody')} has held it since {told.get('Created', '?')} ({doing}): "
-        "wait for the end. Only if that process is certainly gone: "
-        f"bilbo unlock {cluster} {told['ID']}"
+        f"wait for the end. {unlock_hint(cluster, told['ID'])}"
     )
+
+
+_LOCK_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def unlock_hint(cluster: str, lock_id: str) -> str:
+    """How to take a lock away. An id that is none of Terraform's is shown, and stands in no
+    command to be copied: whoever writes the bucket has written it."""
+    if _LOCK_ID.fullmatch(lock_id):
+        return f"Only if that process is certainly gone: bilbo unlock {cluster} {lock_id}"
+    return f"The lock's id is not one of Terraform's: {lock_id[:80]!r}. Look at who writes there."
 
 
 def hint_for(message: str) -> str:
