@@ -16,6 +16,7 @@ from typing import Any
 
 from bilbo import __version__
 from bilbo.errors import RenderError
+from bilbo.hostside import digests
 from bilbo.model import (
     CLUSTER_TAG,
     GROUP_TAG,
@@ -248,6 +249,8 @@ def _outputs(spec: ClusterSpec) -> list[dict[str, Any]]:
     if spec.state:
         what = "The profile without what is one machine's own: `bilbo attach` builds on it."
         outputs.append(_output("profile", what, _shared_profile(spec)))
+        what = "The sha256 of what a team must have alike and the state must not hold."
+        outputs.append(_output("host_side", what, digests(spec)))
     return outputs
 
 

@@ -125,10 +125,22 @@ def reality(name: str, found: Sequence[tuple[str, str, str, str]]) -> str:
 # -- plans ---------------------------------------------------------------------------------
 
 
-def plan_text(spec: ClusterSpec, sizes: Mapping[str, str], outcome: Outcome | None) -> str:
-    """What the profile asks for, and below it what Terraform would do."""
-    does = changes(outcome) if outcome and outcome.changes else NOTHING_TO_DO
-    return "\n\n".join(filter(None, (plan_blocks(spec, sizes), does)))
+def plan_text(
+    spec: ClusterSpec,
+    sizes: Mapping[str, str],
+    outcome: Outcome | None,
+    *,
+    beside: Sequence[str] = (),
+    has_changes: bool = False,
+) -> str:
+    """What the profile asks for, and below it what Terraform would do.
+
+    `beside` is what is to be read between the two: what Terraform knows nothing of. Where that
+    `has_changes`, there is something to do even if Terraform has nothing.
+    """
+    has_changes = has_changes or bool(outcome and outcome.changes)
+    does = changes(outcome) if outcome and has_changes else NOTHING_TO_DO
+    return "\n\n".join(filter(None, (plan_blocks(spec, sizes), *beside, does)))
 
 
 def plan_blocks(spec: ClusterSpec, estimates: Mapping[str, str]) -> str:
@@ -156,7 +168,7 @@ def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) ->
 def changes(outcome: Outcome) -> str:
     """Terraform's resource changes as a short list and their count."""
     lines = [_change_line(change) for change in outcome.changes]
-    return "\n".join([*lines, "", counts(outcome.changes)])
+    return "\n".join([*lines, *[""][: len(lines)], counts(outcome.changes)])
 
 
 def counts(planned: Iterable[Change]) -> str:

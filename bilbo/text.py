@@ -18,3 +18,23 @@ def plain(text: str) -> str:
 def _written(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+# RFC 3986's userinfo, as far as a shell makes nothing of it: no command hides in what is taken out.
+_USERINFO = re.compile(r"(?<=://)[A-Za-z0-9._~%+=,:-]+(?=@)")
+
+
+def without_credentials(text: str) -> str:
+    """`text` with `***` for who is named in a URL, before the @, and a password with it."""
+    return _USERINFO.sub("***", text)
+
+
+def visible(text: str) -> str:
+    """As `plain`, with everything written out that cannot be seen, ends of lines among it: for
+    what somebody must read to agree to."""
+    return "".join(each if each.isprintable() else _code_point(each) for each in text)
+
+
+def _code_point(char: str) -> str:
+    code = ord(char)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

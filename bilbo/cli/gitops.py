@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -87,28 +87,39 @@ def show_plan(
     prices: Mapping[str, float],
     digest: str,
     command: str,
+    overrides: tuple[str, ...] = (),
 ) -> str:
     """What was planned in the form that was asked for; `digest` is empty without a bundle."""
     from bilbo import report, review
 
     warnings = [] if planned.spec.public else review.open_to_world(planned.spec)
     if form == "text":
+        beside = (review.overrides_text(overrides), review.settings_text(planned.settings))
         parts = [
-            report.plan_text(planned.spec, sizes, planned.outcome),
+            report.plan_text(
+                planned.spec,
+                sizes,
+                planned.outcome,
+                beside=beside,
+                has_changes=planned.has_changes,
+            ),
             review.warnings_text(warnings),
             f"Digest: {digest}\nApply exactly this: {command}" if digest else "",
         ]
         return "\n\n".join(part for part in parts if part)
+    shown: dict[str, Any] = {
+        "sizes": sizes,
+        "prices": prices,
+        "warnings": warnings,
+        "settings": planned.settings,
+        "overrides": overrides,
+    }
     found = review.read(planned.shown)
     if form == "json":
-        document = review.plan_document(
-            planned.spec, found, sizes=sizes, prices=prices, warnings=warnings, digest=digest
-        )
+        document = review.plan_document(planned.spec, found, digest=digest, **shown)
         return json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False)
     applied = review.Applied(digest, command) if digest else None
-    return review.plan_markdown(
-        planned.spec, found, sizes=sizes, prices=prices, warnings=warnings, applied=applied
-    ).rstrip("\n")
+    return review.plan_markdown(planned.spec, found, applied=applied, **shown).rstrip("\n")
 
 
 def save_plan(planned: Planned, w: Work, path: Path, overrides: tuple[str, ...]) -> str:

@@ -75,7 +75,7 @@ def plan(
         sizes = estimates(planned.spec, w)
         digest = gitops.save_plan(planned, w, output, overrides) if output else ""
     command = gitops.apply_command(context, profile, name, output, digest) if output else ""
-    click.echo(gitops.show_plan(planned, sizes, form, costs, digest, command))
+    click.echo(gitops.show_plan(planned, sizes, form, costs, digest, command, overrides))
     if detailed_exitcode and planned.has_changes:
         raise click.exceptions.Exit(2)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bilbo import aws
 from bilbo import record as states
-from bilbo.cluster.shared import admitted, outputs_of, recorded, unlocked
+from bilbo.cluster.shared import admitted, outputs_of, recorded, say_unlike, told_digests, unlocked
 from bilbo.cluster.start import with_nodes
 from bilbo.cluster.work import Work, reach, settle
 from bilbo.engines import ENGINES
@@ -181,6 +181,7 @@ def attach(spec: ClusterSpec, work: Work) -> Record:
         outputs = outputs_of(
             admitted(aws.shared_state(work.target, state, spec.name), state.address())
         )
+        say_unlike(spec, told_digests(outputs), work)
         record = recorded(spec, work, outputs)
         spec = settle(spec, work, record, my_ip=False)
         terraform = work.terraform(spec.name)

@@ -10,9 +10,11 @@ from bilbo import record as states
 from bilbo.cluster.apply import Applied, apply
 from bilbo.cluster.attach import with_token
 from bilbo.cluster.saved import Reviewed, allowed
-from bilbo.cluster.shared import found_before
+from bilbo.cluster.shared import found_before, say_unlike
 from bilbo.cluster.start import conclude, start, tell, with_nodes
+from bilbo.cluster.told import known
 from bilbo.cluster.work import Work, finish_earlier, interruptible, same_account, same_place, settle
+from bilbo.hostside import compare
 from bilbo.model import ClusterSpec
 from bilbo.record import Record, now
 from bilbo.terraform import Terraform
@@ -46,7 +48,8 @@ def create(
         allowed(spec)
         if reviewed:
             reviewed.suits(spec, work)
-        before = found_before(spec, work, work.store.known(spec.name))
+        mine = work.store.known(spec.name)
+        before = found_before(spec, work, mine)
         if before is None and not any(True for _ in spec.groups()):
             return Created(None, changed=False)
         same_place(before, work)
@@ -57,12 +60,15 @@ def create(
         spec = settle(spec, work, before, my_ip, newest=True, amis=amis)
         if reviewed:
             reviewed.is_rendered(spec)
+        there = known(spec, work, mine)
+        say_unlike(spec, there.digests, work)
         record = _begin(spec, work, before, terraform)
         record = record.changed(account=account or record.account)
         applied = apply(
             spec, work, terraform, record, before, yes=yes, force=yes, reviewed=reviewed
         )
-        if not applied.changed and _finished(before, spec, applied):
+        agrees = not any(each.changed for each in compare(spec, there))
+        if agrees and not applied.changed and _finished(before, spec, applied):
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)
         record = work.store.save(with_nodes(record, spec, applied.inventory))

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bilbo.cluster.shared import initialised, not_moving
+from bilbo.cluster.told import known
 from bilbo.cluster.work import Work, same_account, same_place, settle
 from bilbo.errors import Interrupted
+from bilbo.hostside import Setting, compare
 from bilbo.model import ClusterSpec
 from bilbo.render import render
 from bilbo.terraform import Outcome
@@ -20,20 +22,25 @@ PLAN_FILE = "plan.tfplan"
 class Planned:
     """What was asked and what Terraform would do; `outcome` None when there is nothing at all.
 
+    `settings` are what differs beside Terraform's plan: see `hostside`.
+
     `files` are the rendered ones, `saved` is Terraform's own plan, and `shown` that plan as
     Terraform's JSON, where it was asked for.
     """
 
     spec: ClusterSpec
     outcome: Outcome | None
+    settings: tuple[Setting, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     saved: bytes = field(default=b"", repr=False)
     shown: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def has_changes(self) -> bool:
-        """Whether a resource would change. A changed output alone is no change."""
-        return self.outcome is not None and bool(self.outcome.changes)
+        """Whether a resource would change, or what HCL does not hold. A changed output alone is
+        no change."""
+        resources = self.outcome is not None and bool(self.outcome.changes)
+        return resources or any(each.changed for each in self.settings)
 
 
 def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = False) -> Planned:
@@ -55,6 +62,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         files = render(spec)
         terraform.write(files)
         initialised(terraform, work, spec.name)
+        settings = compare(spec, known(spec, work, before))
         path = terraform.cluster_folder / PLAN_FILE
         outcome = terraform.plan(path, work.progress.terraform)
         if outcome.interrupted:
@@ -62,5 +70,5 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         if not outcome.ok:
             raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
         if not show:
-            return Planned(spec, outcome)
-        return Planned(spec, outcome, files, path.read_bytes(), terraform.show(path))
+            return Planned(spec, outcome, settings)
+        return Planned(spec, outcome, settings, files, path.read_bytes(), terraform.show(path))

@@ -13,6 +13,7 @@ from bilbo.cluster.apply import Applied, apply
 from bilbo.cluster.create import Created
 from bilbo.cluster.shared import unlocked
 from bilbo.cluster.start import conclude, start, with_nodes
+from bilbo.cluster.told import must_be_alike
 from bilbo.cluster.work import Work, finish_earlier, same_account, settle
 from bilbo.errors import BilboError, Interrupted, UsageError
 from bilbo.model import ClusterSpec, worker_part
@@ -45,6 +46,7 @@ def scale(
         terraform = work.terraform(name)
         finish_earlier(terraform, work)
         spec = settle(spec, work, before, my_ip=False)
+        must_be_alike(spec, work)
         record = before.changed(status=states.CREATING, profile=spec.profile)
         certain = before.status in _CERTAIN
         applied = apply(

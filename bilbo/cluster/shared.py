@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from bilbo import aws
+from bilbo import aws, hostside
 from bilbo import record as states
 from bilbo.cluster.work import Work
 from bilbo.errors import RecordError
@@ -14,10 +15,43 @@ from bilbo.model import ClusterSpec, SharedState
 from bilbo.record import Record, now
 from bilbo.terraform import PROVIDERS, Terraform, state_providers, unlock_hint
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
 
 def outputs_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """`{name: value}` of a state as Terraform stores it."""
     return {name: output["value"] for name, output in state.get("outputs", {}).items()}
+
+
+def told_digests(outputs: Mapping[str, Any]) -> dict[str, dict[str, str]] | None:
+    """The hashes of `init_cmd` and `packages` in a state's outputs, by group and key; None where
+    there are none, as in states of before. Raises RecordError."""
+    told = outputs.get("host_side")
+    if told is None:
+        return None
+    good = isinstance(told, dict) and all(
+        isinstance(group, dict)
+        and all(isinstance(each, str) and _SHA256.fullmatch(each) for each in group.values())
+        for group in told.values()
+    )
+    if not good:
+        raise RecordError("the hashes in the shared state are not ones that bilbo has written")
+    return {name: dict(group) for name, group in told.items()}
+
+
+def say_unlike(spec: ClusterSpec, told: Mapping[str, Mapping[str, str]] | None, work: Work) -> None:
+    """Says which `init_cmd` and `packages` of `spec` are not those that the cluster was made with;
+    `told` are a state's hashes."""
+    ours = hostside.digests(spec)
+    for key, groups in hostside.unlike(spec, told).items():
+        where = ", ".join(groups)
+        if any(key in ours[group] for group in groups):
+            are = "are not those" if key == "packages" else "is not the one"
+            text = f"The profile's {key} {are} that the cluster was made with ({where})."
+        else:
+            text = f"The cluster was made with {key} that no shared state holds ({where})."
+            text += "\nThe team's profile has it: give that."
+        work.progress.say(text)
 
 
 def admitted(state: Mapping[str, Any], where: str) -> Mapping[str, Any]:

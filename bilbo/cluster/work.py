@@ -80,7 +80,7 @@ def settle(
     `amis`, by group, are those of a reviewed plan.
     Raises AwsError where an image is not to be found.
     """
-    spec = _with_ssh_port(spec, work.target.ssh_port)
+    spec = with_ssh_port(spec, work.target.ssh_port)
     if amis is None:
         nodes = before.inventory.nodes() if before and not newest else ()
         amis = {node.group: node.image_id for node in nodes}
@@ -92,7 +92,8 @@ def settle(
     return replace(spec, cidrs=cidrs)
 
 
-def _with_ssh_port(spec: ClusterSpec, port: int | None) -> ClusterSpec:
+def with_ssh_port(spec: ClusterSpec, port: int | None) -> ClusterSpec:
+    """The specification with the SSH port of the target, where that says one."""
     if port is None:
         return spec
     return _with_machines(spec, lambda group: replace(group.machine, ssh_port=port))

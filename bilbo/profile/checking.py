@@ -16,6 +16,7 @@ from bilbo.errors import ProfileError
 from bilbo.model import HEADS, WORKER
 from bilbo.profile.places import KeyPath, Places, dotted, nearest, shown
 from bilbo.resources import folder
+from bilbo.text import without_credentials
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -169,7 +170,7 @@ def _value(value: Any) -> str:
         return "an object"
     if isinstance(value, list):
         return "a list"
-    return shown(json.dumps(value, ensure_ascii=False))
+    return shown(without_credentials(json.dumps(value, ensure_ascii=False)))
 
 
 def _cidrs(document: Any) -> Iterator[tuple[KeyPath, str]]:

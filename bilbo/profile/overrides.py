@@ -10,6 +10,7 @@ from typing import Any
 from bilbo.errors import ProfileError
 from bilbo.profile.places import KeyPath, dotted, shown
 from bilbo.profile.reading import DuplicateKeyError, parse
+from bilbo.text import without_credentials
 
 MAX_STEPS = 16
 _EXAMPLE = "Write -p KEY.PATH=VALUE, such as -p dask.worker.count=4."
@@ -108,4 +109,4 @@ def _refused(problem: str, text: str) -> ProfileError:
 
 
 def _label(text: str) -> str:
-    return f"-p {shown(text, 80)}"
+    return f"-p {shown(without_credentials(text), 80)}"

@@ -1,5 +1,5 @@
 """`packages`: the lines of a requirements file take the place of its path, so that the profile
-says all by itself, wherever it is kept."""
+says all by itself, wherever it is kept. So no line may hold a password."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ from bilbo.profile.checking import mistakes
 from bilbo.profile.places import KeyPath, Places, shown
 
 MAX_BYTES = 1 << 20
+# Whom a URL names before its @, and what of its query is a secret by its name.
+_USER = re.compile(r"([a-z][a-z0-9+.-]*):/{2,}([^/?#\s]*)@", re.IGNORECASE)
+_QUERY = re.compile(
+    r"[?&](?:sig|key|auth|[^=&#\s]*(?:token|secret|passw|signature|credential|api_?key)[^=&#\s]*)"
+    r"=([^&#\s]+)",
+    re.IGNORECASE,
+)
+# As pip takes it from the environment.
+_FROM_ENVIRONMENT = re.compile(r"(?:\$\{[A-Z0-9_]+\})+")
 # What names further files, which are not on the host.
 _ELSEWHERE = re.compile(r"\s*(-r|-c|-e|--requirement|--constraint|--editable)\b|\s*\.{1,2}/")
 
@@ -74,6 +83,39 @@ def _why(error: Exception) -> str:
 
 
 def _mistakes(path: KeyPath, lines: list[str]) -> dict[KeyPath, str]:
+    return _elsewhere(path, lines) | {
+        (*path, number): "a URL in it holds a password or token; write ${NAME} for that and set "
+        "NAME on the host, or use the host's ~/.netrc"
+        for number, line in _whole(lines)
+        if _has_secret(line)
+    }
+
+
+def _whole(lines: list[str]) -> Iterator[tuple[int, str]]:
+    """The lines as pip reads them, each with the number of its first: a backslash goes on."""
+    begin, text = 0, ""
+    for number, line in enumerate(lines):
+        begin, text = (begin, text) if text else (number, "")
+        if line.endswith("\\") and number + 1 < len(lines):
+            text += line[:-1]
+            continue
+        yield begin, text + line
+        text = ""
+
+
+def _has_secret(line: str) -> bool:
+    """Whether a URL in a line names a user by more than ssh's login, or a token."""
+    for scheme, named in _USER.findall(line):
+        user, colon, password = named.partition(":")
+        secret = password if colon else user
+        if not secret or (not colon and scheme.lower().endswith("ssh")):
+            continue
+        if not _FROM_ENVIRONMENT.fullmatch(secret):
+            return True
+    return any(not _FROM_ENVIRONMENT.fullmatch(value) for value in _QUERY.findall(line))
+
+
+def _elsewhere(path: KeyPath, lines: list[str]) -> dict[KeyPath, str]:
     return {
         (
             *path,

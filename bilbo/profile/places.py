@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from bilbo.text import without_credentials
+
 KeyPath = tuple[str | int, ...]
 """The keys and list indexes that lead to a value; () is the whole document."""
 
@@ -30,7 +32,7 @@ class Places:
         """`FILE:LINE` of the nearest thing that has a line, or the `-p` that set it."""
         for prefix, text in reversed(self.overrides):
             if path[: len(prefix)] == prefix:
-                return f"-p {shown(text, 80)}"
+                return f"-p {shown(without_credentials(text), 80)}"
         return f"{self.where}:{self.line(path)}" if self.lines else self.where
 
     def line(self, path: KeyPath) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec, NodeGroup
 from bilbo.review.effects import effects, machines
 from bilbo.review.exposure import Rule, exposure
 from bilbo.review.reading import Change, Review
+from bilbo.review.settings import redacted
 from bilbo.review.text import counts
 
-VERSION = 1
+VERSION = 2
 
 
 def plan_document(
@@ -21,11 +23,14 @@ def plan_document(
     sizes: Mapping[str, str],
     prices: Mapping[str, float],
     warnings: Sequence[str],
+    settings: Sequence[Setting] = (),
+    overrides: Sequence[str] = (),
     digest: str = "",
 ) -> dict[str, Any]:
     """What is asked for, what would happen, and what that ends, opens and costs.
 
-    `sizes` are estimates by group, `prices` USD an hour by instance type, `digest` the bundle's.
+    `sizes` are estimates by group, `prices` USD an hour by instance type, `settings` what HCL does
+    not hold, `overrides` the values of `-p`, `digest` the bundle's.
     """
     reached = exposure(review)
     return {
@@ -37,6 +42,8 @@ def plan_document(
         "summary": counts(review),
         "groups": [_group(spec, group, sizes) for group in spec.groups()],
         "changes": [_change(change) for change in review.changes],
+        "settings": [_setting(each) for each in settings],
+        "overrides": [redacted(each) for each in overrides],
         "drift": [_change(change) for change in review.drift],
         "effects": [
             {"address": e.address, "how": e.how, "because": list(e.because), "lost": e.lost}
@@ -91,6 +98,16 @@ def _change(change: Change) -> dict[str, Any]:
             }
             for attribute in change.attributes
         ],
+    }
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    return {
+        "groups": list(setting.groups),
+        "key": setting.key,
+        "before": redacted(setting.before),
+        "after": redacted(setting.after),
+        "changed": setting.changed,
     }
 
 

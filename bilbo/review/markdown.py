@@ -8,14 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec
 from bilbo.review.effects import Machines, effects, machines
 from bilbo.review.exposure import Rule, exposure
 from bilbo.review.reading import UNKNOWN, Change, Review
+from bilbo.review.settings import counted, diff, shown_override, title
 from bilbo.review.text import PUBLIC_HINT, counts
 
 # GitHub cuts a comment off at 65,536 characters; the rest needs some of them.
 _DIFF_CHARACTERS = 45_000
+# What is done on the hosts goes before the diff, and takes its room.
+_SETTINGS_CHARACTERS = 30_000
 _CODE_CHARACTERS = 300
 _HOW = {
     "destroy": "**destroy**",
@@ -42,18 +46,23 @@ def plan_markdown(
     sizes: Mapping[str, str],
     prices: Mapping[str, float],
     warnings: Sequence[str],
+    settings: Sequence[Setting] = (),
+    overrides: Sequence[str] = (),
     applied: Applied | None = None,
 ) -> str:
     """The review of a plan. Arguments are those of `plan_document`."""
+    beside = [*_overrides(overrides), *_settings(settings)]
+    room = _DIFF_CHARACTERS - sum(len(each) for each in beside)
     sections = [
         f"## Plan for cluster {code(spec.name)} in {code(spec.region)}",
-        _counts(review),
+        _counts(review, settings),
         *_ends(review),
         *_reach(review, warnings),
+        *beside,
         *_drift(review.drift, []),
         *_workers(spec, sizes),
         *_hours(machines(review, prices)),
-        *_diff(review.changes),
+        *_diff(review.changes, room),
         *_apply(applied),
     ]
     return "\n\n".join(sections) + "\n"
@@ -86,15 +95,16 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _counts(review: Review) -> str:
-    if not review.changes:
+def _counts(review: Review, settings: Sequence[Setting]) -> str:
+    beside = f", **{said}**" if (said := counted(settings)) else ""
+    if not review.changes and not beside:
         return "**Nothing to do.**"
     more = []
     if replaced := review.count("replace"):
         more.append(f"{replaced} of them replaced")
     if stopped := sum(effect.how == "stop" for effect in effects(review)):
         more.append(f"{stopped} machine{'s' * (stopped > 1)} stopped and started again")
-    return f"**{counts(review)}**" + (f" ({', '.join(more)})" if more else "")
+    return f"**{counts(review)}**" + (f" ({', '.join(more)})" if more else "") + beside
 
 
 def _ends(review: Review) -> Iterator[str]:
@@ -131,6 +141,24 @@ def _reach(review: Review, warnings: Sequence[str]) -> Iterator[str]:
 def _rule(done: str, rule: Rule) -> list[str]:
     world = " **the whole internet**" if rule.public else ""
     return [done, code(rule.ports), code(rule.source) + world, code(rule.what)]
+
+
+def _settings(settings: Sequence[Setting]) -> Iterator[str]:
+    """What is done on the hosts: never folded, as Terraform's diff does not show it."""
+    lines = []
+    for setting in settings:
+        lines.append(f"{'!' if setting.changed else ' '} {title(setting)}")
+        lines += [f"{mark}     {text}" for mark, text in diff(setting)]
+    if lines:
+        yield "### On the hosts, beside Terraform"
+        yield _fenced("diff", "\n".join(lines), _SETTINGS_CHARACTERS // 2)
+
+
+def _overrides(overrides: Sequence[str]) -> Iterator[str]:
+    if overrides:
+        yield "### Changed by `-p`"
+        text = "\n".join(shown_override(each) for each in overrides)
+        yield _fenced("text", text, _SETTINGS_CHARACTERS // 2)
 
 
 def _drift(drift: Sequence[Change], instances: Sequence[str]) -> Iterator[str]:
@@ -187,20 +215,25 @@ def _price(each: Machines) -> list[str]:
     return [f"{each.price:.4f}", f"{each.price * each.after:.4f}"]
 
 
-def _diff(changes: Sequence[Change]) -> Iterator[str]:
+def _diff(changes: Sequence[Change], room: int = _DIFF_CHARACTERS) -> Iterator[str]:
     if not changes:
         return
     text = "\n".join(line for change in changes for line in _diff_lines(change))
-    cut = ""
-    if len(text) > _DIFF_CHARACTERS:
-        text = text[:_DIFF_CHARACTERS].rpartition("\n")[0]
-        cut = "\n\nThe rest is too long for a comment; `--format json` has it."
-    fence = "`" * max(3, *(len(run) + 1 for run in [*re.findall("`+", text), ""]))
     plural = "s" * (len(changes) > 1)
     yield (
         f"<details><summary>Full diff: {len(changes)} resource{plural}</summary>\n\n"
-        f"{fence}diff\n{text}\n{fence}{cut}\n\n</details>"
+        f"{_fenced('diff', text, room)}\n\n</details>"
     )
+
+
+def _fenced(language: str, text: str, room: int) -> str:
+    """Text in a block that it cannot end, cut where it would be too long for a comment."""
+    cut = ""
+    if len(text) > room:
+        text = text[:room].rpartition("\n")[0]
+        cut = "\n\n**The rest is too long for a comment; `--format json` has it.**"
+    fence = "`" * max(3, *(len(run) + 1 for run in [*re.findall("`+", text), ""]))
+    return f"{fence}{language}\n{text}\n{fence}{cut}"
 
 
 def _diff_lines(change: Change) -> Iterator[str]:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from bilbo.review.reading import SENSITIVE
+from bilbo.review.settings import redacted
 
 
 def state_document(folder: str, state: Mapping[str, Any]) -> dict[str, Any]:
     """Resources and outputs of a state as Terraform stores it; `folder` is where terraform works.
 
-    Sensitive outputs are left out by their value; attributes of resources are not shown at all.
+    Sensitive outputs are left out by their value, and so are passwords in URLs, which bilbo wrote
+    there once; attributes of resources are not shown at all.
     """
     resources = [
         {"address": _address(resource, instance), "type": resource["type"],
@@ -22,7 +24,7 @@ def state_document(folder: str, state: Mapping[str, Any]) -> dict[str, Any]:
         for instance in resource["instances"]
     ]  # fmt: skip
     outputs = {
-        name: SENSITIVE if output.get("sensitive") else output["value"]
+        name: SENSITIVE if output.get("sensitive") else redacted(output["value"])
         for name, output in state.get("outputs", {}).items()
     }
     return {

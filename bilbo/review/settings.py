@@ -1,0 +1,97 @@
+"""What HCL does not hold, as a reviewer reads it: whole, with nothing in it that cannot be seen.
+
+Who is named in a URL, and a password with it, is taken out; see `bilbo.text` for why no command
+can hide there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bilbo.hostside import Setting
+from bilbo.text import visible, without_credentials
+
+# How a machine is reached. A plan as text leaves it out where it is new, as the machine is.
+_REACH = ("ssh_port", "ssh_private_key", "ssh_user")
+
+
+def changed(settings: Sequence[Setting]) -> list[Setting]:
+    """Those that are not as they were."""
+    return [each for each in settings if each.changed]
+
+
+def counted(settings: Sequence[Setting]) -> str:
+    """How many change, in words; empty for none."""
+    count = len(changed(settings))
+    return f"{count} setting{'s' * (count > 1)} of the hosts to change" if count else ""
+
+
+def redacted(value: Any) -> Any:
+    """A value without what only those may read who could use it."""
+    return json.loads(without_credentials(json.dumps(value)))
+
+
+def title(setting: Setting) -> str:
+    """The key, and whose it is."""
+    return f"{setting.key} ({', '.join(setting.groups) or 'cluster'})"
+
+
+def diff(setting: Setting) -> Iterator[tuple[str, str]]:
+    """Lines with their marks: `-` for what was, `+` for what is to be, a space for what stays."""
+    before, after = _items(setting.before), _items(setting.after)
+    if not setting.vouched:
+        yield "-" if setting.changed else " ", str(setting.before)
+        yield from (("+" if setting.changed else " ", _shown(item)) for item in after)
+        return
+    matcher = difflib.SequenceMatcher(None, before, after)
+    for number, group in enumerate(matcher.get_grouped_opcodes()):
+        if number:
+            yield " ", "…"
+        for what, start, end, new_start, new_end in group:
+            mark = " " if what == "equal" else "-"
+            yield from ((mark, _shown(item)) for item in before[start:end])
+            if what != "equal":
+                yield from (("+", _shown(item)) for item in after[new_start:new_end])
+
+
+def settings_text(settings: Sequence[Setting]) -> str:
+    """The settings for a terminal; empty where there are none to show."""
+    lines = [line for setting in settings if _worth(setting) for line in _lines(setting)]
+    return "\n".join(["  On the hosts, beside Terraform:", *lines]) if lines else ""
+
+
+def overrides_text(overrides: Sequence[str]) -> str:
+    """The values of `-p` for a terminal."""
+    lines = [f"    {shown_override(each)}" for each in overrides]
+    return "\n".join(["  Changed by -p:", *lines]) if lines else ""
+
+
+def shown_override(text: str) -> str:
+    """A value of `-p`, fit to be read."""
+    return visible(without_credentials(text))
+
+
+def _worth(setting: Setting) -> bool:
+    return not (setting.key in _REACH and setting.before is None)
+
+
+def _lines(setting: Setting) -> Iterator[str]:
+    found = list(diff(setting))
+    if isinstance(setting.before, list) or isinstance(setting.after, list):
+        yield f"    {title(setting)}:"
+        yield from (f"      {mark} {text}" for mark, text in found)
+    else:
+        yield f"    {title(setting)}: {' -> '.join(text for _, text in found)}"
+
+
+def _items(value: Any) -> list[str]:
+    """A list's items, or the one value, as JSON; nothing where there is none."""
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    return [json.dumps(item, ensure_ascii=False, sort_keys=True) for item in items]
+
+
+def _shown(item: str) -> str:
+    return visible(without_credentials(item))
