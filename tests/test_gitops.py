@@ -16,8 +16,9 @@ import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ import yaml
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients, nothing_is_left
 
 from bilbo import bundle, local
+from bilbo.cluster.bucket import variables
+from bilbo.model import Target
 from bilbo.terraform.environment import environment as terraform_environment
 
 PROJECT = Path(__file__).parent.parent
@@ -275,9 +278,16 @@ def test_a_bucket_for_states(team: Team, ada: Machine) -> None:
     assert s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
     blocked = s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"]
     assert all(blocked.values())
+    assert ada("state-bucket", "create", BUCKET).stdout == "Nothing to do.\n"
     root = ada.bilbo.home / "state-buckets" / BUCKET / "terraform"
     assert "prevent_destroy = true" in (root / "main.tf").read_text(encoding="utf-8")
     assert "cannot be a bucket's name" in ada("state-bucket", "create", "No_Way", code=2).stderr
+
+
+def test_only_an_endpoint_without_tls_is_let_in_without() -> None:
+    """AWS's own bucket refuses what does not come over TLS; so does one behind https."""
+    for endpoint, only_tls in ((None, True), ("https://s3.example", True), ("http://x", False)):
+        assert variables(BUCKET, Target("us-east-1", endpoint))["only_tls"] is only_tls
 
 
 def test_local_to_shared(team: Team, ada: Machine) -> None:
@@ -429,9 +439,54 @@ def permitted(team: Team, step: str) -> None:
     listed = {
         name: set(re.findall("`(.+?)`", row)) for names, row in rows for name in names.split(", ")
     }
+    objects = local.objects(team.standin)
     asked = set(local.calls(team.standin, reset=True))
     asked -= {"s3:HeadObject"}  # its permission is s3:GetObject
     assert asked <= listed[step], sorted(asked - listed[step])
+    permitted_objects(step, objects)
+
+
+def permitted_objects(step: str, asked: Mapping[str, int]) -> None:
+    """What a step has read and written of the bucket is what docs/gitops.md lets its role, and a
+    plan is written once."""
+    text = DOCS.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z, ]+) \| `BUCKET/(.*?)` \| (`.*`) \|$", text, re.M)
+    role = {"drift": "plan"}.get(step, step)
+    allowed = [
+        (action, f"{BUCKET}/{key.replace('PREFIX', 'bilbo')}")
+        for roles, key, actions in rows
+        if role in roles.split(", ")
+        for action in re.findall("`(.+?)`", actions)
+    ]
+    for each, count in asked.items():
+        action, path = each.replace("s3:HeadObject", "s3:GetObject").split(" ")
+        assert any(action == other and fnmatchcase(path, pattern) for other, pattern in allowed), (
+            f"{step}: {each}"
+        )
+        if "/plans/" in path and action == "s3:PutObject":
+            assert count == 1
+
+
+def test_the_plan_role_writes_no_state() -> None:
+    """The table lets whoever plans write locks and new plans, and nothing else; a write of the
+    state by a plan would be found."""
+    reads = {f"s3:GetObject {BUCKET}/bilbo/team.tfstate": 3}
+    lock = f"{BUCKET}/bilbo/team.tfstate.tflock"
+    permitted_objects("plan", {**reads, f"s3:PutObject {lock}": 1, f"s3:DeleteObject {lock}": 1})
+    permitted_objects("plan", {f"s3:PutObject {BUCKET}/plans/f00d.plan": 1})
+    for wrong in (
+        f"s3:PutObject {BUCKET}/bilbo/team.tfstate",
+        f"s3:DeleteObject {BUCKET}/bilbo/team.tfstate",
+        f"s3:DeleteObject {BUCKET}/plans/f00d.plan",
+        f"s3:GetObject {BUCKET}/plans/f00d.plan",
+        f"s3:PutObject {BUCKET}/other",
+        "s3:PutObject other/bilbo/team.tfstate.tflock",
+    ):
+        with pytest.raises(AssertionError):
+            permitted_objects("plan", {wrong: 1})
+    permitted_objects("apply", {f"s3:PutObject {BUCKET}/bilbo/team.tfstate": 1})
+    with pytest.raises(AssertionError):
+        permitted_objects("apply", {f"s3:PutObject {BUCKET}/plans/f00d.plan": 1})
 
 
 def test_the_workflow(team: Team, ada: Machine) -> None:
@@ -473,6 +528,61 @@ def held_in_docs(comment: str) -> None:
         DOCS.write_text(written, encoding="utf-8")
         return
     assert text == written, "docs/gitops.md is not what bilbo writes: BILBO_WRITE_DOCS=1 pytest …"
+
+
+# -- what HCL does not hold -----------------------------------------------------------------
+
+
+def test_what_hcl_does_not_hold(team: Team, ada: Machine, ben: Machine) -> None:
+    """A command for the hosts is in every form of the review, and never "Nothing to do."; the
+    shared state holds its hash alone, which who does not know it is told of."""
+    document = team.shared(2)
+    document["notebook"] = {"instance": {"ec2type": "t3.small"}}
+    profile = ada.profile(document)
+    assert "Nothing to do." in ada("plan", profile, "--detailed-exitcode").stdout
+
+    command = "echo 'hidden' > seen.txt"
+    given = ("-p", f'instance.init_cmd=["{command}"]', "-p", "dask.worker.nthread=2")
+    planned = ada("plan", profile, "--detailed-exitcode", *given, code=2).stdout
+    assert f'instance.init_cmd=["{command}"]' in planned
+    assert f'init_cmd (notebook, scheduler, worker):\n      + "{command}"' in planned
+    assert "nthread (worker): 1 -> 2" in planned
+    assert "Nothing to do" not in planned
+    marked = ada("plan", profile, *given, "--format", "markdown").stdout
+    assert "**0 to add, 0 to change, 0 to destroy**, **2 settings of the hosts" in marked
+    assert f'+     "{command}"' in marked
+    document_shown = json.loads(ada("plan", profile, *given, "--json").stdout)
+    schema = json.loads((PROJECT / "schemas" / "plan-01.schema.json").read_text())
+    jsonschema.validate(document_shown, schema)
+    assert document_shown["overrides"] == list(given[1::2])
+    assert {each["key"]: each["after"] for each in document_shown["settings"]} == {
+        "init_cmd": [command], "nthread": 2
+    }  # fmt: skip
+
+    document["instance"]["init_cmd"] = [command]
+    ada("create", ada.profile(document))
+    assert command not in json.dumps(team.state())
+    assert len(team.state()["outputs"]["host_side"]["value"]["worker"]["init_cmd"]) == 64
+    assert "Nothing to do." in ada("plan", profile).stdout
+    assert ada("create", profile).stdout == "Nothing to do.\n"
+    not_known_to(ben, command, document)
+
+    del document["instance"]["init_cmd"]
+    said = ada("create", ada.profile(document)).stderr
+    assert "The cluster was made with init_cmd that no shared state holds" in said
+    assert team.state()["outputs"]["host_side"]["value"]["worker"] == {}
+
+
+def not_known_to(ben: Machine, command: str, document: dict[str, Any]) -> None:
+    """What a machine is told that has attached the cluster before it came to have a command."""
+    said = ben("scale", NAME, "3", code=1).stderr
+    assert "other init_cmd than it was made with: notebook, scheduler, worker" in said
+    planned = ben("plan", ben.profile(document), "--detailed-exitcode").stdout
+    assert f'(the same, says the shared state)\n        "{command}"' in planned
+    assert "Nothing to do." in planned
+    without = {**document, "instance": {**document["instance"], "init_cmd": ["echo other"]}}
+    planned = ben("plan", ben.profile(without), "--detailed-exitcode", code=2).stdout
+    assert '- (another, says the shared state)\n      + "echo other"' in planned
 
 
 # -- refusals -------------------------------------------------------------------------------

@@ -11,14 +11,15 @@ import pytest
 
 from bilbo.terraform.environment import binary, environment
 
-MODULES = Path(__file__).parent.parent / "templates" / "terraform" / "modules"
+TERRAFORM = Path(__file__).parent.parent / "templates" / "terraform"
+MODULES = [*sorted((TERRAFORM / "modules").iterdir()), TERRAFORM / "state_bucket"]
 
 
-@pytest.mark.parametrize("module", sorted(path.name for path in MODULES.iterdir()))
-def test_a_module(module: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_a_module(module: Path, tmp_path: Path) -> None:
     """`terraform test` of the module passes; a module without tests fails here."""
-    folder = tmp_path / module
-    shutil.copytree(MODULES / module, folder)
+    folder = tmp_path / module.name
+    shutil.copytree(module, folder)
     assert list((folder / "tests").glob("*.tftest.hcl"))
     settings = environment(os.environ, {}, tmp_path)
     for command in ("init", "test"):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # How long a host that runs is waited for, to tell its notebook's token.
 _PATIENCE_SECONDS = 30.0
+# How deep a profile may be; what is deeper ends the programs that walk it.
+_LEVELS = 32
 # What is taken from a shared state, by where it stands: whoever writes the bucket commands nobody's
 # machine. A key that is not listed here is not taken, whatever it is.
 _OF_INSTANCE = [
@@ -100,7 +102,7 @@ def shared_document(
 def taken(shared: Any) -> dict[str, Any]:
     """The profile in a state's outputs, without anything that a state has no say in. Raises
     RecordError for what is no profile."""
-    if not isinstance(shared, dict):
+    if not isinstance(shared, dict) or _is_deep(shared):
         raise RecordError("the profile in the shared state is not one that bilbo has written")
     document = _only(shared, _OF_PROFILE)
     for key in document.keys() & {"instance"}:
@@ -114,6 +116,15 @@ def taken(shared: Any) -> dict[str, Any]:
             for role, part in parts.items()
         }
     return document
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether there is more in a value than in any profile, level by level."""
+    level = [value]
+    for _ in range(_LEVELS):
+        inner = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [item for each in inner for item in each if isinstance(item, dict | list)]
+    return bool(level)
 
 
 def _group(part: Any) -> dict[str, Any]:

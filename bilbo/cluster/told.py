@@ -25,7 +25,8 @@ def known(spec: ClusterSpec, work: Work, record: Record | None) -> Known:
     outputs = _outputs(spec, work)
     if "profile" not in outputs:
         return Known(hostside.values(mine)) if mine else Known()
-    theirs = with_ssh_port(_shared(spec, outputs["profile"]), work.target.ssh_port)
+    theirs = told_spec(outputs["profile"], spec.name, spec.region)
+    theirs = with_ssh_port(theirs, work.target.ssh_port)
     private = (*hostside.HASHED, *hostside.OWN)
     told = {
         place: value for place, value in hostside.values(theirs).items() if place[1] not in private
@@ -62,17 +63,15 @@ def _recorded(record: Record, work: Work) -> ClusterSpec:
     return with_ssh_port(spec, work.target.ssh_port)
 
 
-def _shared(spec: ClusterSpec, profile: Any) -> ClusterSpec:
-    """The cluster as the shared profile tells it. Raises RecordError."""
+def told_spec(profile: Any, name: str, region: str) -> ClusterSpec:
+    """The cluster as a shared `profile` tells it. Raises RecordError where it is none."""
     document = taken(profile)
-    instance = document.setdefault("instance", {})
-    instance["ssh_private_key"] = "-"  # it is nobody's
+    document.setdefault("instance", {})["ssh_private_key"] = "~/nobodys"
     try:
         profiles.check(document)
-        return profiles.build(document, spec.name, spec.region)
+        return profiles.build(document, name, region)
     except ProfileError as error:
         raise RecordError(
             "the profile in the shared state is not one that bilbo has written",
-            where=spec.state.address() if spec.state else "",
             details=error.details,
         ) from error

@@ -26,7 +26,7 @@ from bilbo.local import faults, processes, state
 from bilbo.local.environment import environment
 from bilbo.model import Target
 
-__all__ = ["Status", "calls", "inject", "owns", "start", "status", "stop", "target"]
+__all__ = ["Status", "calls", "inject", "objects", "owns", "start", "status", "stop", "target"]
 
 KNOWN_AMI = "ami-0f49fa254e1806b72"
 START_WITHIN = 30.0
@@ -145,6 +145,13 @@ def calls(home: Path, *, reset: bool = False, different: bool = False) -> Mappin
     """
     what = "requests" if different else "calls"
     counted: dict[str, int] = _ask(_needed(home), "DELETE" if reset else "GET", what)
+    return counted
+
+
+def objects(home: Path) -> Mapping[str, int]:
+    """As `calls`, the requests for objects in S3, each with its place:
+    `s3:PutObject BUCKET/KEY`."""
+    counted: dict[str, int] = _ask(_needed(home), "GET", "objects")
     return counted
 
 

@@ -70,6 +70,7 @@ class Api:
         self._status = status
         self._calls: Counter[str] = Counter()
         self._requests: set[tuple[str, int]] = set()
+        self._objects: Counter[str] = Counter()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -82,6 +83,8 @@ class Api:
         self._calls[call.action] += 1
         asked = f"{environ.get('PATH_INFO', '')}?{environ.get('QUERY_STRING', '')}".encode()
         self._requests.add((call.action, hash(asked + body)))
+        if call.service == "s3" and call.action.endswith("Object"):
+            self._objects[f"{call.action} {environ.get('PATH_INFO', '').strip('/')}"] += 1
         refusal = refusal_of(call, self._world.faults)
         if refusal:
             return _refuse(call, refusal, start_response)
@@ -115,13 +118,12 @@ class Api:
             return _answer(start_response, "200 OK", {})
         if route == ("GET", "status"):
             return _answer(start_response, "200 OK", self._status())
-        if route[1] in ("calls", "requests") and route[0] in ("GET", "DELETE"):
-            different = Counter(action for action, _ in self._requests)
-            counted = dict(sorted((self._calls if route[1] == "calls" else different).items()))
+        if route[0] in ("GET", "DELETE") and (counted := self._counted(route[1])) is not None:
             if route[0] == "DELETE":
                 self._calls.clear()
                 self._requests.clear()
-            return _answer(start_response, "200 OK", counted)
+                self._objects.clear()
+            return _answer(start_response, "200 OK", dict(sorted(counted.items())))
         if route == ("POST", "fault"):
             try:
                 with self._world.lock:
@@ -131,6 +133,12 @@ class Api:
             self._on_change()
             return _answer(start_response, "200 OK", {})
         return _answer(start_response, "404 Not Found", {"error": "no such route"})
+
+    def _counted(self, what: str) -> Counter[str] | None:
+        """The counts that are asked for; None for what is not counted."""
+        if what == "requests":
+            return Counter(action for action, _ in self._requests)
+        return {"calls": self._calls, "objects": self._objects}.get(what)
 
 
 def _read_body(environ: Environ) -> bytes:

@@ -60,6 +60,8 @@ resource "aws_s3_bucket_public_access_block" "this" {
 
 # What is read or written without TLS is refused, whoever asks.
 resource "aws_s3_bucket_policy" "this" {
+  count = var.only_tls ? 1 : 0
+
   bucket = aws_s3_bucket.this.id
   policy = jsonencode({
     Version = "2012-10-17"

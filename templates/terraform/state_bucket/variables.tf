@@ -13,3 +13,9 @@ variable "path_style" {
   type        = bool
   default     = false
 }
+
+variable "only_tls" {
+  description = "Whether the bucket refuses what does not come over TLS. An endpoint that has none needs false."
+  type        = bool
+  default     = true
+}
