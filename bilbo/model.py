@@ -243,13 +243,29 @@ class HostResult:
 @dataclass(frozen=True)
 class Page:
     """A page that a host's own address serves, asked for on that host itself. It does not count
-    as served before it `contains` this text."""
+    as served before it `contains` this text.
+
+    A `closed` one must refuse who comes without the `headers`. `described` is a pattern of files in
+    the cluster's folder by which a running Jupyter tells whether it speaks TLS, and below which
+    path. `earlier` is the path of the same in a service that an earlier bilbo has started.
+    """
 
     host: str
     port: int
     path: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     contains: str = ""
+    closed: bool = False
+    described: str = ""
+    earlier: str = ""
+
+
+@dataclass(frozen=True)
+class Served:
+    """How a running JupyterLab is reached, as it tells: with TLS or not, below which path."""
+
+    secure: bool = False
+    base: str = "/"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from bilbo.engines import ENGINES, HERE, Engine, address, bash, group_of
 from bilbo.model import (
@@ -18,11 +18,28 @@ from bilbo.model import (
     Inventory,
     Node,
     Page,
+    Served,
     Service,
     StagePlan,
 )
 
 TOKEN_FILE = "jupyter.token"
+# Jupyter's server and its kernels write here; the server tells where it is, too.
+RUNTIME = "jupyter"
+SERVERS = f"{RUNTIME}/jpserver-*.json"
+CONFIG_FILE = "jupyter_server_config.py"
+# Of all settings files this one is read last: JUPYTER_CONFIG_PATH goes before any other folder, and
+# JupyterLab's own files before the server's. A class of its own goes before what it is made of.
+CONFIG = f"""\
+# Written by bilbo: JupyterLab's token, whatever other settings of the machine say of it.
+import os
+
+c = get_config()
+with open(os.path.join(os.path.dirname(__file__), "{TOKEN_FILE}")) as file:
+    token = file.read()
+for name in ("ServerApp", "IdentityProvider", "PasswordIdentityProvider", "LegacyIdentityProvider"):
+    c[name].token = token
+"""
 JUPYTER_PACKAGES = ("jupyterlab", "jupyter_server")
 
 
@@ -44,15 +61,23 @@ def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan
     )
 
 
-def notebook_url(node: Node, token: str) -> str:
+def notebook_url(node: Node, token: str, served: Served = Served()) -> str:  # noqa: B008
     """JupyterLab's address for a browser, the token included."""
-    return f"http://{address(node)}:{NOTEBOOK_PORT}/?token={quote(token, safe='')}"
+    scheme = "https" if served.secure else "http"
+    where = f"{address(node)}:{NOTEBOOK_PORT}{served.base}"
+    return f"{scheme}://{where}?token={quote(token, safe='')}"
+
+
+def served(url: str) -> Served:
+    """How JupyterLab is reached at an address that `notebook_url` made."""
+    parts = urlsplit(url)
+    return Served(parts.scheme == "https", parts.path or "/")
 
 
 def notebook_plan(
     spec: ClusterSpec, inventory: Inventory, token: str, engine: Engine | None
 ) -> HostPlan:
-    """JupyterLab, ready when its API accepts the token.
+    """JupyterLab, ready when its API accepts the token, and nobody without it.
 
     A running one is never restarted for a change: a person's kernels are in it.
     """
@@ -63,10 +88,15 @@ def notebook_plan(
     service = Service(
         name="jupyter",
         script=notebook_script(spec, node, known),
-        files={TOKEN_FILE: token},
+        files={TOKEN_FILE: token, CONFIG_FILE: CONFIG},
         listens=((node.private_ip, NOTEBOOK_PORT),),
         page=Page(
-            node.private_ip, NOTEBOOK_PORT, "/api/status", {"Authorization": f"token {token}"}
+            node.private_ip,
+            NOTEBOOK_PORT,
+            "/api/status",
+            {"Authorization": f"token {token}"},
+            closed=True,
+            described=SERVERS,
         ),
     )
     return HostPlan(
@@ -85,7 +115,9 @@ def notebook_script(spec: ClusterSpec, node: Node, environment: Mapping[str, str
     see, and an environment variable is inherited, and may be printed, by every kernel."""
     lines = [HERE, "unset JUPYTER_TOKEN", f'export JUPYTER_TOKEN_FILE="$here/{TOKEN_FILE}"']
     # JupyterLab writes the token into a file there that anyone could read elsewhere.
-    lines += ['export JUPYTER_RUNTIME_DIR="$here/jupyter"']
+    lines += [f'export JUPYTER_RUNTIME_DIR="$here/{RUNTIME}"']
+    lines += [f"# {CONFIG_FILE} there gives the token, and goes before the machine's own settings."]
+    lines += ['export JUPYTER_CONFIG_PATH="$here${JUPYTER_CONFIG_PATH:+:$JUPYTER_CONFIG_PATH}"']
     lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     lines += ["as_root=()", 'if [ "$(id -u)" = 0 ]; then as_root=(--allow-root); fi']
     command = [

@@ -22,6 +22,7 @@ from bilbo.model import (
     Measurement,
     Node,
     NodeGroup,
+    Served,
 )
 
 MACHINE = Machine("ami-1", "m5.xlarge", "key", "ubuntu", "~/key.pem", init_cmd=("true",))
@@ -62,10 +63,12 @@ PLAN = services.stage_plan(SPEC, INVENTORY, "tok&en")
 HEAD_SCRIPT = """\
 #!/bin/bash
 # Written by bilbo: Dask's scheduler of cluster test.
-export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='["distributed.http.scheduler.prometheus", \
-"distributed.http.scheduler.info", "distributed.http.scheduler.json", \
-"distributed.http.scheduler.api", "distributed.http.health", "distributed.http.proxy", \
-"distributed.http.statics"]'
+here=$(cd -- "$(dirname "$0")" && pwd)
+# roll_dask.py there lists the workers. Nothing that changes anything is served.
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='["roll_dask", \
+"distributed.http.scheduler.prometheus", "distributed.http.scheduler.info", \
+"distributed.http.scheduler.json", "distributed.http.health", "distributed.http.statics"]'
 cd "$HOME" || exit
 exec dask scheduler \\
     --host 10.0.0.2 \\
@@ -95,6 +98,8 @@ here=$(cd -- "$(dirname "$0")" && pwd)
 unset JUPYTER_TOKEN
 export JUPYTER_TOKEN_FILE="$here/jupyter.token"
 export JUPYTER_RUNTIME_DIR="$here/jupyter"
+# jupyter_server_config.py there gives the token, and goes before the machine's own settings.
+export JUPYTER_CONFIG_PATH="$here${JUPYTER_CONFIG_PATH:+:$JUPYTER_CONFIG_PATH}"
 export DASK_SCHEDULER_ADDRESS=tcp://10.0.0.2:8786
 as_root=()
 if [ "$(id -u)" = 0 ]; then as_root=(--allow-root); fi
@@ -156,7 +161,8 @@ def test_the_token_is_in_a_file_and_nowhere_else() -> None:
     """The notebook's token is in no script and in no text that a log might get."""
     assert PLAN.notebook
     service = PLAN.notebook.service(M5_XLARGE)
-    assert service.files == {"jupyter.token": "tok&en"}
+    assert service.files["jupyter.token"] == "tok&en"
+    assert "tok&en" not in service.files["jupyter_server_config.py"]
     assert service.page and service.page.headers == {"Authorization": "token tok&en"}
     assert "tok&en" not in service.script
     assert "tok&en" not in repr(service)
@@ -205,6 +211,11 @@ def test_addresses_for_people() -> None:
         "dask_dashboard_url": "http://13.0.0.2:8787/status",
     }
     assert services.notebook_url(head, "a&b") == "http://13.0.0.2:8888/?token=a%26b"
+    below = Served(secure=True, base="/team/a/")
+    url = services.notebook_url(head, "a&b", below)
+    assert url == "https://13.0.0.2:8888/team/a/?token=a%26b"
+    assert services.served(url) == below
+    assert services.served(services.notebook_url(head, "t")) == Served()
     assert address(replace(head, public_ip="")) == "10.0.0.2"
 
 

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List
 
 from bilbo.agent.channel import Client, Request
 from bilbo.agent.measure import measure
+from bilbo.agent.page import Open
 from bilbo.agent.service import (
     Failure,
     Service,
@@ -80,7 +81,8 @@ def on_start(client: Client, request: Request) -> None:
     """Start a `service` unless it runs, and watch it -> `started` or `already`, and `watch`'s.
 
     `files` (name to text) lie beside its script; the addresses that it `listens` on must be free.
-    `fresh` stops a running one first; `replace` does so only if its files are not those.
+    `fresh` stops a running one first; `replace` does so only if its files are not those. One whose
+    page asks nobody for the token (`open`) is ended again, unless it ran before.
     """
     folder = cluster_folder(request["cluster"])
     service = Service(folder, request["service"])
@@ -99,7 +101,17 @@ def on_start(client: Client, request: Request) -> None:
             write_private(folder / "supervisor.py", request["supervisor"])
             service.launch()
     client.emit("already" if already else "started", changed=changed)
-    watch(client, service, request["page"], request["seconds"])
+    page = request["page"]
+    if page and not already:
+        page = dict(page, earlier="")  # what is started now has its page where it belongs
+    try:
+        watch(client, service, page, request["seconds"])
+    except Open as error:
+        log = service.tail(TAIL)
+        if not already:
+            with locked(folder):
+                service.stop(request["grace"])
+        client.emit("open", cause=str(error), ended=not already, log=log)
 
 
 def on_roll(client: Client, request: Request) -> None:

@@ -140,6 +140,13 @@ class Service:
         """Every process that the service started, in whatever session it is by now."""
         return processes_with(f"{MARKER}={self.file('')}".encode())
 
+    def owns(self, pid: int) -> bool:
+        """Whether the process is one that the service started."""
+        with contextlib.suppress(OSError):
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            return f"{MARKER}={self.file('')}".encode() in variables
+        return False
+
     def stop(self, grace: float) -> None:
         """End all that belongs to the service and nothing else: kindly, after `grace` by force.
 

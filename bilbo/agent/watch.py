@@ -8,16 +8,15 @@ import json
 import os
 import socket
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 from bilbo.agent.channel import Client
+from bilbo.agent.page import Page, fetch, trouble_with, where_it_is
 from bilbo.agent.service import Failure, Service
 
 PROBE_PAUSE = 0.1
 WATCH_PAUSE = 0.25
 TAIL = 20  # lines of a log that go with bad news
-
-Page = Dict[str, Any]  # host, port, path, headers, contains
 
 
 def check_free(host: str, port: int) -> None:
@@ -33,38 +32,11 @@ def check_free(host: str, port: int) -> None:
             raise Failure(f"cannot listen on {host}:{port}: {why}") from None
 
 
-def fetch(page: Page) -> Tuple[int, bytes]:
-    """The status and body of a page; OSError if it does not answer."""
-    import http.client  # a third of all imports, and a worker has no page
-
-    connection = http.client.HTTPConnection(page["host"], page["port"], timeout=5)
-    try:
-        connection.request("GET", page["path"], headers=dict(page["headers"]))
-        response = connection.getresponse()
-        return response.status, response.read()
-    except http.client.HTTPException as error:
-        raise OSError(f"it answers, but not HTTP: {error!r}") from None
-    finally:
-        connection.close()
-
-
-def trouble_with(page: Page) -> str:
-    """What is wrong with a page's answer; empty if nothing is."""
-    where = f"http://{page['host']}:{page['port']}{page['path']}"
-    try:
-        status, body = fetch(page)
-    except OSError as error:
-        return f"{where}: {error.strerror or error}"
-    if status != 200:
-        return f"{where}: HTTP status {status}"
-    missing = page.get("contains", "")
-    return "" if missing.encode() in body else f"{where}: it does not tell of {missing} yet"
-
-
 def watch(client: Client, service: Service, page: Optional[Page], seconds: float) -> None:
     """Watch a service until it ends (`exited`) or the client wants something else.
 
-    With a page, say once that it answers (`ready`), or that it did not in time (`timeout`).
+    With a page, say once that it answers (`ready`), and where that is, or that it did not in time
+    (`timeout`). Raises Open.
     """
     end = time.monotonic() + seconds
     while True:
@@ -72,9 +44,10 @@ def watch(client: Client, service: Service, page: Optional[Page], seconds: float
             client.emit("exited", code=service.exit_code(), log=service.tail(TAIL))
             return
         if page:
-            trouble = trouble_with(page)
+            there = where_it_is(page, service)
+            trouble = trouble_with(there)
             if not trouble:
-                client.emit("ready")
+                client.emit("ready", secure=there["secure"], base=there["base"])
                 page = None
             elif time.monotonic() > end:
                 client.emit("timeout", cause=trouble, log=service.tail(TAIL))

@@ -11,7 +11,7 @@ from bilbo.cluster.work import Work, reach
 from bilbo.engines import ENGINES
 from bilbo.errors import AwsError, BilboError, PartlyDone, RemoteError
 from bilbo.inventory import missing
-from bilbo.model import NOTEBOOK, ClusterSpec, HostResult, Inventory, Node
+from bilbo.model import HEADS, NOTEBOOK, ClusterSpec, HostResult, Inventory, Node, Served
 from bilbo.record import Record, now
 from bilbo.report import failures, numbers
 
@@ -30,12 +30,15 @@ def with_nodes(record: Record, spec: ClusterSpec, found: Inventory) -> Record:
     """The record of a cluster whose instances run and whose services are being started."""
     from bilbo import services
 
+    url = None
+    if found.notebook:
+        # As it was last served, until it is looked at.
+        served = services.served(record.notebook_url) if record.notebook_url else Served()
+        url = services.notebook_url(found.notebook, record.token, served)
     return record.changed(
         status=states.STARTING,
         inventory=found,
-        notebook_url=services.notebook_url(found.notebook, record.token)
-        if found.notebook
-        else None,
+        notebook_url=url,
         addresses=ENGINES[spec.engine].addresses(found.head) if spec.engine and found.head else {},
     )
 
@@ -70,8 +73,14 @@ def start(
 
 
 def _as_before(name: str, work: Work, results: Sequence[HostResult]) -> None:
-    """Says that a notebook was left in peace though its settings have changed."""
+    """Says what was left in peace though its settings have changed."""
     for result in results:
+        if result.node.role in HEADS and result.facts.get("kept"):
+            work.progress.say(
+                f"{result.facts['service']} was not restarted, and is not as this bilbo starts it "
+                f"(what it serves, say).\nbilbo restart {name} does that, and loses what is being "
+                "computed."
+            )
         if result.node.role == NOTEBOOK and result.facts.get("kept"):
             work.progress.say(
                 "JupyterLab was not restarted, and its notebooks do not know what is new (the "
@@ -101,6 +110,7 @@ def conclude(
     `error` is what kept the cluster from having all its instances, `again` the command that goes
     on. Raises PartlyDone when some of it works, RemoteError when none does.
     """
+    record = _as_served(record, results)
     short = missing(spec, record.inventory)
     failed = [result for result in results if not result.ok]
     if not failed and not short and error is None:
@@ -124,6 +134,17 @@ def conclude(
         details=tuple(lines),
         hint=f"The same `{again}` completes it; `bilbo destroy {spec.name}` removes it.",
     )
+
+
+def _as_served(record: Record, results: Sequence[HostResult]) -> Record:
+    """The record with the address at which JupyterLab says that it is."""
+    from bilbo import services
+
+    for result in results:
+        if served := result.facts.get("served"):
+            url = services.notebook_url(result.node, record.token, served)
+            return record.changed(notebook_url=url)
+    return record
 
 
 def _moved(work: Work, record: Record, failed: Sequence[HostResult]) -> list[str]:

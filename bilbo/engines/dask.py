@@ -39,11 +39,17 @@ PACKAGES = (
 )
 # What Dask's processes speak to each other in; the others differ at the user's own risk.
 BREAKING = ("distributed", "msgpack", "cloudpickle")
-# Dask's own, and the one that lists the workers.
+ROLL = "roll_dask"  # the agent's module by which the scheduler lists its workers
+# The list of workers, and of Dask's own what changes nothing. Not `scheduler.api`: it retires
+# workers for any web page that asks, in the browser of somebody whom the port admits. Not `proxy`:
+# it leads to the workers' own pages, which there are not, and from there to any other address.
 ROUTES = [
-    *(f"distributed.http.scheduler.{name}" for name in ("prometheus", "info", "json", "api")),
-    *(f"distributed.http.{name}" for name in ("health", "proxy", "statics")),
+    ROLL,
+    *(f"distributed.http.scheduler.{name}" for name in ("prometheus", "info", "json")),
+    *(f"distributed.http.{name}" for name in ("health", "statics")),
 ]
+# It goes before any file of the machine's own.
+ROUTES_VARIABLE = "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES"
 
 
 class WorkerSize(NamedTuple):
@@ -82,9 +88,15 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
         name="dask-scheduler",
         script=bash(
             f"Dask's scheduler of cluster {spec.name}",
-            [f"export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES={shlex.quote(json.dumps(ROUTES))}"],
+            [
+                HERE,
+                f"# {ROLL}.py there lists the workers. Nothing that changes anything is served.",
+                'export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"',
+                f"export {ROUTES_VARIABLE}={shlex.quote(json.dumps(ROUTES))}",
+            ],
             ["dask scheduler", *command],
         ),
+        programs=(ROLL,),
         listens=((host, SCHEDULER_PORT), (host, DASHBOARD_PORT)),
         page=roll(node).page,
     )
@@ -162,12 +174,12 @@ def _host(
 
 
 def roll(node: Node) -> Roll:
-    """The scheduler's list of its workers.
+    """The scheduler's list of its workers, in bilbo's own words.
 
     `/json/identity.json`, which is there without a setting, answers 500 while workers compute:
     their metrics have keys that JSON has not. For a thousand workers it has megabytes, too.
     """
-    page = Page(node.private_ip, DASHBOARD_PORT, "/api/v1/get_workers")
+    page = Page(node.private_ip, DASHBOARD_PORT, "/bilbo/workers", earlier="/api/v1/get_workers")
     return Roll(page, items=("workers",), name="name", address="address")
 
 

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 ACCOUNT = "123456789012"
+LONGEST_BODY = 64 << 20  # bytes; the state of a thousand machines has a tenth of it
+_ADMIN_KEY = "HTTP_" + ADMIN_HEADER.upper().replace("-", "_")
 # Actions that AWS checks while it carries out another: (denied, carried out, in the request)
 IMPLIED = (
     ("iam:PassRole", "ec2:RunInstances", "IamInstanceProfile"),
@@ -73,13 +75,26 @@ class Api:
         self._objects: Counter[str] = Counter()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
-        body = _read_body(environ)
-        if environ.get("PATH_INFO", "").startswith(ADMIN):
+        """Answer one request. Of one without the key nothing but the head is read."""
+        administers = environ.get("PATH_INFO", "").startswith(ADMIN)
+        asked_for = parse_call(environ, b"")
+        if administers and environ.get(_ADMIN_KEY) != self._access_key:
+            return _answer(start_response, "403 Forbidden", {"error": "the key is wrong"})
+        if not administers and asked_for.access_key != self._access_key:
+            return _refuse(asked_for, _no_such_key(asked_for), start_response)
+        try:
+            body = _read_body(environ)
+        except TooLarge as error:
+            refusal = ("413 Content Too Large", "EntityTooLarge", str(error))
+            return _refuse(asked_for, refusal, start_response)
+        if administers:
             return self._administer(environ, body, start_response)
-        call = parse_call(environ, body)
-        if call.access_key != self._access_key:
-            return _refuse(call, _no_such_key(call), start_response)
+        return self._carry_out(parse_call(environ, body), environ, body, start_response)
+
+    def _carry_out(
+        self, call: Call, environ: Environ, body: bytes, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Have moto answer a request to AWS, or refuse it."""
         self._calls[call.action] += 1
         asked = f"{environ.get('PATH_INFO', '')}?{environ.get('QUERY_STRING', '')}".encode()
         self._requests.add((call.action, hash(asked + body)))
@@ -109,11 +124,8 @@ class Api:
         self, environ: Environ, body: bytes, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Answer for the stand-in itself."""
-        header = "HTTP_" + ADMIN_HEADER.upper().replace("-", "_")
         route: tuple[str, str]
         route = (environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix(ADMIN))
-        if environ.get(header) != self._access_key:
-            return _answer(start_response, "403 Forbidden", {"error": "the key is wrong"})
         if route == ("GET", "ping"):
             return _answer(start_response, "200 OK", {})
         if route == ("GET", "status"):
@@ -141,15 +153,26 @@ class Api:
         return {"calls": self._calls, "objects": self._objects}.get(what)
 
 
+class TooLarge(Exception):
+    """A request with a body that the stand-in does not take."""
+
+
 def _read_body(environ: Environ) -> bytes:
-    """The request's body, read before any lock is held, and put back for moto."""
-    try:
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-    except ValueError:
-        length = 0
+    """The request's body, read before any lock is held, and put back for moto. Raises TooLarge."""
+    words = f"The stand-in AWS takes at most {LONGEST_BODY >> 20} MiB in one request."
+    given = environ.get("CONTENT_LENGTH") or "0"
+    length = int(given) if re.fullmatch("[0-9]{1,18}", given) else LONGEST_BODY + 1
+    if environ.get("wsgi.input_terminated"):  # sent in chunks, and only its end tells its length
+        length = LONGEST_BODY + 1
+    elif length > LONGEST_BODY:
+        raise TooLarge(words)
     if not length:
         return b""
-    body: bytes = environ["wsgi.input"].read(length)
+    body = b""
+    while len(body) < length and (more := environ["wsgi.input"].read(length - len(body))):
+        body += more
+    if len(body) > LONGEST_BODY:
+        raise TooLarge(words)
     environ["wsgi.input"] = io.BytesIO(body)
     return body
 

@@ -31,6 +31,7 @@ from bilbo.local.processes import end_of_standin, start_time
 log = logging.getLogger("bilbo.local")
 
 TEND_EVERY = 0.5  # seconds between two looks at the Auto Scaling groups
+SILENCE = 60  # seconds in which a client of the API sends nothing of what it has announced
 AMIS = Path(__file__).with_name("amis.json")
 
 # moto reads these while it is imported.
@@ -161,7 +162,9 @@ def _web_server(api: Any, api_socket: socket.socket) -> Any:
     handler = getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)
 
     class Quiet(handler):  # type: ignore[valid-type,misc]
-        """A request is no news."""
+        """A request is no news, and one whose client falls silent ends."""
+
+        timeout = SILENCE
 
         def log_request(self, *args: Any) -> None:
             """Say nothing."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Check = Callable[[Any], bool]
+
+_PATH = re.compile(r"/([A-Za-z0-9._~@:+-]+/)*")
 
 
 def _text(value: Any) -> bool:
@@ -22,6 +25,15 @@ def _code(value: Any) -> bool:
 
 def _ran(value: Any) -> bool:
     return isinstance(value, int) and 0 <= value < 1 << 20
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _base(value: Any) -> bool:
+    """A path that can be put into an address as it is."""
+    return _text(value) and len(value) < 500 and _PATH.fullmatch(value) is not None
 
 
 def is_texts(value: Any) -> bool:
@@ -60,7 +72,8 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
     "start": {
         "started": {"changed": _ran},
         "already": {"changed": _ran},
-        "ready": {},
+        "ready": {"secure": _flag, "base": _base},
+        "open": {"cause": _text, "ended": _flag, "log": is_texts},
         "timeout": {"cause": _text, "log": is_texts},
         "exited": _EXITED,
     },

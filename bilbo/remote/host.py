@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import asyncssh
 
 from bilbo import model
-from bilbo.model import HostPlan, HostResult, Measurement, Page, Service
+from bilbo.model import HostPlan, HostResult, Measurement, Page, Served, Service
 from bilbo.remote.roll import Roll
 from bilbo.remote.session import Event, Session, agent_source
 from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, Remote
@@ -178,8 +178,12 @@ class HostRun:
                 hint=SEE_LOGS,
                 log=event["log"],
             )
+        if event["event"] == "open":
+            raise HostFailure(event["cause"], hint=open_hint(event["ended"]), log=event["log"])
         if event["event"] != "ready":
             raise self._exited(event)
+        if self._service.page and self._service.page.described:
+            self.facts["served"] = Served(event["secure"], event["base"])
 
     async def until_joined(self, roll: Roll, *, new: bool) -> None:
         """Wait until the head knows all of the service's members.
@@ -248,6 +252,12 @@ def files_of(service: Service) -> dict[str, str]:
     return {f"{service.name}.sh": service.script, **programs, **service.files}
 
 
+def open_hint(ended: bool) -> str:
+    """What to do about a service that asks nobody for its token."""
+    now = "It was ended" if ended else "It runs on, and ends at `bilbo restart NAME --notebook`"
+    return f"{now}. Look on the host for the settings that let everybody in, in ~/.jupyter say."
+
+
 def how_it_ended(code: int | None) -> str:
     """An exit code in words; None where nobody saw it, negative for a signal."""
     if code is None:
@@ -265,6 +275,9 @@ def page_fields(page: Page | None) -> dict[str, Any] | None:
         "path": page.path,
         "headers": dict(page.headers),
         "contains": page.contains,
+        "closed": page.closed,
+        "described": page.described,
+        "earlier": page.earlier,
     }
 
 
