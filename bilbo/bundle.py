@@ -40,8 +40,10 @@ class Manifest:
     names the bilbo home that holds a local state; it is empty where the state is shared.
     `amis` are those that images stood for, by group, and `profile_name` the profile's file: what
     was settled when it was planned, and is rendered. `versions` are bilbo's, Terraform's, its
-    platform's and the providers'. `instances` ran when it was planned, `drift` (address to
-    sha256) had been changed outside by then. `files` are the other members' sha256.
+    platform's and the providers'. `account` and `owner` are settled, too: None where AWS does not
+    tell, and for a cluster from before there were owners. `instances` ran when it was planned,
+    `drift` (address to sha256) had been changed outside by then. `files` are the other members'
+    sha256.
     """
 
     cluster: str
@@ -52,6 +54,7 @@ class Manifest:
     amis: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
     account: str | None = None
+    owner: str | None = None
     home: str = ""
     lineage: str = ""
     serial: int = 0
@@ -196,6 +199,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "version": _is_number,
     "serial": _is_number,
     "account": _is_text_or_none,
+    "owner": _is_text_or_none,
     "endpoint": _is_text_or_none,
     "overrides": _is_texts,
     "instances": _is_texts,

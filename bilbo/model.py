@@ -19,6 +19,8 @@ HEADS = (SCHEDULER, HEAD)
 CLUSTER_TAG = "bilbo:cluster"
 ROLE_TAG = "bilbo:role"
 GROUP_TAG = "bilbo:group"
+# Whose it is, where two clusters have one name.
+OWNER_TAG = "bilbo:owner"
 
 # Set by the Packer template: an image's name in profiles, and what is in it.
 IMAGE_TAG = "bilbo:image"
@@ -120,8 +122,9 @@ class ClusterSpec:
     engine's single coordinating machine (Dask's scheduler, Ray's head). `cidrs` are the
     address ranges that the generated security group admits; empty means the caller's own, still
     to be asked. `public` allows ports open to the world. `state` None keeps Terraform's state on
-    this machine. `profile` is the profile as JSON, after overrides; `profile_name` the file's
-    name.
+    this machine. `account` is the AWS account that it must live in, None while that is not known;
+    `owner` the short hash that its resources carry, None for a cluster that was made before there
+    were any. `profile` is the profile as JSON, after overrides; `profile_name` the file's name.
     """
 
     name: str
@@ -133,6 +136,8 @@ class ClusterSpec:
     cidrs: tuple[str, ...] = ()
     public: bool = False
     state: SharedState | None = None
+    account: str | None = None
+    owner: str | None = None
     description: str = ""
     webbrowser: str | None = None
     profile: Mapping[str, Any] = field(default_factory=dict, compare=False)

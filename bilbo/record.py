@@ -40,8 +40,9 @@ class Record:
 
     `cidrs` are the addresses that the generated security group admits, `token` JupyterLab's.
     `addresses` are the engine's, each a key of its own in JSON that begins with the engine's name.
-    `account` is the AWS account that it lives in; None where AWS did not tell, and in records of
-    before. `problems` are the last run's failures, a line each, by instance id.
+    `account` is the AWS account that it lives in, `owner` what its resources carry as bilbo:owner;
+    both are None in records of before, `account` also where AWS did not tell. `problems` are the
+    last run's failures, a line each, by instance id.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Record:
     cidrs: tuple[str, ...] = ()
     token: str = ""
     account: str | None = None
+    owner: str | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -241,6 +243,8 @@ class Store:
                 profile={},
                 terraform_dir=str(self.folder(name) / "terraform"),
                 endpoint_url=place["endpoint_url"],
+                account=place.get("account"),
+                owner=place.get("owner"),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -253,6 +257,8 @@ class Store:
             "region": record.region,
             "endpoint_url": record.endpoint_url,
             "created_time": record.created_time,
+            "account": record.account,
+            "owner": record.owner,
         }
         text = json.dumps(to_json(record), indent=4, ensure_ascii=False, sort_keys=True) + "\n"
         if not place.exists():

@@ -21,6 +21,7 @@ from bilbo.model import (
     CLUSTER_TAG,
     GROUP_TAG,
     ONES_OWN,
+    OWNER_TAG,
     ROLE_TAG,
     ClusterSpec,
     NodeGroup,
@@ -127,7 +128,7 @@ def _main(spec: ClusterSpec) -> str:
     groups = list(spec.groups())
     text: str = _template().render(
         header=_header(spec),
-        region=spec.region,
+        provider=_provider(spec),
         terraform_version=_terraform_version(spec),
         backend=_backend(spec.state, spec.name) if spec.state else None,
         instance_types=sorted({g.machine.ec2type for g in groups if g.machine.subnet is None}),
@@ -173,6 +174,17 @@ def _header(spec: ClusterSpec) -> str:
     return f'Cluster "{spec.name}", written by bilbo {__version__}{source}.'
 
 
+def _provider(spec: ClusterSpec) -> dict[str, Any]:
+    """What the provider must know. With another account's credentials it does nothing at all."""
+    accounts = {"allowed_account_ids": [spec.account]} if spec.account else {}
+    return {"region": spec.region, **accounts}
+
+
+def _cluster_tags(spec: ClusterSpec) -> dict[str, str]:
+    """The tags by which whatever is made for the cluster is known for its own."""
+    return {CLUSTER_TAG: spec.name, **({OWNER_TAG: spec.owner} if spec.owner else {})}
+
+
 def module_label(group: NodeGroup) -> str:
     """The label of a group's module block; Terraform addresses begin with `module.LABEL.`."""
     return group.role if group.name == group.role else f"{group.role}_{group.name}"
@@ -200,7 +212,7 @@ def _module(spec: ClusterSpec, group: NodeGroup) -> dict[str, Any]:
         arguments["iam_instance_profile"] = machine.iam_instance_profile
     if _kind(group) == "worker_pool":
         arguments["instance_count"] = group.count
-    bilbos_own = {CLUSTER_TAG: spec.name, ROLE_TAG: group.role, GROUP_TAG: group.name}
+    bilbos_own = {**_cluster_tags(spec), ROLE_TAG: group.role, GROUP_TAG: group.name}
     arguments["tags"] = {**machine.tags, **bilbos_own}
     return {"label": module_label(group), "kind": _kind(group), "arguments": arguments}
 
@@ -222,7 +234,7 @@ def _security_group(spec: ClusterSpec) -> dict[str, Any]:
         "ipv6_cidrs": sorted(cidr for cidr in spec.cidrs if ":" in cidr),
         "peer_security_group_ids": sorted({m.security_group for m in machines if m.security_group}),
         "ports": {str(port): name for port, name in sorted(spec.ports.items())},
-        "tags": {**tags, CLUSTER_TAG: spec.name},
+        "tags": {**tags, **_cluster_tags(spec)},
     }
     return {key: value for key, value in arguments.items() if value != []}
 
@@ -246,6 +258,9 @@ def _outputs(spec: ClusterSpec) -> list[dict[str, Any]]:
                 "workers", "The running workers by group and instance ID.", Expression(hcl(pools))
             )
         )
+    if spec.owner:
+        what = "What the cluster's resources carry as bilbo:owner, whoever else uses its name."
+        outputs.append(_output("owner", what, spec.owner))
     if spec.state:
         what = "The profile without what is one machine's own: `bilbo attach` builds on it."
         outputs.append(_output("profile", what, _shared_profile(spec)))

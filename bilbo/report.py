@@ -102,6 +102,7 @@ _SAID = {
     "gone": "is gone",
     "moved": "has another address, {public_ip}",
     "unknown": "runs and is billed, and no service was started on it",
+    "foreign": "carries this cluster's tag and is another's: it is left alone",
 }
 
 

@@ -144,6 +144,7 @@ def _profiles(*, shared: bool) -> st.SearchStrategy[dict[str, Any]]:
         },
         optional={
             "$schema": texts(),
+            "account": st.just("123456789012"),
             "description": texts(),
             "webbrowser": one_line_texts().map(lambda each: f"C:\\{each}"),
             "access": st.fixed_dictionaries({"cidrs": cidrs()}, optional={"public": st.booleans()}),
@@ -188,6 +189,8 @@ def json_values() -> st.SearchStrategy[Any]:
 
 WRONG: tuple[tuple[tuple[str, ...], Any], ...] = (
     (("region",), "Seoul\n"),
+    (("account",), "123456789012\n"),
+    (("account",), 123456789012),
     (("webbrowser",), "--help"),
     (("description",), "a\0b"),
     (("instance",), []),

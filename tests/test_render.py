@@ -53,6 +53,19 @@ def test_two_more_workers_are_one_line() -> None:
     assert [old.strip() for old, new in pairs if old != new] == ["instance_count     = 2"]
 
 
+def test_whose_it_is_stands_on_everything() -> None:
+    """With an owner each resource's tags have it, workers are looked for by it, and the state
+    keeps it; without one there is no trace of any."""
+    from dataclasses import replace
+
+    spec = spec_of(json.loads((CASES / "everything.json").read_text(encoding="utf-8")))
+    owned = render(replace(spec, owner="0123456789abcdef"))["main.tf"]
+    modules = owned.count('source = "./modules/') - owned.count('source = "./modules/network"')
+    assert owned.count('    "bilbo:owner"   = "0123456789abcdef"\n') == modules
+    assert 'output "owner" {' in owned
+    assert "owner" not in render(spec)["main.tf"]
+
+
 def test_what_hcl_cannot_hold_is_refused() -> None:
     """NUL, lone surrogates and what is no JSON value raise RenderError."""
     for wrong in ("a\0b", "\ud800"):

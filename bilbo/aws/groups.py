@@ -10,16 +10,19 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bilbo.aws.session import client, refusal
-from bilbo.model import Target
+from bilbo.model import OWNER_TAG, Target
 
 # AWS's own limit for one SetInstanceProtection.
 _AT_ONCE = 50
 
 
-def group_members(target: Target, names: Collection[str]) -> dict[str, dict[str, bool]]:
+def group_members(
+    target: Target, names: Collection[str], owner: str | None
+) -> dict[str, dict[str, bool]]:
     """`{group: {instance id: whether it is protected from scale-in}}` of the groups that exist.
 
-    Instances on their way out are left out. One call, paged. Raises AwsError.
+    Left out are instances on their way out, and a group that carries another `owner`: it is another
+    cluster's of that name. One call, paged. Raises AwsError.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -28,6 +31,9 @@ def group_members(target: Target, names: Collection[str]) -> dict[str, dict[str,
         pages = client(target, "autoscaling").get_paginator("describe_auto_scaling_groups")
         for page in pages.paginate(AutoScalingGroupNames=sorted(names)):
             for group in page["AutoScalingGroups"]:
+                tags = {tag["Key"]: tag["Value"] for tag in group.get("Tags", [])}
+                if tags.get(OWNER_TAG, "") != (owner or ""):
+                    continue
                 found[group["AutoScalingGroupName"]] = _members(group)
     except (BotoCoreError, ClientError) as error:
         raise refusal(error, "AWS cannot be asked who is in the worker groups") from error

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bilbo.aws.session import client, refusal
-from bilbo.model import CLUSTER_TAG, GROUP_TAG, ROLE_TAG, Target
+from bilbo.model import CLUSTER_TAG, GROUP_TAG, OWNER_TAG, ROLE_TAG, Target
 
 _GONE = ("terminated", "shutting-down")
+# AWS's own, and nobody else's to set: the Auto Scaling group that launched an instance.
+_LAUNCHED_BY = "aws:autoscaling:groupName"
 
 
 @dataclass(frozen=True)
 class Resource:
     """Something in AWS that carries a cluster's tag. `kind` is Terraform's resource type,
-    `role` and `group` are the tags' values, `public_ip` an instance's.
+    `role`, `group` and `owner` are the tags' values, `public_ip` an instance's, `launched_by` the
+    name of the Auto Scaling group that an instance is of.
     """
 
     kind: str
@@ -24,6 +27,12 @@ class Resource:
     role: str = ""
     group: str = ""
     public_ip: str = ""
+    owner: str = ""
+    launched_by: str = ""
+
+    def __str__(self) -> str:
+        """As a person is told of one that is another's."""
+        return f"{self.kind} {self.id} ({f'owner {self.owner}' if self.owner else 'no owner'})"
 
 
 def tagged(target: Target, cluster: str) -> list[Resource]:
@@ -138,7 +147,15 @@ def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
 
 def _of(kind: str, identifier: str, state: str, found: dict[str, Any]) -> Resource:
     tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
-    return Resource(kind, identifier, state, tags.get(ROLE_TAG, ""), tags.get(GROUP_TAG, ""))
+    return Resource(
+        kind,
+        identifier,
+        state,
+        role=tags.get(ROLE_TAG, ""),
+        group=tags.get(GROUP_TAG, ""),
+        owner=tags.get(OWNER_TAG, ""),
+        launched_by=tags.get(_LAUNCHED_BY, ""),
+    )
 
 
 def _instance(instance: dict[str, Any]) -> Resource:

@@ -135,7 +135,9 @@ def _names(spec: ClusterSpec, target: Target, ec2: Any) -> list[str]:
     # which it does not know, never is without its launch template.
     if not ec2.describe_tags(Filters=by_tag)["Tags"]:
         return []
-    found = list(everything_tagged(target, spec.name))
+    all_of_it = everything_tagged(target, spec.name)
+    # What an earlier try has made carries the owner that was chosen for it.
+    found = [each for each in all_of_it if each.owner != (spec.owner or "")]
     if not found:
         return []
     return [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bilbo.cluster.plan import Planned
     from bilbo.cluster.saved import Reviewed
     from bilbo.cluster.work import Work
-    from bilbo.model import ClusterSpec
+    from bilbo.model import ClusterSpec, Target
 
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.+?))?/?")
 
@@ -41,7 +41,8 @@ _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.+?))?/?")
 def render(context: Context, profile: str, name: str | None, output: Path) -> None:
     """Write PROFILE's Terraform files into a folder, where terraform alone can use them.
 
-    The same profile gives the same bytes on any machine.
+    The same profile gives the same bytes on any machine. Where it shares its state,
+    that is read: it tells the cluster's owner.
 
     \b
     Examples:
@@ -52,7 +53,13 @@ def render(context: Context, profile: str, name: str | None, output: Path) -> No
 
     # Any region: one that the profile does not name is refused.
     spec = profiles.load(profile, context.home, cluster=name, region="us-east-1")
-    for path in export(spec, output):
+
+    def target() -> Target:
+        record = context.store.known(spec.name)
+        found = target_of(context, record) if record else default_target(context)
+        return replace(found, region=spec.region)
+
+    for path in export(spec, output, target):
         click.echo(output / path)
 
 

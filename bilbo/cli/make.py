@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,10 @@ from bilbo.cli.look import open_dashboard, open_notebook
 from bilbo.cli.names import CLUSTER, DIGEST, PROFILE, STAGE_TIMEOUT_OPTION
 from bilbo.errors import UsageError
 from bilbo.model import ClusterSpec
+from bilbo.text import plain
+
+if TYPE_CHECKING:
+    from bilbo.cluster.create import Created
 
 NAME_OPTION = click.option(
     "-n", "--name", type=CLUSTER, help="Name of the cluster; else the profile's."
@@ -96,6 +101,7 @@ def plan(
 )
 @click.option("--notebook", is_flag=True, help="Open JupyterLab when it is ready.")
 @click.option("--dashboard", is_flag=True, help="Open the dashboard when it is ready.")
+@click.option("--force", is_flag=True, help="Let workers go though what they hold is lost.")
 @click.option("-y", "--yes", is_flag=True, help="Agree to destroy or replace machines.")
 @pass_context
 def create(
@@ -109,6 +115,7 @@ def create(
     digest: str | None,
     notebook: bool,
     dashboard: bool,
+    force: bool,
     yes: bool,
 ) -> None:
     """Create a cluster from PROFILE, or complete or change the one of that name.
@@ -121,7 +128,6 @@ def create(
       bilbo --local create examples/demo.json --notebook
       bilbo create test.json --plan test.plan --digest DIGEST
     """
-    from bilbo import report
     from bilbo.cli import gitops
     from bilbo.cluster.create import create as create_cluster
 
@@ -138,16 +144,23 @@ def create(
         )
     _check_pages(spec, notebook=notebook, dashboard=dashboard)
     with work(context, target, yes=yes, timeout=timeout) as w:
-        created = create_cluster(spec, w, yes=yes, my_ip=my_ip, reviewed=reviewed)
+        created = create_cluster(spec, w, yes=yes, force=force, my_ip=my_ip, reviewed=reviewed)
+    _tell(created)
+    if created.record and notebook:
+        open_notebook(context.store, created.record)
+    if created.record and dashboard:
+        open_dashboard(context.store, created.record)
+
+
+def _tell(created: Created) -> None:
+    """What the cluster is now, and what can be done with it."""
+    from bilbo import report
+
     if not created.changed:
         click.echo(report.NOTHING_TO_DO)
     elif created.record:
         click.echo("\n" + report.summary(created.record))
         click.echo("\n" + report.next_steps(created.record), err=True)
-    if created.record and notebook:
-        open_notebook(context.store, created.record)
-    if created.record and dashboard:
-        open_dashboard(context.store, created.record)
 
 
 def _check_pages(spec: ClusterSpec, *, notebook: bool, dashboard: bool) -> None:
@@ -160,24 +173,38 @@ def _check_pages(spec: ClusterSpec, *, notebook: bool, dashboard: bool) -> None:
 
 @click.command(short_help="Destroy cluster.")
 @click.argument("name", type=CLUSTER)
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="ID",
+    help="Destroy this too, though another's; may be repeated.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @pass_context
-def destroy(context: Context, name: str, yes: bool) -> None:
+def destroy(context: Context, name: str, also: tuple[str, ...], yes: bool) -> None:
     """Destroy the cluster NAME: its machines, and the files on them.
+
+    What carries the cluster's tag bilbo:cluster and is another's is left alone.
 
     \b
     Examples:
       bilbo destroy test
       bilbo destroy test -y
+      bilbo destroy test --also i-0a1b2c3d4e5f60718
     """
     from bilbo.cluster.destroy import destroy as destroy_cluster
+    from bilbo.cluster.destroy import others
 
     record = context.store.known(name) or context.store.load(name)
     with work(context, target_of(context, record), yes=yes) as w:
         count = sum(1 for _ in record.inventory.nodes())
+        for other in [] if yes else others(record, w, also):
+            w.progress.say(f"Left alone, another's: {other}. To destroy it too: --also {other.id}")
         files = " The files on its notebook go too." if record.inventory.notebook else ""
         if not w.progress.confirm(f"Destroy cluster {name!r}, {count} instance(s)?{files}"):
             click.echo("Nothing was destroyed.", err=True)
             raise click.exceptions.Exit(1)
-        destroy_cluster(name, w)
+        left = destroy_cluster(name, w, also)
     click.echo(f"Destroyed cluster '{name}'; nothing of it is left.", err=True)
+    for other in left:
+        click.echo(plain(f"Left alone, another's: {other}"), err=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bilbo import aws
 from bilbo.aws import Resource
+from bilbo.cluster.whose import ORPHAN, Own, ids
 from bilbo.cluster.work import Work
-from bilbo.model import WORKER
+from bilbo.model import WORKER, ClusterSpec
 from bilbo.terraform import Terraform
 
 _ORPHANS = "orphans.tf.json"
@@ -33,37 +34,36 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def orphans(name: str, work: Work, terraform: Terraform) -> list[Resource]:
-    """What carries the cluster's tag and is not in its state. A group's workers go with it."""
-    known = _ids(terraform.state())
-    found = aws.tagged(work.target, name)
-    kept = {each.group for each in found if each.kind == "aws_autoscaling_group"}
-    return [each for each in found if each.id not in known and not _is_member(each, kept)]
+def orphans(
+    name: str, work: Work, state: Mapping[str, Any], own: Own
+) -> tuple[list[Resource], list[Resource]]:
+    """What carries the cluster's tag and is not in its `state`: its own, and what is another's.
+
+    A group's workers go with it.
+    """
+    known = ids(state)
+    found = [each for each in aws.tagged(work.target, name) if each.id not in known]
+    mine = [each for each in found if own.has(each)]
+    groups = known | {each.id for each in mine if each.kind == "aws_autoscaling_group"}
+    others = [each for each in found if not own.has(each) and each.launched_by not in groups]
+    return [each for each in mine if each.launched_by not in groups], others
 
 
-def _is_member(resource: Resource, groups: Collection[str]) -> bool:
-    worker = resource.kind == "aws_instance" and resource.role == WORKER
-    return worker and resource.group in groups
-
-
-def _ids(state: Mapping[str, Any]) -> set[str]:
-    return {
-        instance["attributes"].get("id", "")
-        for resource in state.get("resources", [])
-        for instance in resource["instances"]
-    }
-
-
-def adopt(name: str, work: Work, terraform: Terraform) -> None:
+def adopt(spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
     """Imports the orphans to where the rendered files have a place for them.
 
-    What has no place there (a second notebook, say) is left to `destroy`. Raises AwsError and
-    TerraformError. Side effects: the state; a line each on the progress.
+    What has no place there (a second notebook, say) is left to `destroy`, and what is another's
+    left alone. Raises AwsError and TerraformError. Side effects: the state; a line each on the
+    progress.
     """
-    resources = terraform.state().get("resources", [])
+    state = terraform.state()
+    resources = state.get("resources", [])
     # Killed while it creates, Terraform leaves an address behind with nothing at it.
     taken = {address_of(resource) for resource in resources if resource["instances"]}
-    for resource in orphans(name, work, terraform):
+    mine, others = orphans(spec.name, work, state, Own(spec.owner))
+    for other in others:
+        work.progress.say(f"Left alone, another's: {other}")
+    for resource in mine:
         address = _place(resource)
         if address is None or address in taken:
             work.progress.say(f"Not in Terraform's state, and left alone: {resource.id}")
@@ -73,13 +73,13 @@ def adopt(name: str, work: Work, terraform: Terraform) -> None:
         taken.add(address)
 
 
-def adopt_to_destroy(name: str, work: Work, terraform: Terraform) -> int:
+def adopt_to_destroy(name: str, work: Work, terraform: Terraform, own: Own) -> int:
     """Imports every orphan to an address of its own, so that `terraform destroy` removes it.
 
     Returns how many there were.
     """
-    found = orphans(name, work, terraform)
-    addresses = [(f"orphan_{re.sub(r'[^0-9A-Za-z_]', '_', each.id)}", each) for each in found]
+    found, _ = orphans(name, work, terraform.state(), own)
+    addresses = [(f"{ORPHAN}{re.sub(r'[^0-9A-Za-z_]', '_', each.id)}", each) for each in found]
     resources: dict[str, dict[str, Any]] = {}
     for label, resource in addresses:
         resources.setdefault(resource.kind, {})[label] = _ARGUMENTS[resource.kind]

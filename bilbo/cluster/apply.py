@@ -141,16 +141,18 @@ def _prepare(
         initialised.result()
     unfinished = (states.CREATING, states.FAILED, states.DESTROYING)
     if before and before.status in unfinished:
-        adopt(spec.name, work, terraform)
+        adopt(spec, work, terraform)
         _keep(terraform)
 
 
 def _preflight(spec: ClusterSpec, work: Work, before: Record | None) -> None:
+    # A try that made nothing may have lost the name to another meanwhile.
+    nothing_yet = before is not None and not any(True for _ in before.inventory.nodes())
     aws.preflight(
         spec,
         work.target,
         lambda path: expand_key_path(path, work.store.home),
-        new=before is None,
+        new=before is None or (nothing_yet and spec.owner is not None),
     )
 
 

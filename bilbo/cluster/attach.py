@@ -12,7 +12,7 @@ from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.shared import admitted, outputs_of, recorded, say_unlike, told_digests, unlocked
 from bilbo.cluster.start import with_nodes
-from bilbo.cluster.work import Work, reach, settle
+from bilbo.cluster.work import Work, owned, reach, right_account, settle
 from bilbo.engines import ENGINES
 from bilbo.errors import BilboError, RecordError, UsageError
 from bilbo.model import ONES_OWN, WORKER, ClusterSpec, Inventory, SharedState
@@ -52,7 +52,7 @@ _OF_GROUP = [
     "num_gpus",
     "object_store_memory",
 ]
-_OF_PROFILE = ("description", "region", "access", "instance", "notebook", *ENGINES)
+_OF_PROFILE = ("description", "region", "account", "access", "instance", "notebook", *ENGINES)
 
 
 def shared_document(
@@ -189,12 +189,12 @@ def attach(spec: ClusterSpec, work: Work) -> Record:
     with work.store.lock(spec.name, "attach"):
         unknown(spec.name, work)
         unlocked(state, spec.name, work)
-        outputs = outputs_of(
-            admitted(aws.shared_state(work.target, state, spec.name), state.address())
-        )
-        say_unlike(spec, told_digests(outputs), work)
-        record = recorded(spec, work, outputs)
-        spec = settle(spec, work, record, my_ip=False)
+        shared = admitted(aws.shared_state(work.target, state, spec.name), state.address())
+        say_unlike(spec, told_digests(outputs_of(shared)), work)
+        record = recorded(spec, work, shared)
+        right_account(spec, record, work)
+        spec = owned(settle(spec, work, record, my_ip=False), work, record, shared)
+        record = record.changed(account=spec.account)
         terraform = work.terraform(spec.name)
         terraform.write(render(spec))
         terraform.init()

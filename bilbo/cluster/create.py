@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, apply
 from bilbo.cluster.attach import with_token
@@ -13,7 +12,15 @@ from bilbo.cluster.saved import Reviewed, allowed
 from bilbo.cluster.shared import found_before, say_unlike
 from bilbo.cluster.start import conclude, start, tell, with_nodes
 from bilbo.cluster.told import known
-from bilbo.cluster.work import Work, finish_earlier, interruptible, same_account, same_place, settle
+from bilbo.cluster.work import (
+    Work,
+    finish_earlier,
+    interruptible,
+    owned,
+    right_account,
+    same_place,
+    settle,
+)
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec
 from bilbo.record import Record, now
@@ -36,36 +43,39 @@ def create(
     work: Work,
     *,
     yes: bool = False,
+    force: bool = False,
     my_ip: bool = False,
     reviewed: Reviewed | None = None,
 ) -> Created:
     """Makes the cluster be as `spec` says, or completes it; with `reviewed` by that plan alone.
 
-    Raises PartlyDone when some of it works, RemoteError when none does, TerraformError,
-    AwsError, RecordError and Interrupted. The record is written before anything is made.
+    `yes` agrees to what ends machines, `force` to losing what workers hold that leave. Raises
+    PartlyDone when some of it works, RemoteError when none does, TerraformError, AwsError,
+    RecordError and Interrupted. The record is written before anything is made.
     """
     with work.store.lock(spec.name, "create"), interruptible(spec.name):
         allowed(spec)
         if reviewed:
             reviewed.suits(spec, work)
         mine = work.store.known(spec.name)
-        before = found_before(spec, work, mine)
+        before, state = found_before(spec, work, mine)
         if before is None and not any(True for _ in spec.groups()):
             return Created(None, changed=False)
         same_place(before, work)
-        account = same_account(before, work) if before else aws.account(work.target)
+        right_account(spec, before, work)
         terraform = work.terraform(spec.name)
         finish_earlier(terraform, work)
-        amis = reviewed.bundle.manifest.amis if reviewed else None
+        manifest = reviewed.bundle.manifest if reviewed else None
+        amis, owner = (manifest.amis, manifest.owner) if manifest else (None, None)
         spec = settle(spec, work, before, my_ip, newest=True, amis=amis)
+        spec = owned(spec, work, before, state, planned=owner)
         if reviewed:
             reviewed.is_rendered(spec)
         there = known(spec, work, mine)
         say_unlike(spec, there.digests, work)
         record = _begin(spec, work, before, terraform)
-        record = record.changed(account=account or record.account)
         applied = apply(
-            spec, work, terraform, record, before, yes=yes, force=yes, reviewed=reviewed
+            spec, work, terraform, record, before, yes=yes, force=force, reviewed=reviewed
         )
         agrees = not any(each.changed for each in compare(spec, there))
         if agrees and not applied.changed and _finished(before, spec, applied):
@@ -95,6 +105,8 @@ def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terr
         profile=spec.profile,
         profile_name=spec.profile_name,
         cidrs=spec.cidrs,
+        account=spec.account,
+        owner=spec.owner,
         token=base.token or secrets.token_hex(24),
     )
 

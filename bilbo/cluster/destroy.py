@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bilbo import aws
 from bilbo import record as states
+from bilbo.aws import Resource
 from bilbo.cluster.adopt import address_of, adopt_to_destroy, orphans
 from bilbo.cluster.shared import initialised
-from bilbo.cluster.work import Work, finish_earlier, same_account
-from bilbo.errors import AwsError, BilboError, Interrupted, RecordError
+from bilbo.cluster.whose import Own
+from bilbo.cluster.work import Work, finish_earlier, own_of, same_account
+from bilbo.errors import AwsError, BilboError, Interrupted, RecordError, UsageError
 from bilbo.record import Record
 from bilbo.terraform import Terraform
 
@@ -23,31 +25,52 @@ _ORPHAN_SECONDS = 5
 _UNFINISHED = (states.CREATING, states.DESTROYING, states.FAILED)
 
 
-def destroy(name: str, work: Work) -> None:
+def destroy(name: str, work: Work, also: Collection[str] = ()) -> list[Resource]:
     """Destroys what the stored folder and state hold, checks by tag, forgets the cluster.
 
-    Raises TerraformError, AwsError (something is left), RecordError, Interrupted.
+    Returns what carries the cluster's tag, is another's, and was left alone; the ids in `also` are
+    destroyed with it. Raises TerraformError, AwsError (something is left), RecordError, UsageError
+    (an id in `also` is not that of such a thing), Interrupted.
     """
     with work.store.lock(name, "destroy"):
         try:
-            _destroy(name, work)
+            return _destroy(name, work, also)
         except KeyboardInterrupt as error:
             raise _interrupted(name) from error
 
 
-def _destroy(name: str, work: Work) -> None:
+def others(record: Record, work: Work, also: Collection[str] = ()) -> list[Resource]:
+    """What carries the cluster's tag and is another's. Raises what `destroy` does, but touches
+    nothing."""
+    same_account(record, work)
+    found = aws.tagged(work.target, record.name)
+    if unknown := sorted({*also} - {each.id for each in found}):
+        raise UsageError(
+            f"--also: nothing in AWS with the tag of cluster {record.name!r} has the id "
+            f"{', '.join(unknown)}",
+            hint="`bilbo destroy` takes nothing else.",
+        )
+    own = own_of(record, work, also)
+    return [each for each in found if not own.has(each)]
+
+
+def _destroy(name: str, work: Work, also: Collection[str]) -> list[Resource]:
     record = _record(name, work)
     same_account(record, work)
+    if also:
+        others(record, work, also)
     terraform = work.terraform(name)
     finish_earlier(terraform, work)
+    own = own_of(record, work, also)
     work.store.save(record.changed(status=states.DESTROYING))
     if (terraform.folder / "main.tf").is_file():
         initialised(terraform, work, name)
-        if record.status in _UNFINISHED:
-            adopt_to_destroy(name, work, terraform)
-        _terraform(name, work, terraform)
-    _nothing_left(name, work, terraform)
+        if record.status in _UNFINISHED or also:
+            adopt_to_destroy(name, work, terraform, own)
+        _terraform(name, work, terraform, own)
+    left = _nothing_left(name, work, terraform, own)
     work.store.forget(name)
+    return left
 
 
 def _record(name: str, work: Work) -> Record:
@@ -57,15 +80,15 @@ def _record(name: str, work: Work) -> Record:
     return record
 
 
-def _terraform(name: str, work: Work, terraform: Terraform) -> None:
-    watch = _Watch(name, work, terraform)
+def _terraform(name: str, work: Work, terraform: Terraform, own: Own) -> None:
+    watch = _Watch(name, work, terraform, own)
     outcome = terraform.destroy(watch)
     if outcome.interrupted:
         raise _interrupted(name)
     if watch.orphaned:
         # Each time there is something new: what came to be while its Terraform was killed.
-        adopt_to_destroy(name, work, terraform)
-        _terraform(name, work, terraform)
+        adopt_to_destroy(name, work, terraform, own)
+        _terraform(name, work, terraform, own)
     elif not outcome.ok:
         raise terraform.error(outcome, f"cluster {name!r} could not be destroyed whole")
 
@@ -77,8 +100,8 @@ class _Watch:
     a machine of the cluster that no state knows, Terraform is stopped and `orphaned` is set.
     """
 
-    def __init__(self, name: str, work: Work, terraform: Terraform) -> None:
-        self._name, self._work, self._terraform = name, work, terraform
+    def __init__(self, name: str, work: Work, terraform: Terraform, own: Own) -> None:
+        self._name, self._work, self._terraform, self._own = name, work, terraform, own
         self._said: set[str] = set()
         self.orphaned = False
 
@@ -93,7 +116,8 @@ class _Watch:
 
     def _look(self, address: str) -> None:
         try:
-            self.orphaned = bool(orphans(self._name, self._work, self._terraform))
+            state = self._terraform.state()
+            self.orphaned = bool(orphans(self._name, self._work, state, self._own)[0])
             for group in () if self.orphaned else self._groups(address):
                 for holder in aws.holders(self._work.target, group):
                     self._say(f"Security group {group} is still used by {holder}.")
@@ -119,16 +143,23 @@ def _interrupted(name: str) -> Interrupted:
     )
 
 
-def _nothing_left(name: str, work: Work, terraform: Terraform) -> None:
-    """Waits until AWS shows nothing; what stays is not in the state, and is destroyed by it."""
+def _nothing_left(name: str, work: Work, terraform: Terraform, own: Own) -> list[Resource]:
+    """Waits until AWS shows nothing of it; what stays is not in the state, and is destroyed by it.
+
+    Returns what is another's: nobody waits for that.
+    """
     began = time.monotonic()
     adopted = False
-    while left := aws.tagged(work.target, name):
+    while True:
+        found = aws.tagged(work.target, name)
+        left = [each for each in found if own.has(each)]
+        if not left:
+            return found
         waited = time.monotonic() - began
         if waited > _ORPHAN_SECONDS and not adopted and (terraform.folder / "main.tf").is_file():
             adopted = True
-            if adopt_to_destroy(name, work, terraform):
-                _terraform(name, work, terraform)
+            if adopt_to_destroy(name, work, terraform, own):
+                _terraform(name, work, terraform, own)
                 continue
         if waited > _GONE_SECONDS:
             raise AwsError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bilbo.cluster.reality import Difference, differences
+from bilbo.cluster.reality import ANOTHERS, Difference, differences
 from bilbo.cluster.shared import initialised
 from bilbo.cluster.work import Work, same_account
 from bilbo.errors import Interrupted
@@ -21,7 +21,9 @@ class Drift:
     instances: tuple[Difference, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.review.drift or self.instances)
+        """Whether anything of the cluster was changed; what is another's is none of it."""
+        own = [each for each in self.instances if each.state != ANOTHERS]
+        return bool(self.review.drift or own)
 
 
 def drift(record: Record, work: Work) -> Drift:

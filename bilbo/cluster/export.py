@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from bilbo import aws
 from bilbo.cluster.saved import must_name_its_callers
+from bilbo.cluster.whose import owner_in
 from bilbo.errors import RenderError
-from bilbo.model import ClusterSpec
+from bilbo.model import ClusterSpec, Target
 from bilbo.render import render
 
 _HEADER = re.compile(r'# Cluster "([^"]+)", written by bilbo ')
 
 
-def export(spec: ClusterSpec, folder: Path) -> list[str]:
+def export(spec: ClusterSpec, folder: Path, target: Callable[[], Target]) -> list[str]:
     """Makes `folder` hold the cluster's HCL, and returns the paths that it wrote, sorted.
 
-    What is not HCL, `.terraform.lock.hcl` among it, is left alone. Raises RenderError for what
-    depends on who asks, and before anything of somebody else's would be overwritten.
+    The account is the profile's, and the owner what a shared state at `target` tells: neither is
+    in the files where it would differ from machine to machine. What is not HCL,
+    `.terraform.lock.hcl` among it, is left alone. Raises RenderError for what depends on who asks,
+    and before anything of somebody else's would be overwritten; AwsError for a shared state that
+    cannot be read.
     """
     self_contained(spec)
+    if spec.state:
+        spec = replace(spec, owner=owner_in(aws.shared_state(target(), spec.state, spec.name)))
     files = render(spec)
     _ours(spec, folder, files)
     _no_links(folder, files)

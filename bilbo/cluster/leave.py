@@ -35,7 +35,7 @@ class Leaving:
 def leaving(spec: ClusterSpec, work: Work) -> Leaving:
     """The groups of `spec` that AWS holds too many instances of. One call. Raises AwsError."""
     names = {group.instance_name: group.name for group in spec.workers}
-    found = aws.group_members(work.target, names) if names else {}
+    found = aws.group_members(work.target, names, spec.owner) if names else {}
     members = {names[name]: held for name, held in found.items()}
     surplus = [each for each in spec.workers if len(members.get(each.name, ())) > each.count]
     return Leaving(tuple(surplus), members)

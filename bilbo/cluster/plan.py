@@ -8,7 +8,8 @@ from typing import Any
 
 from bilbo.cluster.shared import initialised, not_moving
 from bilbo.cluster.told import known
-from bilbo.cluster.work import Work, same_account, same_place, settle
+from bilbo.cluster.whose import stored
+from bilbo.cluster.work import Work, owned, right_account, same_place, settle
 from bilbo.errors import Interrupted
 from bilbo.hostside import Setting, compare
 from bilbo.model import ClusterSpec
@@ -16,6 +17,10 @@ from bilbo.render import render
 from bilbo.terraform import Outcome
 
 PLAN_FILE = "plan.tfplan"
+_NO_OWNER = (
+    "This cluster was made before owners: its resources carry no bilbo:owner, which would replace "
+    "its workers; only a new one gets it."
+)
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,15 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
     if before is None and not any(True for _ in spec.groups()):
         return Planned(spec, None)
     same_place(before, work)
-    if before:
-        same_account(before, work)
+    right_account(spec, before, work)
     with work.store.lock(spec.name, "plan"):
         spec = settle(spec, work, before, my_ip, newest=True)
         terraform = work.terraform(spec.name)
         not_moving(spec, terraform)
+        state = stored(work.target, terraform, spec.name, spec.state)
+        spec = owned(spec, work, before, state)
+        if spec.owner is None:
+            work.progress.say(_NO_OWNER)
         files = render(spec)
         terraform.write(files)
         initialised(terraform, work, spec.name)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bilbo import aws
-from bilbo.cluster.work import Work
+from bilbo.cluster.work import Work, own_of, same_account
 from bilbo.model import WORKER
 from bilbo.record import Record
+
+ANOTHERS = "foreign"
 
 
 @dataclass(frozen=True)
 class Difference:
     """One instance of which AWS says something else than the record: `state` is `gone`,
-    `stopped` (and the like), `moved` to another address, or `unknown` to the record.
+    `stopped` (and the like), `moved` to another address, `unknown` to the record, or `foreign`: it
+    carries the cluster's tag, and is another's.
     """
 
     instance_id: str
@@ -23,7 +26,9 @@ class Difference:
 
 
 def differences(record: Record, work: Work) -> list[Difference]:
-    """How the cluster's instances in AWS differ from the record. Raises AwsError."""
+    """How the cluster's instances in AWS differ from the record. Raises AwsError, RecordError."""
+    same_account(record, work)
+    own = own_of(record, work)
     there = {
         resource.id: resource
         for resource in aws.tagged(work.target, record.name)
@@ -39,8 +44,8 @@ def differences(record: Record, work: Work) -> list[Difference]:
         elif resource.public_ip != node.public_ip:
             moved = Difference(node.instance_id, node.role, "moved", resource.public_ip)
             found.append(moved)
-    found += [
-        Difference(resource.id, resource.role or WORKER, "unknown", resource.public_ip)
-        for resource in there.values()
-    ]
+    for resource in there.values():
+        state = "unknown" if own.has(resource) else ANOTHERS
+        role = resource.role or (WORKER if own.has(resource) else "instance")
+        found.append(Difference(resource.id, role, state, resource.public_ip))
     return found

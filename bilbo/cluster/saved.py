@@ -13,6 +13,7 @@ from bilbo import __version__, aws, bundle
 from bilbo.bundle import Bundle, Manifest
 from bilbo.cluster.plan import PLAN_FILE, Planned
 from bilbo.cluster.shared import not_moving
+from bilbo.cluster.whose import Own
 from bilbo.cluster.work import Work, interrupted
 from bilbo.errors import RenderError, ReviewError
 from bilbo.files import private_write
@@ -85,12 +86,13 @@ def save(planned: Planned, work: Work, path: Path, overrides: tuple[str, ...]) -
         overrides=overrides,
         amis={g.name: g.machine.ami for g in spec.groups() if g.machine.image},
         endpoint=work.target.endpoint_url,
-        account=aws.account(work.target),
+        account=spec.account,
+        owner=spec.owner,
         home="" if spec.state else home_id(work.store),
         lineage=state.get("lineage", "") if state.get("resources") else "",
         serial=state.get("serial", 0) if state.get("resources") else 0,
         versions={"bilbo": __version__, **terraform.versions()},
-        instances=_instances(spec.name, work),
+        instances=_instances(spec, work),
         drift=drift_digests(planned.shown),
     )
     hcl = {**planned.files, _LOCK_FILE: (terraform.folder / _LOCK_FILE).read_text(encoding="utf-8")}
@@ -99,12 +101,15 @@ def save(planned: Planned, work: Work, path: Path, overrides: tuple[str, ...]) -
     return bundle.write(path, manifest, contents)
 
 
-def _instances(cluster: str, work: Work) -> tuple[str, ...]:
+def _instances(spec: ClusterSpec, work: Work) -> tuple[str, ...]:
+    """The instances that run; another's, which only carry the cluster's tag, are left out."""
+    own = Own(spec.owner)
     return tuple(
         sorted(
             found.id
-            for found in aws.tagged(work.target, cluster)
+            for found in aws.tagged(work.target, spec.name)
             if found.kind == "aws_instance" and found.state in ("pending", "running")
+            if own.has(found)
         )
     )
 
@@ -151,9 +156,11 @@ class Reviewed:
         renders from the settled `spec`, and nothing but the AWS provider is locked. Pure."""
         manifest = self.bundle.manifest
         must_name_its_callers(spec, "a plan for review")
+        self._same("for the owner", manifest.owner or "none", spec.owner or "none")
         found = self.bundle.hcl
         lock = found.pop(_LOCK_FILE, "")
-        rendered = render(replace(spec, profile_name=manifest.profile_name))
+        settled = replace(spec, profile_name=manifest.profile_name, account=manifest.account)
+        rendered = render(settled)
         self._nothing_but("holds", found, rendered)
         try:
             planned = terraform_plan.read(self.bundle.contents[bundle.PLAN])
@@ -192,8 +199,8 @@ class Reviewed:
         """Whether account, versions, state and reality are as they were, and the plan holds what
         bilbo renders. Looks from a scratch folder: the cluster's is not touched."""
         not_moving(spec, terraform)
-        account = aws.account(work.target)
-        self._same("for the AWS account", self.bundle.manifest.account or "none", account or "none")
+        account = self.bundle.manifest.account or "none"
+        self._same("for the AWS account", account, spec.account or "none")
         with TemporaryDirectory(prefix="bilbo-review-") as scratch:
             looking = work.terraform(spec.name, Path(scratch))
             looking.borrow(terraform)
@@ -234,7 +241,7 @@ class Reviewed:
 
     def _reality(self, spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
         """An instance that ended by hand since is in no state: the state alone looks well."""
-        reviewed, running = set(self.bundle.manifest.instances), set(_instances(spec.name, work))
+        reviewed, running = set(self.bundle.manifest.instances), set(_instances(spec, work))
         details = [f"{name} does not run any more" for name in sorted(reviewed - running)]
         details += [f"{name} runs, and did not then" for name in sorted(running - reviewed)]
         if not details and self.bundle.manifest.serial:

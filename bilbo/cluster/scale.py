@@ -14,7 +14,8 @@ from bilbo.cluster.create import Created
 from bilbo.cluster.shared import unlocked
 from bilbo.cluster.start import conclude, start, with_nodes
 from bilbo.cluster.told import must_be_alike
-from bilbo.cluster.work import Work, finish_earlier, same_account, settle
+from bilbo.cluster.whose import stored
+from bilbo.cluster.work import Work, finish_earlier, owned, right_account, settle
 from bilbo.errors import BilboError, Interrupted, UsageError
 from bilbo.model import ClusterSpec, worker_part
 from bilbo.record import Record
@@ -40,14 +41,17 @@ def scale(
     with work.store.lock(name, "scale"), _interruptible(name):
         before = work.store.load(name)
         spec = _scaled(before, counts)
-        same_account(before, work)
+        right_account(spec, before, work)
         if spec.state:
             unlocked(spec.state, name, work)
         terraform = work.terraform(name)
         finish_earlier(terraform, work)
-        spec = settle(spec, work, before, my_ip=False)
+        state = stored(work.target, terraform, name, spec.state)
+        spec = owned(settle(spec, work, before, my_ip=False), work, before, state)
         must_be_alike(spec, work)
-        record = before.changed(status=states.CREATING, profile=spec.profile)
+        record = before.changed(
+            status=states.CREATING, profile=spec.profile, account=spec.account, owner=spec.owner
+        )
         certain = before.status in _CERTAIN
         applied = apply(
             spec,

@@ -8,6 +8,7 @@ from typing import Any
 
 from bilbo import aws, hostside
 from bilbo import record as states
+from bilbo.cluster.whose import account_in, kept_in, owner_in, stored
 from bilbo.cluster.work import Work
 from bilbo.errors import RecordError
 from bilbo.inventory import inventory
@@ -75,10 +76,7 @@ def admitted(state: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 
 def initialised(terraform: Terraform, work: Work, name: str) -> None:
     """Runs `terraform init` once the state that it will work on is `admitted`."""
-    there = terraform.backend()
-    if there:
-        prefix = there["key"].rpartition("/")[0]
-        state = SharedState(there["bucket"], there["region"], prefix)
+    if state := kept_in(terraform):
         admitted(aws.shared_state(work.target, state, name), state.address())
     terraform.init()
 
@@ -99,16 +97,13 @@ def unlocked(state: SharedState, cluster: str, work: Work) -> None:
 def take_lock_away(record: Record, lock_id: str, work: Work) -> None:
     """Takes away the lock of that id, and no other. Raises RecordError, TerraformError."""
     terraform = work.terraform(record.name)
-    where = terraform.backend()
-    if not where:
+    where = kept_in(terraform)
+    if where is None:
         raise RecordError(
             f"the state of cluster {record.name!r} is on this machine, where a lock ends with its "
             "process"
         )
-    prefix = where["key"].rpartition("/")[0]
-    lock = aws.state_lock(
-        work.target, SharedState(where["bucket"], where["region"], prefix), record.name
-    )
+    lock = aws.state_lock(work.target, where, record.name)
     if lock is None:
         raise RecordError(f"nobody holds the state of cluster {record.name!r}")
     if lock.id != lock_id:
@@ -120,8 +115,10 @@ def take_lock_away(record: Record, lock_id: str, work: Work) -> None:
     terraform.unlock(lock_id)
 
 
-def found_before(spec: ClusterSpec, work: Work, before: Record | None) -> Record | None:
-    """The cluster as this home remembers it, or as the shared state tells of it.
+def found_before(
+    spec: ClusterSpec, work: Work, before: Record | None
+) -> tuple[Record | None, Mapping[str, Any]]:
+    """The cluster as this home remembers it, or as the shared state tells of it; and its state.
 
     No record here does not mean that there is no cluster: a team-mate may have made it. Raises
     RecordError when the state is held, or belongs to another cluster than this home's.
@@ -129,17 +126,18 @@ def found_before(spec: ClusterSpec, work: Work, before: Record | None) -> Record
     terraform = work.terraform(spec.name)
     _stays_or_comes(spec, terraform)
     if spec.state is None:
-        return before
+        return before, stored(work.target, terraform, spec.name, None)
     unlocked(spec.state, spec.name, work)
     shared = admitted(aws.shared_state(work.target, spec.state, spec.name), spec.state.address())
     if before is not None:
         _same_cluster(spec, terraform, shared)
-        return before
-    return recorded(spec, work, outputs_of(shared)) if shared.get("resources") else None
+    if not shared.get("resources"):
+        return before, stored(work.target, terraform, spec.name, None)
+    return before or recorded(spec, work, shared), shared
 
 
-def recorded(spec: ClusterSpec, work: Work, outputs: Mapping[str, Any]) -> Record:
-    """The record of a cluster that somebody else made, from its outputs. It has no token yet."""
+def recorded(spec: ClusterSpec, work: Work, state: Mapping[str, Any]) -> Record:
+    """The record of a cluster that somebody else made, from its state. It has no token yet."""
     return Record(
         name=spec.name,
         status=states.PARTIAL,
@@ -150,8 +148,10 @@ def recorded(spec: ClusterSpec, work: Work, outputs: Mapping[str, Any]) -> Recor
         profile_name=spec.profile_name,
         terraform_dir=str(work.terraform(spec.name).folder),
         endpoint_url=work.target.endpoint_url,
-        inventory=inventory(spec, outputs),
+        inventory=inventory(spec, outputs_of(state)),
         cidrs=spec.cidrs,
+        account=account_in(state),
+        owner=owner_in(state),
     )
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bilbo import aws
+from bilbo.cluster.whose import (
+    Own,
+    account_in,
+    ids,
+    kept_in,
+    new_owner,
+    owner_in,
+    planned_owner,
+    stored,
+)
 from bilbo.engines import ENGINES
-from bilbo.errors import Interrupted, RecordError
+from bilbo.errors import AwsError, Interrupted, RecordError
 from bilbo.model import HEADS, ClusterSpec, Machine, NodeGroup, Target
 from bilbo.profile import expand_key_path
 from bilbo.record import Record, Store
@@ -51,6 +61,11 @@ class Work:
     target: Target
     progress: Progress
     timeout: float | None = None
+
+    @cached_property
+    def account(self) -> str | None:
+        """The account that the credentials are of, asked once; None where AWS does not tell."""
+        return aws.account(self.target)
 
     def terraform(self, name: str, folder: Path | None = None) -> Terraform:
         """Terraform in the folder of one cluster, or in another `folder` of the same form."""
@@ -140,17 +155,14 @@ def same_place(record: Record | None, work: Work) -> None:
         )
 
 
-_ARN = re.compile(r"arn:aws[\w-]*:[\w-]*:[\w-]*:(\d{12}):")
-
-
 def same_account(record: Record, work: Work) -> str | None:
     """The account that AWS says the credentials are of, None where it does not tell.
 
     Raises RecordError where the cluster lives in another: AWS would show nothing of it, and
     whoever asked would believe that nothing is left.
     """
-    there = record.account or account_in(_local_state(work.terraform(record.name)))
-    here = aws.account(work.target)
+    there = record.account or _account_of_before(record, work)
+    here = work.account
     if there and here and there != here:
         raise RecordError(
             f"cluster {record.name!r} lives in the AWS account {there}, and these credentials are "
@@ -160,15 +172,55 @@ def same_account(record: Record, work: Work) -> str | None:
     return here
 
 
-def account_in(state: str) -> str | None:
-    """The account that the ARNs in a state are of; None where there are none, or of several."""
-    found = set(_ARN.findall(state))
-    return found.pop() if len(found) == 1 else None
+def _account_of_before(record: Record, work: Work) -> str | None:
+    """What the state of a record tells that was written before records told the account."""
+    terraform = work.terraform(record.name)
+    return account_in(stored(work.target, terraform, record.name, kept_in(terraform)))
 
 
-def _local_state(terraform: Terraform) -> str:
-    path = terraform.folder / "terraform.tfstate"
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def right_account(spec: ClusterSpec, before: Record | None, work: Work) -> str | None:
+    """The account that the cluster lives, or will live in; None where nobody tells.
+
+    Raises RecordError where it lives in another than the credentials are of, AwsError where the
+    profile means another.
+    """
+    here = same_account(before, work) if before else work.account
+    if spec.account and here and spec.account != here:
+        raise AwsError(
+            f"the profile is for the AWS account {spec.account}, and these credentials are of "
+            f"{here}",
+            hint="Use that account's credentials (AWS_PROFILE), or change the profile's `account`.",
+        )
+    return here or spec.account or (before.account if before else None)
+
+
+def owned(
+    spec: ClusterSpec,
+    work: Work,
+    before: Record | None,
+    state: Mapping[str, Any],
+    *,
+    planned: str | None = None,
+) -> ClusterSpec:
+    """The specification with the account and the owner filled in.
+
+    The owner of a cluster that there is, in its `state` or as the record `before` has it, never
+    changes: one from before there were owners goes on without, for a tag more in a launch template
+    would replace every worker. A new one gets that of the reviewed plan (`planned`), or of one that
+    was planned here. Raises what `right_account` does.
+    """
+    owner = owner_in(state) or (before.owner if before else None)
+    if owner is None and before is None and not state.get("resources"):
+        owner = planned or planned_owner(work.terraform(spec.name)) or new_owner()
+    return replace(spec, account=right_account(spec, before, work), owner=owner)
+
+
+def own_of(record: Record, work: Work, also: Collection[str] = ()) -> Own:
+    """What is the cluster's own at present: by its state, by its owner, and by what a person names
+    in `also`. Raises AwsError."""
+    terraform = work.terraform(record.name)
+    state = stored(work.target, terraform, record.name, kept_in(terraform))
+    return Own(owner_in(state) or record.owner, ids(state), frozenset(also))
 
 
 def finish_earlier(terraform: Terraform, work: Work) -> None:

@@ -69,6 +69,7 @@ def build(
         cidrs=tuple(document.get("access", {}).get("cidrs", ())),
         public=document.get("access", {}).get("public", False),
         state=_state(document, region),
+        account=document.get("account"),
         description=document.get("description", ""),
         webbrowser=document.get("webbrowser"),
         profile=document,

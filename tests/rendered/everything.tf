@@ -12,7 +12,8 @@ terraform {
 }
 
 provider "aws" {
-  region = "ap-northeast-2"
+  region              = "ap-northeast-2"
+  allowed_account_ids = ["123456789012"]
 }
 
 module "network" {

@@ -107,6 +107,16 @@ data "aws_instances" "this" {
     values = [var.name]
   }
 
+  # A group of that name may be another's, and this one's not there yet.
+  dynamic "filter" {
+    for_each = [for key, owner in var.tags : owner if key == "bilbo:owner"]
+
+    content {
+      name   = "tag:bilbo:owner"
+      values = [filter.value]
+    }
+  }
+
   depends_on = [aws_autoscaling_group.this]
 }
 

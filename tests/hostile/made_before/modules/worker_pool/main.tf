@@ -1,0 +1,120 @@
+data "aws_ami" "this" {
+  filter {
+    name   = "image-id"
+    values = [var.ami]
+  }
+}
+
+resource "aws_launch_template" "this" {
+  #checkov:skip=CKV_AWS_88:Without a NAT gateway, which is billed, a public address is the way to packages; the security group admits only the profile's networks.
+  name                   = var.name
+  image_id               = var.ami
+  key_name               = var.key_name
+  instance_type          = var.instance_type
+  update_default_version = true
+  tags                   = merge(var.tags, { Name = var.name })
+
+  dynamic "iam_instance_profile" {
+    for_each = var.iam_instance_profile == null ? [] : [var.iam_instance_profile]
+
+    content {
+      name = iam_instance_profile.value
+    }
+  }
+
+  network_interfaces {
+    associate_public_ip_address = true
+    delete_on_termination       = true
+    security_groups             = var.security_group_ids
+  }
+
+  metadata_options {
+    http_endpoint = "enabled"
+    http_tokens   = "required"
+  }
+
+  block_device_mappings {
+    device_name = data.aws_ami.this.root_device_name
+
+    ebs {
+      encrypted             = true
+      volume_type           = "gp3"
+      volume_size           = var.volume_size
+      delete_on_termination = true
+    }
+  }
+
+  dynamic "tag_specifications" {
+    for_each = ["instance", "volume", "network-interface"]
+
+    content {
+      resource_type = tag_specifications.value
+      tags          = merge(var.tags, { Name = var.name })
+    }
+  }
+}
+
+resource "aws_autoscaling_group" "this" {
+  name                      = var.name
+  min_size                  = var.instance_count
+  max_size                  = var.instance_count
+  desired_capacity          = var.instance_count
+  vpc_zone_identifier       = [var.subnet_id]
+  wait_for_capacity_timeout = "5m"
+  suspended_processes       = ["AZRebalance"]
+  force_delete              = true
+
+  # Who leaves is chosen by unprotecting exactly those; see bilbo's scale.
+  protect_from_scale_in = true
+
+  # All on demand today; spot later is a change of values, not of shape.
+  mixed_instances_policy {
+    instances_distribution {
+      on_demand_base_capacity                  = 0
+      on_demand_percentage_above_base_capacity = 100
+    }
+
+    launch_template {
+      launch_template_specification {
+        launch_template_id = aws_launch_template.this.id
+        version            = aws_launch_template.this.latest_version
+      }
+    }
+  }
+
+  dynamic "tag" {
+    for_each = merge(var.tags, { Name = var.name })
+
+    content {
+      key                 = tag.key
+      value               = tag.value
+      propagate_at_launch = false
+    }
+  }
+
+  lifecycle {
+    # Without this a new AMI or type would change the template and no running worker.
+    replace_triggered_by = [aws_launch_template.this.latest_version]
+  }
+}
+
+# Holds running instances only.
+data "aws_instances" "this" {
+  instance_state_names = ["running"]
+
+  filter {
+    name   = "tag:aws:autoscaling:groupName"
+    values = [var.name]
+  }
+
+  depends_on = [aws_autoscaling_group.this]
+}
+
+locals {
+  # Instances without an address are left out of the lists of addresses, so that the
+  # three align only when they are equally long.
+  aligned = (
+    length(data.aws_instances.this.ids) == length(data.aws_instances.this.private_ips) &&
+    length(data.aws_instances.this.ids) == length(data.aws_instances.this.public_ips)
+  )
+}
