@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bilbo import local, profile
 from bilbo import record as states
-from bilbo.cluster.work import Work, settle
+from bilbo.cluster.whose import stored
+from bilbo.cluster.work import Work, owned, settle
 from bilbo.engines import ENGINES
 from bilbo.model import Inventory
 from bilbo.record import Record, Store, now
@@ -76,6 +77,7 @@ def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
     with work.store.lock(name, action):
         spec = settle(spec, work, before, my_ip=False, newest=before is None)
         terraform = work.terraform(name)
+        spec = owned(spec, work, before, stored(work.target, terraform, name, spec.state))
         record = before or Record(
             name=name,
             status=states.CREATING,
@@ -87,6 +89,8 @@ def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
             terraform_dir=str(terraform.folder),
             endpoint_url=work.target.endpoint_url,
             cidrs=spec.cidrs,
+            account=spec.account,
+            owner=spec.owner,
             token="benchmark",
         )
         # No scheduler runs that could be asked who should leave.

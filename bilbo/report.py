@@ -119,8 +119,9 @@ def reality(name: str, found: Sequence[tuple[str, str, str, str]]) -> str:
     if not found:
         return "In AWS: as recorded."
     lines = [f"  {line}" for line in reality_lines(found)]
-    repair = f"`bilbo create` of its profile with -n {name} repairs it."
-    return "\n".join(["In AWS, otherwise than recorded:", *lines, repair])
+    if any(state != "foreign" for _, _, state, _ in found):
+        lines.append(f"`bilbo create` of its profile with -n {name} repairs it.")
+    return "\n".join(["In AWS, otherwise than recorded:", *lines])
 
 
 # -- plans ---------------------------------------------------------------------------------

@@ -300,6 +300,9 @@ def test_local_to_shared(team: Team, ada: Machine) -> None:
     ada("create", profile)
     assert instances(ada) == before
     assert resource_ids(team.state()) == resource_ids(local_state)
+    owner = ada.bilbo.record(NAME)["owner"]
+    assert owner and team.state()["outputs"]["owner"]["value"] == owner
+    assert local_state["outputs"]["owner"]["value"] == owner
     assert not path.read_text(encoding="utf-8").strip()
     said = ada("create", ada.profile(team.document()), code=1).stderr
     assert "is shared at s3://" in said
@@ -320,6 +323,14 @@ def test_attach(team: Team, ada: Machine, ben: Machine) -> None:
     """With the state's address and the key alone, a team-mate has the cluster as its maker has."""
     ben("attach", NAME, f"s3://{BUCKET}/bilbo", "-i", str(ben.folder / ".ssh" / "team.pem"))
     assert instances(ben) == instances(ada)
+    known = [machine.bilbo.record(NAME) for machine in (ada, ben)]
+    assert len({(each["owner"], each["account"]) for each in known}) == 1
+    for machine in (ada, ben):
+        machine("render", machine.profile(team.shared()), "-o", machine.path("shared"))
+    ours, theirs = (read_folder(machine.folder / "shared") for machine in (ada, ben))
+    assert ours == theirs
+    assert known[0]["owner"].encode() in ours["main.tf"]
+    assert b"allowed_account_ids" not in ours["main.tf"]
     url = ("notebook", NAME, "-u")
     assert ben(*url).stdout == ada(*url).stdout
     assert ben("rcmd", NAME, "all", "echo here").stdout.count("here") == 3

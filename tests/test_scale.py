@@ -296,7 +296,8 @@ def test_ctrl_c_while_it_scales(bilbo: Bilbo, sized: str) -> None:
 
 
 def test_data_is_not_dropped_unasked(bilbo: Bilbo, sized: str) -> None:
-    """The last workers go with what they hold only by force; without machines, all is well."""
+    """The last workers go with what they hold only by force, in `scale` as in `create`, where -y
+    agrees to ending machines alone; without machines, all is well."""
     from distributed import Client
 
     connect: Any = Client
@@ -306,10 +307,20 @@ def test_data_is_not_dropped_unasked(bilbo: Bilbo, sized: str) -> None:
         refused = bilbo("scale", NAME, "cpu=0", "gpu=0", code=1).stderr
         assert "hold what no other worker can take" in refused and "--force" in refused
         assert len(group(bilbo, "cpu")) == 2
-        bilbo("scale", NAME, "cpu=0", "gpu=0", "--force")
+        none = ("-p", "dask.worker.0.count=0", "-p", "dask.worker.1.count=0")
+        refused = bilbo("create", sized, *none, "-y", code=1).stderr
+        assert "hold what no other worker can take" in refused and "--force" in refused
+        assert len(group(bilbo, "cpu")) == 2 and held.result() == 42
+        bilbo("create", sized, *none, "-y", "--force")
     assert group(bilbo, "cpu") == group(bilbo, "gpu") == set()
     bilbo("scale", NAME, "gpu=1")
     assert counted(bilbo) == ["gpu"]
+    with connect(bilbo.record(NAME)["dask_scheduler_address"], set_as_default=False) as client:
+        held = client.submit(lambda: 42, pure=False)
+        assert held.result() == 42
+        assert "--force" in bilbo("scale", NAME, "gpu=0", code=1).stderr
+        bilbo("scale", NAME, "gpu=0", "--force")
+    assert group(bilbo, "gpu") == set()
     bilbo("destroy", NAME, "-y")
     nothing_is_left(bilbo.home)
     assert json.loads(bilbo("clusters", "--json").stdout) == []

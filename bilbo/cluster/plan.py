@@ -18,8 +18,8 @@ from bilbo.terraform import Outcome
 
 PLAN_FILE = "plan.tfplan"
 _NO_OWNER = (
-    "This cluster was made before owners: its resources carry no bilbo:owner, which would replace "
-    "its workers; only a new one gets it."
+    "This cluster was made before owners: its resources carry no tag bilbo:owner, and adding it "
+    "would replace every worker. Only a new cluster gets one."
 )
 
 

@@ -109,13 +109,13 @@ def _schema_mistakes(document: Any) -> Iterator[tuple[KeyPath, str]]:
 
 def _unknown(key: str, path: KeyPath, known: list[str]) -> str:
     """What to write in place of the unknown `key` of the object at `path`."""
+    homes = _homes().get(key)
+    if homes:  # it is written right, and in the wrong place
+        home = min(homes, key=lambda each: (each[: len(path)] != path, len(each)))
+        return f"does not belong here but into {dotted(home)}"
     near = nearest(key, known)
     if near:
         return f"there is no such key; did you mean {near}?"
-    homes = _homes().get(key)
-    if homes:
-        home = min(homes, key=lambda each: (each[: len(path)] != path, len(each)))
-        return f"does not belong here but into {dotted(home)}"
     return f"there is no such key; there are {', '.join(known)}"
 
 

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bilbo_cli import Bilbo
 
 from bilbo import local
-from bilbo.cluster.work import account_in
+from bilbo.cluster.whose import account_in
 
 ARN = "arn:aws:ec2:us-east-1:{}:instance/i-1"
 
 
+def state_of(*arns: str, mode: str = "managed") -> dict[str, Any]:
+    """A state of a resource for each ARN."""
+    instances = [{"attributes": {"arn": arn}} for arn in arns]
+    return {"resources": [{"mode": mode, "name": "this", "instances": instances}]}
+
+
 def test_the_account_of_a_state() -> None:
-    """Told from its ARNs where they agree; S3's name no account."""
-    assert account_in(f'"{ARN.format("123456789012")}" "arn:aws:s3:::bucket"') == "123456789012"
-    assert account_in("") is None
-    assert account_in(ARN.format("1" * 12) + ARN.format("2" * 12)) is None
+    """Told by the ARNs of what it manages, where they agree; S3's name no account, and a subnet
+    that is only looked at may be another's."""
+    one, two = ARN.format("1" * 12), ARN.format("2" * 12)
+    assert account_in(state_of(one, "arn:aws:s3:::bucket")) == "1" * 12
+    assert account_in({}) is None
+    assert account_in(state_of(one, two)) is None
+    assert account_in(state_of(one, mode="data")) is None
 
 
 @pytest.mark.parametrize("told_by", ["record", "state"])
@@ -38,7 +48,7 @@ def test_another_accounts_credentials(tmp_path: Path, told_by: str) -> None:
         if told_by == "record":
             record["account"] = "999999999999"
         else:
-            state = json.dumps({"a": ARN.format("999999999999")})
+            state = json.dumps(state_of(ARN.format("999999999999")))
             (folder / "terraform" / "terraform.tfstate").write_text(state, encoding="utf-8")
         (folder / "cluster.json").write_text(json.dumps(record), encoding="utf-8")
         for words in (["destroy", "mine", "-y"], ["drift", "mine"]):
