@@ -13,7 +13,7 @@ from typing import Any
 
 from bilbo import aws
 from bilbo.aws import Resource
-from bilbo.cluster.work import Work
+from bilbo.cluster.work import Work, interrupted
 from bilbo.model import WORKER
 from bilbo.terraform import Terraform
 
@@ -58,12 +58,16 @@ def adopt(name: str, work: Work, terraform: Terraform) -> None:
     """Imports the orphans to where the rendered files have a place for them.
 
     What has no place there (a second notebook, say) is left to `destroy`. Raises AwsError and
-    TerraformError. Side effects: the state; a line each on the progress.
+    TerraformError, Interrupted. Side effects: the state; a line each on the progress.
     """
-    resources = terraform.state().get("resources", [])
-    # Killed while it creates, Terraform leaves an address behind with nothing at it.
-    taken = {address_of(resource) for resource in resources if resource["instances"]}
-    for resource in orphans(name, work, terraform):
+    found = orphans(name, work, terraform)
+    taken = _taken(terraform)
+    if any(_place(resource) in taken for resource in found):
+        # What the state has there may be gone, with a stand-in that was killed and started anew.
+        if terraform.apply(work.progress.terraform, refresh_only=True).interrupted:
+            raise interrupted(name)
+        taken = _taken(terraform)
+    for resource in found:
         address = _place(resource)
         if address is None or address in taken:
             work.progress.say(f"Not in Terraform's state, and left alone: {resource.id}")
@@ -92,6 +96,12 @@ def adopt_to_destroy(name: str, work: Work, terraform: Terraform) -> int:
         # No import can know it, and without it Terraform waits for protected instances to go.
         terraform.amend_state("aws_autoscaling_group", {"force_delete": True})
     return len(found)
+
+
+def _taken(terraform: Terraform) -> set[str]:
+    """The addresses with something at them. Killed while it creates, Terraform leaves some bare."""
+    resources = terraform.state().get("resources", [])
+    return {address_of(resource) for resource in resources if resource["instances"]}
 
 
 def _place(resource: Resource) -> str | None:
