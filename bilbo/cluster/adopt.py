@@ -14,7 +14,7 @@ from typing import Any
 from bilbo import aws
 from bilbo.aws import Resource
 from bilbo.cluster.whose import ORPHAN, Own, ids
-from bilbo.cluster.work import Work
+from bilbo.cluster.work import Work, interrupted
 from bilbo.model import WORKER, ClusterSpec
 from bilbo.terraform import Terraform
 
@@ -53,16 +53,18 @@ def adopt(spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
     """Imports the orphans to where the rendered files have a place for them.
 
     What has no place there (a second notebook, say) is left to `destroy`, and what is another's
-    left alone. Raises AwsError and TerraformError. Side effects: the state; a line each on the
-    progress.
+    left alone. Raises AwsError, TerraformError and Interrupted. Side effects: the state; a line
+    each on the progress.
     """
-    state = terraform.state()
-    resources = state.get("resources", [])
-    # Killed while it creates, Terraform leaves an address behind with nothing at it.
-    taken = {address_of(resource) for resource in resources if resource["instances"]}
-    mine, others = orphans(spec.name, work, state, Own(spec.owner))
+    mine, others = orphans(spec.name, work, terraform.state(), Own(spec.owner))
     for other in others:
         work.progress.say(f"Left alone, another's: {other}")
+    taken = _taken(terraform)
+    if any(_place(resource) in taken for resource in mine):
+        # What the state has there may be gone, with a stand-in that was killed and started anew.
+        if terraform.apply(work.progress.terraform, refresh_only=True).interrupted:
+            raise interrupted(spec.name)
+        taken = _taken(terraform)
     for resource in mine:
         address = _place(resource)
         if address is None or address in taken:
@@ -92,6 +94,12 @@ def adopt_to_destroy(name: str, work: Work, terraform: Terraform, own: Own) -> i
         # No import can know it, and without it Terraform waits for protected instances to go.
         terraform.amend_state("aws_autoscaling_group", {"force_delete": True})
     return len(found)
+
+
+def _taken(terraform: Terraform) -> set[str]:
+    """The addresses with something at them. Killed while it creates, Terraform leaves some bare."""
+    resources = terraform.state().get("resources", [])
+    return {address_of(resource) for resource in resources if resource["instances"]}
 
 
 def _place(resource: Resource) -> str | None:

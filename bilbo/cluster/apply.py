@@ -139,8 +139,7 @@ def _prepare(
         if look:
             _preflight(spec, work, before)
         initialised.result()
-    unfinished = (states.CREATING, states.FAILED, states.DESTROYING)
-    if before and before.status in unfinished:
+    if before and before.status != states.READY:
         adopt(spec, work, terraform)
         _keep(terraform)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -43,7 +42,18 @@ _SETTINGS = [
     "# which must outlive Ray's processes, or their last tasks fail with it.",
     'rm -rf -- "$here/ray.1"',
     'if [ -d "$here/ray" ]; then mv -- "$here/ray" "$here/ray.1"; fi',
-    'mkdir -p -- "$here/ray" && ln -sfnT -- "$here/ray" "$folder" || exit',
+    'mkdir -p -- "$here/ray" || exit',
+    "# Nobody can foresee the name; where it is taken all the same, ln fails. Once it is there,",
+    "# only its owner can take it away, if /tmp is as it should be.",
+    'if [ -n "$(find /tmp/ -maxdepth 0 -perm /0022 ! -perm -1000)" ]; then',
+    '    echo "Other users can replace what is in /tmp. Mend that: chmod +t /tmp" >&2',
+    "    exit 1",
+    "fi",
+    "for old in /tmp/ray-*; do",
+    '    if [ "$(readlink -- "$old")" = "$here/ray" ]; then rm -f -- "$old"; fi',
+    "done",
+    "folder=/tmp/ray-$(od -An -tx1 -N8 /dev/urandom | tr -d ' ')",
+    'ln -sT -- "$here/ray" "$folder" || exit',
     "# A node of Ray's ends itself after 15 s if its agent, on a busy machine, has not written by",
     "# then on which ports it listens (ray issue 65983). It is told them, and one is written here.",
     "read -ra port < <(python3 - <<'PYTHON'",
@@ -106,7 +116,6 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
         name="ray-head",
         script=_script(
             f"Ray's head of cluster {spec.name}",
-            node,
             ["ray start --head", *options(own)],
             _CLIENTS,
         ),
@@ -131,15 +140,14 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
     }
     return Service(
         name="ray-worker",
-        script=_script(f"Ray's worker of cluster {spec.name}", node, ["ray start", *options(own)]),
+        script=_script(f"Ray's worker of cluster {spec.name}", ["ray start", *options(own)]),
         members=(node.instance_id,),
         facts={"num_cpus": size["num-cpus"]},
     )
 
 
-def _script(what: str, node: Node, command: list[str], settings: Sequence[str] = ()) -> str:
-    folder = f"folder={shlex.quote(f'/tmp/ray-{node.instance_id}')}"
-    return bash(what, [HERE, folder, *_SETTINGS, *settings], [*command, *_COMMON])
+def _script(what: str, command: list[str], settings: Sequence[str] = ()) -> str:
+    return bash(what, [HERE, *_SETTINGS, *settings], [*command, *_COMMON])
 
 
 def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:

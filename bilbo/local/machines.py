@@ -106,14 +106,17 @@ class Machines:
                 machine.close()
 
     async def _reconcile(self) -> None:
-        wanted, dead = self._snapshot()
+        wanted, there = self._snapshot()
         gone = [
             machine
             for instance_id, machine in self._machines.items()
             if instance_id not in wanted or wanted[instance_id].boots != machine.wanted.boots
         ]
         if gone:
-            await self._shut_down(gone, dead)
+            await self._shut_down(gone)
+        # Some were stopped long before they were terminated.
+        for instance_id in self._host_keys.keys() - there:
+            self._erase(instance_id)
         now = time.monotonic()
         for item in wanted.values():
             if item.instance_id not in self._machines:
@@ -127,7 +130,7 @@ class Machines:
         await asyncio.gather(*due)
 
     def _snapshot(self) -> tuple[dict[str, Wanted], set[str]]:
-        """The running instances, and which of ours are terminated for good."""
+        """The running instances, and the ids of all that are not terminated for good."""
         with self._world.lock:
             alive = [i for i in all_instances() if i.state != "terminated"]
             names = _names(alive) if self._world.faults.ssh else {}
@@ -142,7 +145,7 @@ class Machines:
                 for i in alive
                 if i.state == "running" and hasattr(i, "bilbo_key")
             }
-            return wanted, self._machines.keys() - {i.id for i in alive}
+            return wanted, {i.id for i in alive}
 
     def _machine(self, wanted: Wanted, now: float) -> Machine:
         instance_id = wanted.instance_id
@@ -165,17 +168,19 @@ class Machines:
         except OSError as error:  # tried again at the next look
             log.warning("%s: no SSH: %s", machine.wanted.instance_id, error)
 
-    async def _shut_down(self, gone: list[Machine], dead: set[str]) -> None:
+    async def _shut_down(self, gone: list[Machine]) -> None:
         ids = {machine.wanted.instance_id for machine in gone}
         for machine in gone:
             machine.close()
             self._machines.pop(machine.wanted.instance_id, None)
         await asyncio.to_thread(end_of_standin, self._mark, ids)
-        for instance_id in ids & dead:
-            self._host_keys.pop(instance_id, None)
-            task = self._loop.run_in_executor(None, erase, self._folder / instance_id)
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+
+    def _erase(self, instance_id: str) -> None:
+        """Have nothing be left of a machine that will not come again."""
+        del self._host_keys[instance_id]
+        task = self._loop.run_in_executor(None, erase, self._folder / instance_id)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
 
 
 def _names(instances: list[object]) -> dict[str, tuple[str, ...]]:
