@@ -576,7 +576,7 @@ def test_what_hcl_does_not_hold(team: Team, ada: Machine, ben: Machine) -> None:
     assert len(team.state()["outputs"]["host_side"]["value"]["worker"]["init_cmd"]) == 64
     assert "Nothing to do." in ada("plan", profile).stdout
     assert ada("create", profile).stdout == "Nothing to do.\n"
-    not_known_to(ben, command, document)
+    not_known_to(ben, team.machine("cleo"), command, document)
 
     del document["instance"]["init_cmd"]
     said = ada("create", ada.profile(document)).stderr
@@ -584,16 +584,20 @@ def test_what_hcl_does_not_hold(team: Team, ada: Machine, ben: Machine) -> None:
     assert team.state()["outputs"]["host_side"]["value"]["worker"] == {}
 
 
-def not_known_to(ben: Machine, command: str, document: dict[str, Any]) -> None:
-    """What a machine is told that has attached the cluster before it came to have a command."""
+def not_known_to(ben: Machine, cleo: Machine, command: str, document: dict[str, Any]) -> None:
+    """What Ben is told, who attached the cluster before it came to have a command, and Cleo, whose
+    machine has never seen it."""
     said = ben("scale", NAME, "3", code=1).stderr
     assert "other init_cmd than it was made with: notebook, scheduler, worker" in said
-    planned = ben("plan", ben.profile(document), "--detailed-exitcode").stdout
+    planned = cleo("plan", cleo.profile(document), "--detailed-exitcode").stdout
     assert f'(the same, says the shared state)\n        "{command}"' in planned
     assert "Nothing to do." in planned
     without = {**document, "instance": {**document["instance"], "init_cmd": ["echo other"]}}
-    planned = ben("plan", ben.profile(without), "--detailed-exitcode", code=2).stdout
+    planned = cleo("plan", cleo.profile(without), "--detailed-exitcode", code=2).stdout
     assert '- (another, says the shared state)\n      + "echo other"' in planned
+    key = str(cleo.folder / ".ssh" / "team.pem")
+    said = cleo("attach", NAME, f"s3://{BUCKET}/bilbo", "-i", key).stderr
+    assert "The cluster was made with init_cmd that no shared state holds" in said
 
 
 # -- refusals -------------------------------------------------------------------------------
