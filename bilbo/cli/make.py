@@ -10,6 +10,7 @@ from bilbo.cli.context import Context, load, pass_context, target_of, work
 from bilbo.cli.formats import FORMAT_OPTION
 from bilbo.cli.look import open_dashboard, open_notebook
 from bilbo.cli.names import CLUSTER, DIGEST, PROFILE, STAGE_TIMEOUT_OPTION
+from bilbo.cli.output import echo
 from bilbo.errors import UsageError
 from bilbo.model import ClusterSpec
 
@@ -75,7 +76,7 @@ def plan(
         sizes = estimates(planned.spec, w)
         digest = gitops.save_plan(planned, w, output, overrides) if output else ""
     command = gitops.apply_command(context, profile, name, output, digest) if output else ""
-    click.echo(gitops.show_plan(planned, sizes, form, costs, digest, command))
+    echo(gitops.show_plan(planned, sizes, form, costs, digest, command))
     if detailed_exitcode and planned.has_changes:
         raise click.exceptions.Exit(2)
 
@@ -140,10 +141,10 @@ def create(
     with work(context, target, yes=yes, timeout=timeout) as w:
         created = create_cluster(spec, w, yes=yes, my_ip=my_ip, reviewed=reviewed)
     if not created.changed:
-        click.echo(report.NOTHING_TO_DO)
+        echo(report.NOTHING_TO_DO)
     elif created.record:
-        click.echo("\n" + report.summary(created.record))
-        click.echo("\n" + report.next_steps(created.record), err=True)
+        echo("\n" + report.summary(created.record))
+        echo("\n" + report.next_steps(created.record), err=True)
     if created.record and notebook:
         open_notebook(context.store, created.record)
     if created.record and dashboard:
@@ -177,7 +178,7 @@ def destroy(context: Context, name: str, yes: bool) -> None:
         count = sum(1 for _ in record.inventory.nodes())
         files = " The files on its notebook go too." if record.inventory.notebook else ""
         if not w.progress.confirm(f"Destroy cluster {name!r}, {count} instance(s)?{files}"):
-            click.echo("Nothing was destroyed.", err=True)
+            echo("Nothing was destroyed.", err=True)
             raise click.exceptions.Exit(1)
         destroy_cluster(name, w)
-    click.echo(f"Destroyed cluster '{name}'; nothing of it is left.", err=True)
+    echo(f"Destroyed cluster '{name}'; nothing of it is left.", err=True)
