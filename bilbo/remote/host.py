@@ -90,7 +90,8 @@ class HostRun:
         event = await self._session.ask("init", self.deadlines.init, commands=commands)
         if event["event"] == "exited":
             raise HostFailure(
-                f"init_cmd ended with exit code {event['code']}: {event['command']}",
+                f"init_cmd's command {event['number']} of {len(commands)} ended with exit code "
+                f"{event['code']}",
                 hint="Running the command again goes on at this command of init_cmd.",
                 log=event["log"],
             )
