@@ -241,7 +241,8 @@ def _tag(change: Change, key: str) -> str:
         tags = values.get("tags")
         if isinstance(tags, Mapping) and isinstance(tags.get(key), str):
             return str(tags[key])
-        for tag in values.get("tag") or ():  # an Auto Scaling group's
+        group = values.get("tag")  # an Auto Scaling group's
+        for tag in group if isinstance(group, list) else ():
             if isinstance(tag, Mapping) and tag.get("key") == key:
-                return str(tag["value"])
+                return str(tag.get("value", ""))
     return ""
