@@ -85,7 +85,8 @@ def having(required: Mapping[str, Check], **optional: Check) -> Check:
 
 
 def shallow(value: Any) -> str:
-    """Not nested so deep that whoever walks through it would fall."""
+    """Not nested so deep that whoever walks through it would fall, and of JSON's numbers alone:
+    Python reads NaN and Infinity, too."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -97,6 +98,8 @@ def shallow(value: Any) -> str:
                 inner += each.values()
             elif isinstance(each, list):
                 inner += each
+            elif isinstance(each, float) and not math.isfinite(each):
+                return "holds a number that JSON has not"
         level = inner
     return ""
 

@@ -139,8 +139,8 @@ def _change(resource: Mapping[str, Any]) -> Change:
         action=_ACTIONS.get(tuple(change["actions"]), "none"),
         reason=resource.get("action_reason", ""),
         attributes=tuple(_differences(change, before, after, forcing)) if both else (),
-        before=before or {},
-        after=after or {},
+        before=before if isinstance(before, Mapping) else {},
+        after=after if isinstance(after, Mapping) else {},  # all of it may be unknown, or secret
     )
 
 
