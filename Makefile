@@ -9,12 +9,13 @@ BIN := $(VENV)/bin
 PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check chaos scan clean requirements
+.PHONY: help demo test bench check chaos fuzz scan clean requirements
 
 help:
 	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
 	@echo "make test   everything the tests need, and the tests"
 	@echo "make chaos  kill -9 at N=20 random moments, and look for what is orphaned"
+	@echo "make fuzz   N=1000 spoiled inputs to each reader of other people's documents"
 	@echo "make scan   checkov over the Terraform files that bilbo writes (large, so apart)"
 	@echo "make bench  what bilbo costs, measured: benchmarks/RESULTS.md (most of an hour)"
 	@echo "make clean  remove what the two have installed here"
@@ -61,6 +62,10 @@ requirements:
 # Kills Terraform and bilbo at N random moments; nothing may be orphaned in any.
 chaos: $(VENV)/test.stamp
 	BILBO_CHAOS=$(or $(N),20) $(BIN)/pytest -s tests/test_faults_interrupt.py -k any_moment
+
+# Each input is taken or refused by name; nothing is written elsewhere, and nothing started.
+fuzz: $(VENV)/test.stamp
+	BILBO_FUZZ=$(or $(N),1000) $(BIN)/pytest -q -s -o timeout=0 tests/hostile/test_fuzz.py
 
 scan: $(VENV)/test.stamp
 	sh tests/scan

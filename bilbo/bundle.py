@@ -23,6 +23,7 @@ from bilbo.files import private_write
 VERSION = 2
 PLAN = "plan.tfplan"
 HCL = "terraform/"
+LOCK = f"{HCL}.terraform.lock.hcl"
 
 _MANIFEST = "manifest.json"
 _DIGEST = "manifest.sha256"
@@ -131,6 +132,8 @@ def read(path: Path) -> Bundle:
     for name in sorted(found.keys() | manifest.files.keys()):
         if found.get(name) != manifest.files.get(name):
             raise _changed(path, f"{name} is not the one that was reviewed")
+    if missing := {PLAN, LOCK} - members.keys():
+        raise _changed(path, f"it lacks {min(missing)}")
     return Bundle(manifest, members, digest)
 
 

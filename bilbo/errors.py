@@ -7,6 +7,9 @@ is a bug of bilbo's.
 
 from __future__ import annotations
 
+# What a line of `details` begins with that another program printed.
+QUOTE = "    | "
+
 
 class BilboError(Exception):
     """What went wrong (`what`), where (`where`) and what to do next (`hint`).
@@ -16,6 +19,8 @@ class BilboError(Exception):
     """
 
     exit_code = 1
+    # Whether `details` are what another program printed, which may hold anything, secrets too.
+    quotes = False
 
     def __init__(
         self, what: str, *, where: str = "", hint: str = "", details: tuple[str, ...] = ()
@@ -32,6 +37,12 @@ class BilboError(Exception):
         if self.hint:
             lines.append(self.hint)
         return "\n".join(lines)
+
+    def logged(self) -> str:
+        """As text without what another program printed: a log is kept, and sent to others."""
+        told = () if self.quotes else self.details
+        kept = tuple(line for line in told if not line.startswith(QUOTE))
+        return str(BilboError(self.what, where=self.where, hint=self.hint, details=kept))
 
 
 class UsageError(BilboError):
@@ -54,6 +65,8 @@ class TerraformError(BilboError):
 
 class PackerError(BilboError):
     """Packer is missing, failed, or made no image."""
+
+    quotes = True
 
 
 class AwsError(BilboError):

@@ -1,12 +1,64 @@
-"""Terraform's outputs become the inventory of running instances."""
+"""Terraform's outputs become the inventory of running instances.
+
+Whoever writes a shared state writes the outputs, and what stands in them comes into arguments,
+URLs and files: every value is checked by its form.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from bilbo.errors import TerraformError
 from bilbo.model import ClusterSpec, Inventory, Node, NodeGroup
+from bilbo.shape import Check, having, mapped, maybe, string
+
+
+def _like(pattern: str, what: str) -> Check:
+    """A check for text of a form that is described by `what`."""
+
+    def misfit(value: Any) -> str:
+        if why := string(value):
+            return why
+        return "" if re.fullmatch(pattern, value, re.ASCII) else f"is no {what} but {value[:40]!r}"
+
+    return misfit
+
+
+def _address(value: Any) -> str:
+    """An IP address, or empty where there is none."""
+    if why := string(value):
+        return why
+    with contextlib.suppress(ValueError):
+        if not value or str(ipaddress.ip_address(value)) == value:
+            return ""
+    return f"is no address but {value[:40]!r}"
+
+
+def _name(value: Any) -> str:
+    """What AWS takes for a name: anything that can be printed on a line."""
+    if why := string(value):
+        return why
+    good = value.isprintable() and len(value) <= 255
+    return "" if good else f"is no name but {value[:40]!r}"
+
+
+_INSTANCE = having(
+    {
+        "instance_id": _like("i-[0-9a-f]{1,32}", "instance's id"),
+        "public_ip": maybe(_address),
+        "private_ip": maybe(_address),
+        "ec2type": _like(r"[a-z0-9][a-z0-9.-]{0,62}", "instance type"),
+        "image_id": _like("ami-[0-9a-f]{1,32}", "image's id"),
+        "key_name": maybe(_name),
+    },
+    private_dns_name=maybe(_like(r"[A-Za-z0-9.-]{0,255}", "host's name")),
+    state=maybe(_like("[a-z-]{0,30}", "state of an instance")),
+)
+_POOLS = maybe(mapped(maybe(mapped(_INSTANCE))))
 
 
 def inventory(spec: ClusterSpec, outputs: Mapping[str, Any]) -> Inventory:
@@ -15,23 +67,17 @@ def inventory(spec: ClusterSpec, outputs: Mapping[str, Any]) -> Inventory:
     Groups that Terraform could not make, or not yet, have no nodes; `missing` tells.
     Raises TerraformError when the outputs are not of the form that bilbo renders.
     """
-    try:
-        pools = outputs.get("workers") or {}
-        return Inventory(
-            notebook=_single(spec, spec.notebook, outputs),
-            head=_single(spec, spec.head, outputs),
-            workers=tuple(
-                _node(spec, group, pool[key])
-                for group in spec.workers
-                if (pool := pools.get(group.name) or {})
-                for key in sorted(pool)
-            ),
-        )
-    except (KeyError, TypeError) as error:
-        raise TerraformError(
-            f"Terraform's outputs are not what bilbo wrote: {error!r}",
-            hint="Was the folder changed by hand? `terraform output` there shows them.",
-        ) from error
+    pools = _fits(_POOLS, outputs.get("workers"), "workers") or {}
+    return Inventory(
+        notebook=_single(spec, spec.notebook, outputs),
+        head=_single(spec, spec.head, outputs),
+        workers=tuple(
+            _node(spec, group, pool[key])
+            for group in spec.workers
+            if (pool := pools.get(group.name) or {})
+            for key in sorted(pool)
+        ),
+    )
 
 
 def stopped(spec: ClusterSpec, outputs: Mapping[str, Any]) -> list[str]:
@@ -39,7 +85,7 @@ def stopped(spec: ClusterSpec, outputs: Mapping[str, Any]) -> list[str]:
     return [
         values["instance_id"]
         for group in (spec.notebook, spec.head)
-        if group and (values := outputs.get(group.role))
+        if group and (values := _machine(group, outputs))
         if values.get("state", "running") != "running"
     ]
 
@@ -52,10 +98,27 @@ def missing(spec: ClusterSpec, found: Inventory) -> list[tuple[NodeGroup, int]]:
 
 
 def _single(spec: ClusterSpec, group: NodeGroup | None, outputs: Mapping[str, Any]) -> Node | None:
-    values = outputs.get(group.role) if group else None
-    if group is None or not values or not values.get("instance_id"):
+    values = _machine(group, outputs) if group else None
+    return _node(spec, group, values) if group and values else None
+
+
+def _machine(group: NodeGroup, outputs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the outputs tell of a single instance; None where there is none, or not yet."""
+    values = outputs.get(group.role)
+    if not values or (isinstance(values, dict) and not values.get("instance_id")):
         return None
-    return _node(spec, group, values)
+    found: Mapping[str, Any] = _fits(_INSTANCE, values, group.role)
+    return found
+
+
+def _fits(check: Check, value: Any, where: str) -> Any:
+    if why := check(value):
+        raise TerraformError(
+            f"Terraform's outputs are not what bilbo wrote: {where!r} {why}",
+            hint="Was the folder or the shared state changed by hand? `terraform output` in the "
+            "cluster's folder shows them.",
+        )
+    return value
 
 
 def _node(spec: ClusterSpec, group: NodeGroup, values: Mapping[str, Any]) -> Node:
@@ -66,10 +129,10 @@ def _node(spec: ClusterSpec, group: NodeGroup, values: Mapping[str, Any]) -> Nod
         public_ip=values["public_ip"] or "",
         private_ip=values["private_ip"] or "",
         private_dns_name=values.get("private_dns_name")
-        or _private_dns_name(values["private_ip"], spec.region),
+        or _private_dns_name(values["private_ip"] or "", spec.region),
         ec2type=values["ec2type"],
         image_id=values["image_id"],
-        key_name=values["key_name"],
+        key_name=values["key_name"] or "",
         ssh_user=group.machine.ssh_user,
         ssh_private_key=group.machine.ssh_private_key,
         ssh_port=group.machine.ssh_port,

@@ -17,7 +17,7 @@ from typing import Any
 
 from bilbo.engines import ENGINES
 from bilbo.errors import RecordError
-from bilbo.files import private_write
+from bilbo.files import private_folder, private_write
 from bilbo.model import SCHEDULER, Inventory, Node
 
 VERSION = 1
@@ -179,6 +179,11 @@ class Store:
                 hint="Make it writable, or name another folder in BILBO_HOME.",
             ) from error
 
+    def open_to_others(self) -> int:
+        """The home's mode where others may look into it, or write there; 0 where none may."""
+        mode = self.home.stat().st_mode & 0o7777
+        return mode if os.name == "posix" and mode & 0o077 else 0
+
     def folder(self, name: str) -> Path:
         """The folder of one cluster."""
         return self.home / "clusters" / name
@@ -283,7 +288,7 @@ class Store:
         folder = self.home / "clusters" / ".locks"
         holder = folder / f"{name}.json"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
             lock = FileLock(folder / f"{name}.lock", timeout=_LOCK_TRY_SECONDS, mode=0o600)
             lock.acquire()
         except Timeout as error:
@@ -294,9 +299,8 @@ class Store:
             ) from error
         try:
             with suppress(OSError):  # a full disk must not hinder destroy
-                holder.write_text(
-                    json.dumps({"pid": os.getpid(), "command": command, "since": now()}),
-                    encoding="utf-8",
+                private_write(
+                    holder, json.dumps({"pid": os.getpid(), "command": command, "since": now()})
                 )
             yield
         finally:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bilbo import versions
 from bilbo.engines import ENGINES
+from bilbo.errors import QUOTE
 from bilbo.model import WORKER, ClusterSpec, HostResult, Inventory, Node, NodeGroup
 from bilbo.record import Record
 from bilbo.versions import Difference
@@ -204,7 +205,7 @@ def failures(results: Sequence[HostResult], numbered: Mapping[str, int]) -> list
             f"{place}{node.role} {node.instance_id} ({node.public_ip}) "
             f"failed at {result.stage}: {result.cause}"
         )
-        lines += [f"    | {line}" for line in result.log]
+        lines += [f"{QUOTE}{line}" for line in result.log]
         if result.hint:
             lines.append(f"    {result.hint}")
     return lines

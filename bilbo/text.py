@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import re
 
-# Control characters but newline and tab, and what turns the direction of text or ends a line
-# unseen. A terminal obeys the first: OSC 52, for one, sets the clipboard.
-_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# Control characters but newline and tab, what turns the direction of text or ends a line unseen,
+# and halves of surrogate pairs, which no encoding takes. A terminal obeys the first: OSC 52, for
+# one, sets the clipboard.
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def plain(text: str) -> str:
     """`text` with all that a terminal would obey written out, such as `\\x1b`. A carriage return
     before a newline goes."""
     return _UNFIT.sub(_written, text.replace("\r\n", "\n"))
+
+
+def json_text(document: object) -> str:
+    """A document as bilbo prints all of them: sorted, other languages as they are, and what
+    `plain` writes out in JSON's own way, so that a program reads what was meant."""
+    import json
+
+    text = json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False)
+    return _UNFIT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _written(found: re.Match[str]) -> str:

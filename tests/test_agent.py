@@ -275,7 +275,7 @@ def test_init_commands_run_once_each(agent: Agent) -> None:
     """A failure names the command and shows its output; the next attempt goes on there."""
     commands = ["echo one >>order", "test -e allowed || { echo no; exit 3; }", "echo two >>order"]
     failed = agent.ask("init", commands=commands)
-    assert (failed["event"], failed["code"], failed["command"]) == ("exited", 3, commands[1])
+    assert (failed["event"], failed["code"], failed["number"]) == ("exited", 3, 2)
     assert failed["log"] == ["no"]
     (agent.home / "allowed").touch()
     assert agent.ask("init", commands=commands)["ran"] == 2

@@ -325,7 +325,7 @@ def test_a_host_without_python_is_named(place: Place) -> None:
             {"packages": ("dask",), "oldest": {"dask": "9999.1"}},
             "on the host is older than 9999.1",
         ),
-        ({"init_cmd": ("echo why; exit 4",)}, "init_cmd ended with exit code 4: echo why; exit 4"),
+        ({"init_cmd": ("echo why; exit 4",)}, "init_cmd's command 1 of 1 ended with exit code 4"),
     ],
 )
 def test_a_host_that_lacks_something_is_named(

@@ -131,7 +131,7 @@ def test_outputs_become_an_inventory() -> None:
     spec = build(
         {"instance": INSTANCE, "notebook": {}, "dask": {"worker": {"count": 3}}}, "t", "x-1"
     )
-    machine = {"ec2type": "t3.micro", "image_id": "ami", "key_name": "key"}
+    machine = {"ec2type": "t3.micro", "image_id": "ami-1", "key_name": "key"}
     outputs = {
         "notebook": {
             "instance_id": "i-1",

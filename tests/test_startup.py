@@ -27,7 +27,14 @@ SLOW = {
     "psutil",
     "python_terraform",
 }
-ALWAYS = {"bilbo", "bilbo.cli", "bilbo.cli.context", "bilbo.errors", "bilbo.text"}
+ALWAYS = {
+    "bilbo",
+    "bilbo.cli",
+    "bilbo.cli.context",
+    "bilbo.cli.output",
+    "bilbo.errors",
+    "bilbo.text",
+}
 RECORDS = {"bilbo.record", "bilbo.files", "bilbo.model"}
 
 

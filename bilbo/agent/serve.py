@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from bilbo.agent.channel import Client, Request
+from bilbo.agent.first import LIBRARY_FIRST
 from bilbo.agent.measure import measure
 from bilbo.agent.page import Open
 from bilbo.agent.service import (
@@ -42,7 +43,7 @@ def on_init(client: Client, request: Request) -> None:
     with locked(folder):
         done = json.loads(read_text(folder / "init.done") or "[]")
         before = len(done)
-        for command in request["commands"]:
+        for number, command in enumerate(request["commands"], start=1):
             if command in done:
                 continue
             log = open_private(folder / "init.log", os.O_APPEND)
@@ -56,7 +57,8 @@ def on_init(client: Client, request: Request) -> None:
             os.close(log)
             if code:
                 tail = Service(folder, "init").tail(TAIL)
-                client.emit("exited", code=code, log=tail, command=command)
+                # By its number: it may hold a token, and what is told is kept.
+                client.emit("exited", code=code, log=tail, number=number)
                 return
             done.append(command)
             write_private(folder / "init.done", json.dumps(done))
@@ -182,7 +184,7 @@ def on_program(client: Client, request: Request) -> None:
     added -> `ran`."""
     try:
         done = subprocess.run(  # noqa: UP022 - Python 3.6 has no capture_output
-            [interpreter(request["executables"]), "-c", request["source"]],
+            [interpreter(request["executables"]), "-c", LIBRARY_FIRST + request["source"]],
             input=request["input"].encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

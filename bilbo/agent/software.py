@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
 
+from bilbo.agent.first import LIBRARY_FIRST
 from bilbo.agent.service import open_private, read_text, write_private
 
 LOOK_SECONDS = 30
@@ -30,7 +31,8 @@ def look(names):
     python = "{}.{}.{}".format(*sys.version_info[:3])
     return {"python": python, "versions": {name: version(name) for name in names}}
 """
-TELL = LOOK + "print(json.dumps(look(json.loads(sys.argv[1]))))"
+PIP = LIBRARY_FIRST + "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
+TELL = LIBRARY_FIRST + LOOK + "print(json.dumps(look(json.loads(sys.argv[1]))))"
 
 
 def interpreter(executables: Iterable[str]) -> str:
@@ -107,7 +109,7 @@ def install(folder: Path, python: str, lines: List[str]) -> Optional[int]:
     options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
     try:
         code = subprocess.call(
-            [python, "-m", "pip", "install", *options, "-r", str(folder / "packages.txt")],
+            [python, "-c", PIP, "install", *options, "-r", str(folder / "packages.txt")],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

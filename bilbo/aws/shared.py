@@ -9,7 +9,9 @@ from typing import Any
 from bilbo.aws.session import client, refusal
 from bilbo.errors import AwsError
 from bilbo.model import SharedState, Target
+from bilbo.state import misfit
 
+_LONGEST = 200  # characters of a lock's field
 _NOT_THERE = ("NoSuchKey", "404", "NotFound")
 
 
@@ -28,15 +30,21 @@ def shared_state(target: Target, state: SharedState, cluster: str) -> dict[str, 
 
     Raises AwsError when the bucket is not there, or may not be read.
     """
-    text = _object(target, state, state.key(cluster))
+    where = f"{state.address()}/{cluster}.tfstate"
+    return parsed_state(_object(target, state, state.key(cluster)), where)
+
+
+def parsed_state(text: str, where: str) -> dict[str, Any]:
+    """The state in a text, checked for its form. Raises AwsError for any other text."""
     try:
-        found = json.loads(text) if text else {}
+        found: dict[str, Any] = json.loads(text) if text else {}
+        why = misfit(found)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        why = "it is not JSON"
+    if why:
         raise AwsError(
-            "this is not a state of Terraform's",
-            where=f"{state.address()}/{cluster}.tfstate",
+            f"this is not a state of Terraform's: {why}",
+            where=where,
             hint="The bucket keeps every version: take back the last good one.",
         )
     return found
@@ -44,7 +52,12 @@ def shared_state(target: Target, state: SharedState, cluster: str) -> dict[str, 
 
 def state_lock(target: Target, state: SharedState, cluster: str) -> Lock | None:
     """Who holds the state of a cluster; None where nobody does. Raises AwsError."""
-    text = _object(target, state, f"{state.key(cluster)}.tflock")
+    return parsed_lock(_object(target, state, f"{state.key(cluster)}.tflock"))
+
+
+def parsed_lock(text: str) -> Lock | None:
+    """The lock in a text; None in an empty one. What is not Terraform's has empty fields, and none
+    has more than a line that can be read."""
     if not text:
         return None
     try:
@@ -54,7 +67,8 @@ def state_lock(target: Target, state: SharedState, cluster: str) -> Lock | None:
     said = found if isinstance(found, dict) else {}
 
     def text_of(key: str, otherwise: str = "") -> str:
-        return value if isinstance(value := said.get(key), str) else otherwise
+        value = said.get(key)
+        return value[:_LONGEST] if isinstance(value, str) and value.isprintable() else otherwise
 
     return Lock(
         id=text_of("ID"),
@@ -81,7 +95,7 @@ def _object(target: Target, state: SharedState, key: str) -> str:
     what = f"the shared state s3://{state.bucket}/{key} cannot be read"
     try:
         s3 = client(target, "s3", region=state.region)
-        text: str = s3.get_object(Bucket=state.bucket, Key=key)["Body"].read().decode()
+        data: bytes = s3.get_object(Bucket=state.bucket, Key=key)["Body"].read()
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in _NOT_THERE:
@@ -94,4 +108,4 @@ def _object(target: Target, state: SharedState, key: str) -> str:
         raise refusal(error, what) from error
     except BotoCoreError as error:
         raise refusal(error, what) from error
-    return text
+    return data.decode(errors="replace")

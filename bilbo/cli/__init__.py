@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shlex
 import signal
 import sys
 from importlib import import_module
@@ -10,8 +12,8 @@ import click
 
 from bilbo import __version__
 from bilbo.cli.context import Context, home
+from bilbo.cli.output import echo
 from bilbo.errors import BilboError
-from bilbo.text import plain
 
 # What lists a command without importing it: its module and its short help.
 _COMMANDS = {
@@ -89,10 +91,17 @@ def bilbo(ctx: click.Context, verbose: int, local: bool) -> None:
     """Data clusters on AWS from small JSON profiles: JupyterLab, Dask and Ray."""
     ctx.obj = Context(verbose=verbose, local=local, home=home())
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())
         return
-    if ctx.invoked_subcommand != "version" and not {"-h", "--help"} & set(sys.argv):
-        ctx.obj.store.prepare()
+    if ctx.invoked_subcommand in ("version", "completion") or {"-h", "--help"} & set(sys.argv):
+        return
+    ctx.obj.store.prepare()
+    if mode := ctx.obj.store.open_to_others():
+        echo(
+            f"bilbo: warning: its home {ctx.obj.home} is open to other users of this machine (mode "
+            f"{mode:o}); close it with: chmod 700 {shlex.quote(str(ctx.obj.home))}",
+            err=True,
+        )
 
 
 def main() -> None:
@@ -103,14 +112,16 @@ def main() -> None:
     try:
         code = bilbo.main(standalone_mode=False, prog_name="bilbo")
     except BilboError as error:
-        click.echo(plain(f"bilbo: {error}"), err=True)
+        echo(f"bilbo: {error}", err=True)
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()  # it quotes what it was given
+        error.show(said)
+        echo(said.getvalue(), err=True, nl=False)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C finds it ending already
-        click.echo("bilbo: interrupted", err=True)
+        echo("bilbo: interrupted", err=True)
         code = 130
     except BrokenPipeError:
         # Whoever read the output has enough of it.
@@ -118,7 +129,7 @@ def main() -> None:
         code = 0
     except OSError as error:
         # Whatever the system refuses, a full disk first of all, is named with its place.
-        click.echo(
+        echo(
             f"bilbo: {error.filename or home()}: {error.strerror or error}\n"
             "Nothing is lost: mend that, and run the command again.",
             err=True,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from bilbo import __version__
+from bilbo.cli.output import echo
 
 
 @click.command(short_help="Show bilbo version.")
 def version() -> None:
     """Show bilbo version."""
-    click.echo(__version__)
+    echo(__version__)

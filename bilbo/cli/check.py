@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,7 @@ from bilbo.cli.context import Context, pass_context
 from bilbo.cli.hosts import TIMEOUT_OPTION, reaching
 from bilbo.cli.look import JSON_OPTION
 from bilbo.cli.names import CLUSTER
+from bilbo.cli.output import echo, print_json
 from bilbo.errors import BilboError, PartlyDone
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def check(
     with reaching(context, record, timeout) as w:
         found = check_cluster(record, w, python)
     if as_json:
-        click.echo(json.dumps(_document(name, found), indent=4, sort_keys=True))
+        print_json(_document(name, found))
     else:
-        click.echo(report.versions_text(found.reference.where, found.differences))
+        echo(report.versions_text(found.reference.where, found.differences))
         for line in report.mending(found.local_differences):
-            click.echo(line)
+            echo(line)
     _judge(name, found)
 
 

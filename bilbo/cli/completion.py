@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from bilbo.cli.output import echo
+
 
 @click.command(short_help="Print shell completion.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -21,4 +23,4 @@ def completion(ctx: click.Context, shell: str) -> None:
 
     made = get_completion_class(shell)
     assert made is not None  # click knows the three
-    click.echo(made(ctx.find_root().command, {}, "bilbo", "_BILBO_COMPLETE").source())
+    echo(made(ctx.find_root().command, {}, "bilbo", "_BILBO_COMPLETE").source())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 import time
@@ -12,8 +11,8 @@ from typing import Any
 
 import click
 
+from bilbo.cli.output import ask, echo, live_line
 from bilbo.errors import BilboError
-from bilbo.text import plain
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TICK_SECONDS = 0.1
@@ -53,7 +52,8 @@ class Console:
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
         if kind is not None and not issubclass(kind, click.exceptions.Exit):
-            self._log.error("%s: %s", kind.__name__, error)
+            told = error.logged() if isinstance(error, BilboError) else error
+            self._log.error("%s: %s", kind.__name__, told)
         self._stop.set()
         if self._ticker:
             self._ticker.join()
@@ -66,14 +66,14 @@ class Console:
         self._log.info("%s", text.strip())
         with self._lock:
             self._erase()
-            click.echo(plain(text), err=True)
+            echo(text, err=True)
 
     def terraform(self, event: Mapping[str, Any]) -> None:
         """Follows Terraform's stream: what it plans, makes and removes."""
         if self._verbose and "@message" in event:
             self.say(f"  terraform: {event['@message']}")
             return
-        match event["type"]:
+        match event["type"]:  # of what each type has, the stream's reader has made sure
             case "bilbo_interrupt":
                 self.say("Interrupted: waiting for Terraform to write its state …")
             case "version":
@@ -110,7 +110,7 @@ class Console:
         with self._lock:
             self._erase()
             self._status = ""
-            return click.confirm(plain(question), err=True)
+            return ask(question)
 
     def status(self, text: str) -> None:
         """What goes on now; off a terminal it is a line of its own."""
@@ -160,8 +160,7 @@ class Console:
 
     def _erase(self) -> None:
         if self._live:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+            live_line()
 
     def _tick(self) -> None:
         frame = 0
@@ -170,6 +169,5 @@ class Console:
                 if self._status:
                     seconds = int(time.monotonic() - self._since)
                     line = f"{_SPINNER[frame % len(_SPINNER)]} {self._status} ({seconds} s)"
-                    sys.stderr.write("\r\x1b[2K" + line[: shutil.get_terminal_size().columns - 1])
-                    sys.stderr.flush()
+                    live_line(line)
             frame += 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from bilbo.cli.output import echo
 from bilbo.errors import LocalError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _started(context: Context) -> Target:
     from bilbo import local
 
     if local.target(context.home) is None:
-        click.echo("Starting the stand-in AWS …", err=True)
+        echo("Starting the stand-in AWS …", err=True)
     return local.start(context.home, region=_region() or "us-east-1")
 
 

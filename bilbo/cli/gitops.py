@@ -14,10 +14,11 @@ import click
 
 from bilbo.cli.context import Context, default_target, pass_context, target_of, work
 from bilbo.cli.formats import FORMAT_OPTION
-from bilbo.cli.look import print_json
 from bilbo.cli.names import CLUSTER, PROFILE
+from bilbo.cli.output import echo, print_json
 from bilbo.errors import BilboError, UsageError
 from bilbo.model import SharedState
+from bilbo.text import json_text
 
 if TYPE_CHECKING:
     from bilbo.cluster.plan import Planned
@@ -60,7 +61,7 @@ def render(context: Context, profile: str, name: str | None, output: Path) -> No
         return replace(found, region=spec.region)
 
     for path in export(spec, output, target):
-        click.echo(output / path)
+        echo(output / path)
 
 
 # -- plans ---------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ def show_plan(
     found = review.read(planned.shown)
     if form == "json":
         document = review.plan_document(planned.spec, found, digest=digest, **shown)
-        return json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False)
+        return json_text(document)
     applied = review.Applied(digest, command) if digest else None
     return review.plan_markdown(planned.spec, found, applied=applied, **shown).rstrip("\n")
 
@@ -199,9 +200,9 @@ def drift(context: Context, name: str, form: str, as_json: bool, detailed_exitco
         print_json(review.drift_document(name, record.region, found.review, instances))
     elif form == "markdown":
         text = review.drift_markdown(name, record.region, found.review, lines)
-        click.echo(text.rstrip("\n"))
+        echo(text.rstrip("\n"))
     else:
-        click.echo(review.drift_text(name, found.review, lines))
+        echo(review.drift_text(name, found.review, lines))
     if detailed_exitcode and found:
         raise click.exceptions.Exit(2)
 
@@ -243,9 +244,9 @@ def attach(
         spec = profiles.build(document, name)
         w = replace(w, target=replace(target, region=spec.region))
         record = attaching.attach(spec, w)
-    click.echo(report.summary(record))
+    echo(report.summary(record))
     if record.inventory.notebook and not record.notebook_url:
-        click.echo("The notebook's host did not tell its token: check the key (-i).", err=True)
+        echo("The notebook's host did not tell its token: check the key (-i).", err=True)
 
 
 def _source(
@@ -289,7 +290,7 @@ def unlock(context: Context, name: str, lock_id: str) -> None:
     record = context.store.load(name)
     with work(context, target_of(context, record)) as w:
         take_lock_away(record, lock_id, w)
-    click.echo(f"The state of cluster '{name}' is unlocked.", err=True)
+    echo(f"The state of cluster '{name}' is unlocked.", err=True)
 
 
 @click.group("state-bucket", short_help="Make a bucket for shared states.")
@@ -320,6 +321,6 @@ def create(context: Context, bucket: str, bucket_region: str | None) -> None:
         raise UsageError("the region is not known: name it with --region")
     with work(context, replace(target, region=where)) as w:
         changed = create_bucket(bucket, w)
-    click.echo(f"The bucket '{bucket}' is ready." if changed else "Nothing to do.")
+    echo(f"The bucket '{bucket}' is ready." if changed else "Nothing to do.")
     part = json.dumps({"state": {"bucket": bucket, "region": where}})
-    click.echo(f"Share states with it by a profile's {part[1:-1]}", err=True)
+    echo(f"Share states with it by a profile's {part[1:-1]}", err=True)

@@ -19,6 +19,7 @@ from bilbo.cli.names import (
     TARGET,
     complete_target,
 )
+from bilbo.cli.output import echo
 from bilbo.record import Record
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _exit_code(record: Record, results: tuple[CommandResult, ...]) -> int:
     for result in results:
         if result.failure:
             place = f"[{numbered[result.node.instance_id]}] {result.node.role}"
-            click.echo(f"bilbo: {place} {result.node.instance_id}: {result.failure}", err=True)
+            echo(f"bilbo: {place} {result.node.instance_id}: {result.failure}", err=True)
         codes.append(1 if result.exit_code is None else result.exit_code)
     return max(codes)
 
@@ -211,7 +212,7 @@ def logs(
     with reaching(context, record, timeout) as w:
         hosts.logs(w, record, nodes, on_lines=show, services=service, lines=lines, follow=follow)
     if not seen:
-        click.echo("Nothing is logged there.", err=True)
+        echo("Nothing is logged there.", err=True)
 
 
 @click.command(short_help="Open a shell on an instance.")
@@ -235,10 +236,9 @@ def ssh(context: Context, name: str, target: str | None, options: tuple[str, ...
       bilbo ssh test 3
       bilbo ssh test scheduler -- -N -L 8787:10.0.0.7:8787
     """
-    import shutil
-
     from bilbo.cluster import hosts, targets
     from bilbo.errors import BilboError
+    from bilbo.programs import find
 
     record = context.store.load(name)
     if target and target.startswith("-"):
@@ -246,7 +246,7 @@ def ssh(context: Context, name: str, target: str | None, options: tuple[str, ...
     node = targets.only(record, target)
     with reaching(context, record, None) as w:
         command = hosts.ssh_command(w, record, node, options)
-    program = shutil.which(command[0])
+    program = find(command[0], os.environ)
     if program is None:
         raise BilboError(
             "there is no ssh on this machine's PATH",
@@ -286,6 +286,6 @@ def restart(context: Context, name: str, notebook: bool, timeout: float | None) 
     with work(context, target_of(context, record), timeout=timeout) as w:
         restarted = restart_cluster(name, w, notebook=notebook)
     if restarted:
-        click.echo("\n" + report.summary(restarted))
+        echo("\n" + report.summary(restarted))
     else:
-        click.echo(f"Cluster '{name}' has no engine: there is nothing to restart.")
+        echo(f"Cluster '{name}' has no engine: there is nothing to restart.")

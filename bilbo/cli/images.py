@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
@@ -10,6 +9,7 @@ import click
 from bilbo.cli.context import Context, default_target, pass_context, work
 from bilbo.cli.look import JSON_OPTION
 from bilbo.cli.names import PROFILE
+from bilbo.cli.output import echo, print_json
 from bilbo.errors import UsageError
 
 LONGEST_NAME = 100
@@ -102,16 +102,16 @@ def build(
         built = build_image(found, w, name, variables)
     if path:
         write_ami(path, built.ami)
-        click.echo(f"Wrote {built.ami} into {path}.", err=True)
+        echo(f"Wrote {built.ami} into {path}.", err=True)
     if as_json:
-        click.echo(json.dumps(asdict(built), indent=4, sort_keys=True))
+        print_json(asdict(built))
         return
-    click.echo(f"\nName: {built.name}\nAMI: {built.ami}\nRegion: {built.region}")
+    echo(f"\nName: {built.name}\nAMI: {built.ami}\nRegion: {built.region}")
     for title, value in (("Python", built.python), ("Recipe", built.recipe)):
         if value:
-            click.echo(f"{title}: {value}")
+            echo(f"{title}: {value}")
     if built.name:
-        click.echo(f'\nIn a profile: "image": "{built.name}", or "ami": "{built.ami}"', err=True)
+        echo(f'\nIn a profile: "image": "{built.name}", or "ami": "{built.ami}"', err=True)
 
 
 @click.command(short_help="List the images built.")
@@ -130,10 +130,10 @@ def images(context: Context, as_json: bool) -> None:
 
     found = all_images(context.home)
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in found], indent=4, sort_keys=True))
+        print_json([asdict(each) for each in found])
         return
     if not found:
-        click.echo("No image was built from here. Build one with: bilbo image build", err=True)
+        echo("No image was built from here. Build one with: bilbo image build", err=True)
         return
     rows = [("NAME", "AMI", "REGION", "BUILT", "PYTHON", "DASK", "RECIPE")]
     rows += [
@@ -148,4 +148,4 @@ def images(context: Context, as_json: bool) -> None:
         )
         for each in found
     ]
-    click.echo(table(rows))
+    echo(table(rows))

@@ -5,7 +5,8 @@ They import little: see the design's decision on late imports.
 
 from __future__ import annotations
 
-import json
+import os
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ import click
 from bilbo import report
 from bilbo.cli.context import Context, pass_context
 from bilbo.cli.names import CLUSTER
+from bilbo.cli.output import echo, print_json
 from bilbo.errors import BilboError, ProfileError, RecordError
 from bilbo.files import private_write
 from bilbo.record import Record, Store, to_json
@@ -23,12 +25,11 @@ from bilbo.record import Record, Store, to_json
 if TYPE_CHECKING:
     from bilbo.cluster.reality import Difference
 
+# A page on a host: its address or name, and no more than what can be seen.
+_PAGE = re.compile(
+    r"https?://([A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?([/?][!-~]*)?"
+)
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="As JSON.")
-
-
-def print_json(document: object) -> None:
-    """A document as bilbo prints all of them."""
-    click.echo(json.dumps(document, indent=4, sort_keys=True, ensure_ascii=False))
 
 
 @click.command(short_help="List active clusters.")
@@ -45,7 +46,7 @@ def clusters(context: Context, as_json: bool) -> None:
     """
     names = context.store.names()
     if not as_json and not sys.stdout.isatty():
-        click.echo("".join(f"{name}\n" for name in names), nl=False)
+        echo("".join(f"{name}\n" for name in names), nl=False)
         return
     records, damaged = [], []
     for name in names:
@@ -56,9 +57,9 @@ def clusters(context: Context, as_json: bool) -> None:
     if as_json:
         print_json(report.clusters_document(records, damaged))
     elif names:
-        click.echo(report.clusters(records, damaged))
+        echo(report.clusters(records, damaged))
     else:
-        click.echo("There are no clusters.", err=True)
+        echo("There are no clusters.", err=True)
 
 
 @click.command(short_help="Describe a cluster.")
@@ -86,11 +87,11 @@ def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) 
         reality = {} if found is None else {"differences": [asdict(each) for each in found]}
         print_json({**to_json(record), **reality})
         return
-    click.echo(report.summary(record))
-    click.echo(f"\nTerraform's folder:   {record.terraform_dir}", err=True)
+    echo(report.summary(record))
+    echo(f"\nTerraform's folder:   {record.terraform_dir}", err=True)
     if found is not None:
         rows = [(each.instance_id, each.role, each.state, each.public_ip) for each in found]
-        click.echo("\n" + report.reality(name, rows))
+        echo("\n" + report.reality(name, rows))
 
 
 def _show_state(context: Context, record: Record, *, as_json: bool) -> None:
@@ -103,7 +104,7 @@ def _show_state(context: Context, record: Record, *, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        click.echo(state_text(document))
+        echo(state_text(document))
 
 
 def _look(context: Context, record: Record) -> list[Difference]:
@@ -164,13 +165,19 @@ def _open(store: Store, record: Record, url: str | None, what: str, only_print: 
             hint=f"`bilbo desc {record.name}` shows what it has.",
         )
     if only_print:
-        click.echo(url)
+        echo(url)
         return
+    if not _PAGE.fullmatch(url):
+        raise BilboError(
+            f"this is no address that a browser should open: {url[:80]!r}",
+            hint=f"The record of cluster {record.name!r} holds it: `bilbo desc -d {record.name}`.",
+        )
     browser = record.profile.get("webbrowser")
     if not _opened(_page(store, record.name, url), browser):
         raise BilboError(
             f"the browser could not be opened{f': {browser}' if browser else ''}",
-            hint="Print the address with -u and open it yourself.",
+            hint="Print the address with -u and open it yourself, or correct `webbrowser` in the "
+            "profile: the whole path of a program, or its name on PATH.",
         )
 
 
@@ -189,15 +196,22 @@ def _page(store: Store, name: str, url: str) -> str:
 
 
 def _opened(url: str, browser: str | None) -> bool:
+    from bilbo.programs import find, folders
+
     if browser is None:
         import webbrowser
 
+        os.environ["PATH"] = os.pathsep.join(folders(os.environ))  # where it looks for browsers
         return webbrowser.open(url)
     import subprocess
 
+    path = Path(browser).expanduser()
+    program = find(browser, os.environ) if path.name == browser else str(path)
+    if program is None or not Path(program).is_absolute():
+        return False  # a relative path would mean what lies in the current folder
     try:
         subprocess.Popen(
-            [str(Path(browser).expanduser()), url],
+            [program, url],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -222,7 +236,7 @@ def profiles(context: Context, as_json: bool) -> None:
     if as_json:
         print_json([_profile_document(path) for path in paths])
     else:
-        click.echo("".join(f"{path.name}\n" for path in paths), nl=False)
+        echo("".join(f"{path.name}\n" for path in paths), nl=False)
 
 
 def _profile_document(path: Path) -> dict[str, object]:

@@ -11,9 +11,9 @@ from bilbo.cli.context import Context, load, pass_context, target_of, work
 from bilbo.cli.formats import FORMAT_OPTION
 from bilbo.cli.look import open_dashboard, open_notebook
 from bilbo.cli.names import CLUSTER, DIGEST, PROFILE, STAGE_TIMEOUT_OPTION
+from bilbo.cli.output import echo
 from bilbo.errors import UsageError
 from bilbo.model import ClusterSpec
-from bilbo.text import plain
 
 if TYPE_CHECKING:
     from bilbo.cluster.create import Created
@@ -80,7 +80,7 @@ def plan(
         sizes = estimates(planned.spec, w)
         digest = gitops.save_plan(planned, w, output, overrides) if output else ""
     command = gitops.apply_command(context, profile, name, output, digest) if output else ""
-    click.echo(gitops.show_plan(planned, sizes, form, costs, digest, command, overrides))
+    echo(gitops.show_plan(planned, sizes, form, costs, digest, command, overrides))
     if detailed_exitcode and planned.has_changes:
         raise click.exceptions.Exit(2)
 
@@ -157,10 +157,10 @@ def _tell(created: Created) -> None:
     from bilbo import report
 
     if not created.changed:
-        click.echo(report.NOTHING_TO_DO)
+        echo(report.NOTHING_TO_DO)
     elif created.record:
-        click.echo("\n" + report.summary(created.record))
-        click.echo("\n" + report.next_steps(created.record), err=True)
+        echo("\n" + report.summary(created.record))
+        echo("\n" + report.next_steps(created.record), err=True)
 
 
 def _check_pages(spec: ClusterSpec, *, notebook: bool, dashboard: bool) -> None:
@@ -202,9 +202,9 @@ def destroy(context: Context, name: str, also: tuple[str, ...], yes: bool) -> No
             w.progress.say(f"Left alone, another's: {other}. To destroy it too: --also {other.id}")
         files = " The files on its notebook go too." if record.inventory.notebook else ""
         if not w.progress.confirm(f"Destroy cluster {name!r}, {count} instance(s)?{files}"):
-            click.echo("Nothing was destroyed.", err=True)
+            echo("Nothing was destroyed.", err=True)
             raise click.exceptions.Exit(1)
         left = destroy_cluster(name, w, also)
-    click.echo(f"Destroyed cluster '{name}'; nothing of it is left.", err=True)
+    echo(f"Destroyed cluster '{name}'; nothing of it is left.", err=True)
     for other in left:
-        click.echo(plain(f"Left alone, another's: {other}"), err=True)
+        echo(f"Left alone, another's: {other}", err=True)

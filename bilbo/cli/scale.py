@@ -6,6 +6,7 @@ import click
 
 from bilbo.cli.context import Context, pass_context, target_of, work
 from bilbo.cli.names import CLUSTER, STAGE_TIMEOUT_OPTION
+from bilbo.cli.output import echo
 
 MOST = 10_000
 
@@ -64,6 +65,6 @@ def scale(
     with work(context, target_of(context, record), yes=yes, timeout=timeout) as w:
         scaled = scale_cluster(name, counts, w, yes=yes, force=force)
     if not scaled.changed:
-        click.echo(report.NOTHING_TO_DO)
+        echo(report.NOTHING_TO_DO)
     elif scaled.record:
-        click.echo("\n" + report.summary(scaled.record))
+        echo("\n" + report.summary(scaled.record))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from bilbo.cli.context import Context, pass_context
+from bilbo.cli.output import echo, print_json
 from bilbo.report import table
 
 
@@ -25,7 +24,7 @@ def start(context: Context) -> None:
     from bilbo import local as standin
 
     target = standin.start(context.home)
-    click.echo(f"The stand-in AWS answers at {target.endpoint_url}")
+    echo(f"The stand-in AWS answers at {target.endpoint_url}")
 
 
 @local.command(short_help="Stop the stand-in AWS.")
@@ -35,10 +34,10 @@ def stop(context: Context) -> None:
     from bilbo import local as standin
 
     if standin.status(context.home) is None:
-        click.echo("The stand-in AWS is not running.")
+        echo("The stand-in AWS is not running.")
         return
     standin.stop(context.home)
-    click.echo("The stand-in AWS has stopped.")
+    echo("The stand-in AWS has stopped.")
 
 
 @local.command(short_help="Show the stand-in AWS.")
@@ -53,17 +52,17 @@ def status(context: Context, as_json: bool) -> None:
     found = standin.status(context.home)
     if as_json:
         document = {"running": found is not None, **(asdict(found) if found else {})}
-        click.echo(json.dumps(document, indent=4, sort_keys=True))
+        print_json(document)
     elif found is None:
-        click.echo("The stand-in AWS is not running. Start it with: bilbo local start")
+        echo("The stand-in AWS is not running. Start it with: bilbo local start")
     else:
-        click.echo(f"Endpoint: {found.endpoint_url}\nSSH port: {found.ssh_port}\nAMI: {found.ami}")
-        click.echo(f"Key pair: {found.key_name} ({found.private_key})")
+        echo(f"Endpoint: {found.endpoint_url}\nSSH port: {found.ssh_port}\nAMI: {found.ami}")
+        echo(f"Key pair: {found.key_name} ({found.private_key})")
         if found.instances:
             rows: list[tuple[str, ...]] = [("INSTANCE", "STATE", "ADDRESS", "NAME")]
             keys = ("instance_id", "state", "private_ip", "name")
             rows += [tuple(str(item.get(key) or "-") for key in keys) for item in found.instances]
-            click.echo("\n" + table(rows))
+            echo("\n" + table(rows))
 
 
 @local.command(short_help="Make the stand-in AWS misbehave.")
@@ -91,4 +90,4 @@ def fault(context: Context, fault: str) -> None:
     from bilbo import local as standin
 
     standin.inject(context.home, fault)
-    click.echo(f"Fault: {fault}")
+    echo(f"Fault: {fault}")

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
 
-from bilbo.text import plain
+from bilbo.cli.output import Foreign
 
 LONGEST_LINE = 1 << 20
 CHUNK = 1 << 16
@@ -24,6 +24,7 @@ class HostStreams:
 
     def __init__(self, numbers: Mapping[str, int]) -> None:
         self._prefixes = {key: f"[{number}] ".encode() for key, number in numbers.items()}
+        self._streams = {err: Foreign(err=err) for err in (False, True)}
         self._rest: dict[tuple[str, bool], bytes] = {}
 
     def write(self, instance_id: str, data: bytes, is_stderr: bool) -> None:
@@ -45,13 +46,11 @@ class HostStreams:
             if rest:
                 self._out(self._prefixes[instance_id] + rest + b"\n", is_stderr)
         self._rest.clear()
+        for stream in self._streams.values():
+            stream.end()
 
     def _out(self, data: bytes, is_stderr: bool) -> None:
-        stream = sys.stderr if is_stderr else sys.stdout
-        if stream.isatty():  # a terminal would obey what a host says; a pipe gets it as it is
-            data = plain(data.decode(errors="replace")).encode()
-        stream.buffer.write(data)
-        stream.flush()
+        self._streams[is_stderr].write(data)
 
 
 async def standard_input() -> AsyncIterator[bytes]:

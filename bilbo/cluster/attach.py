@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -234,4 +235,5 @@ def _ask_token(cluster: str, node: Node, work: Work) -> str:
     (result,) = asyncio.run(
         remote.run_command([node], command, reach(patient, cluster), on_output=take)
     )
-    return b"".join(said).decode(errors="replace").strip() if result.exit_code == 0 else ""
+    token = b"".join(said).decode(errors="replace").strip() if result.exit_code == 0 else ""
+    return token if re.fullmatch("[!-~]{1,512}", token) else ""

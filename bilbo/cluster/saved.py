@@ -169,8 +169,12 @@ class Reviewed:
         self._nothing_but("plans with", planned.configuration, rendered)
         if planned.lock != lock:
             raise self._forged("its Terraform plan was made with another lock file")
-        foreign = sorted({*locked_providers(lock), *planned.providers} - PROVIDERS)
-        if foreign or not locked_providers(lock):
+        try:
+            locked = locked_providers(lock)
+        except ValueError as error:
+            raise self._forged(str(error)) from error
+        foreign = sorted({*locked, *planned.providers} - PROVIDERS)
+        if foreign or not locked:
             raise self._forged(f"it uses {', '.join(foreign) or 'no provider'}")
 
     def _nothing_but(

@@ -8,6 +8,7 @@ from bilbo import aws
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.errors import AwsError
+from bilbo.files import private_write
 from bilbo.model import ClusterSpec, Measurement
 
 # What Linux reports of a machine's memory, beside what AWS sells: the kernel keeps the rest.
@@ -42,7 +43,7 @@ def _instance_types(wanted: set[str], work: Work) -> dict[str, list[int]]:
         return known
     try:
         known |= aws.instance_types(work.target, sorted(wanted - known.keys()))
-        path.write_text(json.dumps(known, sort_keys=True), encoding="utf-8")
+        private_write(path, json.dumps(known, sort_keys=True))
     except (AwsError, OSError):
         # An estimate is a courtesy: its absence must not fail a plan.
         pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bilbo.errors import Interrupted, PackerError, UsageError
+from bilbo.files import private_folder
 from bilbo.images.stream import Event, built, parse
+from bilbo.programs import find
 from bilbo.resources import folder
 from bilbo.terraform.process import counted_interrupts
 
@@ -74,7 +75,7 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, 
 
 def binary(environment: Mapping[str, str]) -> str:
     """Packer's path. Raises PackerError where it is not installed."""
-    path = shutil.which("packer", path=environment.get("PATH"))
+    path = find("packer", environment)
     if path:
         return path
     raise PackerError(
@@ -193,7 +194,7 @@ def _run(
     In a session of its own it gets no Ctrl-C but ours; writing to a file it outlives us, and
     clears up after itself.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(log.parent)
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
     with log.open("wb") as output:

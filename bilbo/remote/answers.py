@@ -67,7 +67,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
             "versions": _found,
         }
     },
-    "init": {"done": {"ran": _ran}, "exited": {**_EXITED, "command": _text}},
+    "init": {"done": {"ran": _ran}, "exited": {**_EXITED, "number": _count}},
     "packages": {"done": {"ran": _ran}, "exited": {**_EXITED, "python": _text}},
     "start": {
         "started": {"changed": _ran},

@@ -14,7 +14,7 @@ import asyncssh
 from bilbo import model
 from bilbo.model import HostPlan, HostResult, Measurement, Page, Served, Service
 from bilbo.remote.roll import Roll
-from bilbo.remote.session import Event, Session, agent_source
+from bilbo.remote.session import FOREIGN, Event, Session, agent_source
 from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, Remote
 from bilbo.versions import differences, software
 
@@ -90,7 +90,8 @@ class HostRun:
         event = await self._session.ask("init", self.deadlines.init, commands=commands)
         if event["event"] == "exited":
             raise HostFailure(
-                f"init_cmd ended with exit code {event['code']}: {event['command']}",
+                f"init_cmd's command {event['number']} of {len(commands)} ended with exit code "
+                f"{event['code']}",
                 hint="Running the command again goes on at this command of init_cmd.",
                 log=event["log"],
             )
@@ -148,6 +149,8 @@ class HostRun:
             grace=STOP_GRACE,
             replace=self.plan.replace,
         )
+        if event["event"] not in ("started", "already"):
+            raise self._exited(event)
         new = bool(event["event"] == "started")
         self.facts.update(already=not new, kept=event["changed"] and not new)
         state = "started" if new else "runs already"
@@ -241,6 +244,11 @@ class HostRun:
             roll.update(event["joined"], event["left"])
 
     def _exited(self, event: Event) -> HostFailure:
+        if event["event"] != "exited":  # one of the request's, and not the one whose turn it is
+            return HostFailure(
+                f"the host's answer is not the agent's: {event['event']!r} comes out of turn",
+                hint=FOREIGN,
+            )
         return HostFailure(
             f"{self._service.name} {how_it_ended(event['code'])}", hint=SEE_LOGS, log=event["log"]
         )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from asyncssh import KeyImportError, SSHKey, import_public_key
 
+from bilbo.files import private_folder
+
 
 class KnownHosts:
     """A known_hosts file whose host names are instance ids.
@@ -53,7 +55,8 @@ class KnownHosts:
 
     def _append(self, instance_id: str, key: SSHKey) -> None:
         """Add a line in one write, so that several bilbos at once cannot mix theirs."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
+        self.path.touch(mode=0o600)
         with self.path.open("a+b", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))

@@ -12,23 +12,25 @@ from typing import Any
 
 import asyncssh
 
+from bilbo.agent.first import LIBRARY_FIRST
 from bilbo.remote.answers import misfit
 from bilbo.remote.terms import HostFailure
 
 # In the order in which they import each other.
-AGENT_MODULES = ("service", "software", "measure", "channel", "page", "watch", "serve")
+AGENT_MODULES = ("first", "service", "software", "measure", "channel", "page", "watch", "serve")
 
 # Python on the host runs the first line of its standard input, which takes the modules' sources
 # from the second and treats them as imported. Requests follow: no secret is in a command line.
-LOADER = """
+LOADER = f"""{LIBRARY_FIRST}
 import json, sys, types
 for name, source in json.loads(sys.stdin.buffer.readline().decode()):
     module = sys.modules[name] = types.ModuleType(name)
     exec(compile(source, name, "exec"), module.__dict__)
 sys.modules["bilbo.agent.serve"].serve()
 """
-# A login shell: AMIs put conda and the like on PATH in profile files.
-COMMAND = "bash -lc 'exec python3 -c \"import sys; exec(sys.stdin.buffer.readline())\"'"
+# A login shell: AMIs put conda and the like on PATH in profile files. Python starts in a folder
+# that is root's: it looks for modules in the one that it starts in.
+COMMAND = "bash -lc 'cd / && exec python3 -c \"import sys; exec(sys.stdin.buffer.readline())\"'"
 
 FOREIGN = "Something else answers in place of bilbo's agent: look at the host's profile files."
 Event = Mapping[str, Any]

@@ -57,6 +57,8 @@ class HostFailure(RemoteError):
     """One host did not do what it was to do. `stage` is empty where the caller knows it better;
     `details` is the tail of the log that tells why."""
 
+    quotes = True
+
     def __init__(
         self, what: str, *, stage: str = "", hint: str = "", log: Iterable[str] = ()
     ) -> None:

@@ -98,10 +98,9 @@ def _groups(review: Review) -> Iterator[Change]:
 def _public(change: Change) -> bool:
     if change.kind == "aws_instance":
         return bool(change.after.get("associate_public_ip_address"))
-    interfaces = change.after.get("network_interfaces") or ()
     return change.kind == "aws_launch_template" and any(
-        isinstance(each, Mapping) and each.get("associate_public_ip_address") in (True, "true")
-        for each in interfaces
+        each.get("associate_public_ip_address") in (True, "true")
+        for each in _mappings(change.after.get("network_interfaces"))
     )
 
 
@@ -112,9 +111,9 @@ def _rules(values: Mapping[str, Any]) -> Iterator[Rule]:
         if str(rule.get("protocol")) == "-1":
             ports = "all"
         what = str(rule.get("description") or "")
-        sources = [*(rule.get("cidr_blocks") or ()), *(rule.get("ipv6_cidr_blocks") or ())]
-        sources += [str(each) for each in rule.get("security_groups") or ()]
-        sources += [str(each) for each in rule.get("prefix_list_ids") or ()]
+        kinds = ("cidr_blocks", "ipv6_cidr_blocks", "security_groups", "prefix_list_ids")
+        held = [rule.get(kind) for kind in kinds]
+        sources = [each for listed in held if isinstance(listed, list) for each in listed]
         yield from (Rule(ports, str(source), what) for source in sources)
 
 

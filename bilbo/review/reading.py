@@ -139,8 +139,8 @@ def _change(resource: Mapping[str, Any]) -> Change:
         action=_ACTIONS.get(tuple(change["actions"]), "none"),
         reason=resource.get("action_reason", ""),
         attributes=tuple(_differences(change, before, after, forcing)) if both else (),
-        before=before or {},
-        after=after or {},
+        before=before if isinstance(before, Mapping) else {},
+        after=after if isinstance(after, Mapping) else {},  # all of it may be unknown, or secret
     )
 
 
@@ -241,7 +241,8 @@ def _tag(change: Change, key: str) -> str:
         tags = values.get("tags")
         if isinstance(tags, Mapping) and isinstance(tags.get(key), str):
             return str(tags[key])
-        for tag in values.get("tag") or ():  # an Auto Scaling group's
+        group = values.get("tag")  # an Auto Scaling group's
+        for tag in group if isinstance(group, list) else ():
             if isinstance(tag, Mapping) and tag.get("key") == key:
-                return str(tag["value"])
+                return str(tag.get("value", ""))
     return ""

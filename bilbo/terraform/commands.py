@@ -17,9 +17,15 @@ from python_terraform import Terraform as ArgvBuilder
 
 from bilbo.errors import TerraformError
 from bilbo.files import private_write
+from bilbo.shape import Check, anything, having, mapped, string
+from bilbo.state import misfit
 from bilbo.terraform import process
 from bilbo.terraform.environment import binary, environment
+from bilbo.terraform.planfile import plan_misfit
 from bilbo.terraform.stream import Diagnostic, OnEvent, Outcome, to_error
+
+_OUTPUTS = mapped(having({"value": anything}))
+_VERSIONS = having({}, provider_selections=mapped(string))
 
 
 def _ignore(_event: Mapping[str, Any]) -> None:
@@ -165,7 +171,7 @@ class Terraform:
 
     def versions(self) -> dict[str, str]:
         """`terraform`, `platform` and each provider's address, with their versions."""
-        found = self._json("version", json=IsFlagged)
+        found = self._fits(_VERSIONS, self._json("version", json=IsFlagged))
         return {
             "terraform": str(found.get("terraform_version")),
             "platform": str(found.get("platform")),
@@ -193,13 +199,13 @@ class Terraform:
     def outputs(self) -> dict[str, Any]:
         """`{name: value}` from the state. Raises TerraformError."""
         found = self._json("output", json=IsFlagged, no_color=IsFlagged)
-        return {name: output["value"] for name, output in found.items()}
+        return {name: output["value"] for name, output in self._fits(_OUTPUTS, found).items()}
 
     def state(self) -> dict[str, Any]:
         """The state as Terraform stores it; `{}` where there is none. Raises TerraformError."""
         if not (self.folder / ".terraform").is_dir():
             return {}
-        return self._json("state pull")
+        return self._fits(misfit, self._json("state pull"))
 
     def amend_state(self, resource_type: str, attributes: Mapping[str, Any]) -> None:
         """Sets attributes of every resource of a type, in the state alone.
@@ -270,7 +276,8 @@ class Terraform:
 
     def show(self, plan_file: Path) -> dict[str, Any]:
         """A saved plan as Terraform's JSON. Raises TerraformError."""
-        return self._json("show", str(plan_file), json=IsFlagged, no_color=IsFlagged)
+        shown = self._json("show", str(plan_file), json=IsFlagged, no_color=IsFlagged)
+        return self._fits(plan_misfit, shown)
 
     def import_(self, address: str, identifier: str) -> None:
         """Takes an existing resource into the state. Raises TerraformError."""
@@ -300,7 +307,8 @@ class Terraform:
 
     def _no_terraform(self, command: str, said: str) -> TerraformError:
         """What is not Terraform's answer must never pass for one: `Nothing to do.`, say."""
-        lines = [line[:200] for line in said.splitlines() if line.strip()]
+        written = [line for line in said.splitlines() if line.strip()]
+        lines = [line[:200] for line in filter(process.is_odd, written)] or written
         return TerraformError(
             f"this did not answer `{command}` as Terraform does",
             where=self._builder.terraform_bin_path,
@@ -320,6 +328,17 @@ class Terraform:
             found = None
         if not isinstance(found, dict):
             raise self._no_terraform(command, text)
+        return found
+
+    def _fits(self, check: Check, found: dict[str, Any]) -> dict[str, Any]:
+        """What Terraform answered, if it has the form that it must have. Raises TerraformError."""
+        if why := check(found):
+            raise TerraformError(
+                f"Terraform's answer is not of the form that it must have: {why}",
+                where=str(self.folder),
+                hint="Was its state written by other means, or is this a version of Terraform "
+                "that bilbo does not know?",
+            )
         return found
 
     def _captured(self, command: str, *arguments: str, **options: Any) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from bilbo.errors import TerraformError
 from bilbo.files import private_write
+from bilbo.programs import find
 
 MIRROR = "registry.terraform.io"
 
@@ -20,7 +20,7 @@ _UNWANTED = ("TF_LOG", "TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_REATTAC
 def binary(environment: Mapping[str, str]) -> str:
     """Path of `terraform`, else of OpenTofu's `tofu`. Raises TerraformError for neither."""
     for name in ("terraform", "tofu"):
-        path = shutil.which(name, path=environment.get("PATH"))
+        path = find(name, environment)
         if path:
             return path
     raise TerraformError(

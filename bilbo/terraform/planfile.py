@@ -12,6 +12,9 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from bilbo.shape import anything, either, having, listed, mapped, maybe, shallow, string, whole
 
 LOCK_FILE = ".terraform.lock.hcl"
 PROVIDERS = frozenset(
@@ -26,7 +29,35 @@ _CONFIG = "tfconfig/"
 _OTHERS = ("tfplan", "tfstate", "tfstate-prev", LOCK_FILE)
 _MAX_BYTES = 256 * 2**20
 _PROVIDER = re.compile(r'provider\["([^"]+)"\]')
-_LOCKED = re.compile(r'^provider "([^"]+)"', re.MULTILINE)
+_LOCKED = re.compile(r'provider "([^"]+)" \{')
+# Every line of a lock file as Terraform writes it. Source: internal/depsfile/locks_file.go.
+_LOCK_LINE = re.compile(
+    r"""\s*(\#[^\n]*)?|provider\ "[\w./-]+"\ \{|\s+version\s+=\ "[\w.+-]+"
+    |\s+constraints\s+=\ "[\w.+<>=!~,\ -]+"|\s+hashes\ =\ \[|\s+"\w+:[\w+/=-]+",|\s*\]|\}""",
+    re.VERBOSE | re.ASCII,
+)
+_CHANGES = listed(
+    having(
+        {
+            "address": string,
+            "mode": string,
+            "type": string,
+            "change": having(
+                {"actions": listed(string)},
+                before=maybe(mapped(anything)),
+                after=maybe(mapped(anything)),
+                replace_paths=listed(listed(either(string, whole))),
+            ),
+        },
+        action_reason=string,
+    )
+)
+_SHOWN = having(
+    {},
+    resource_changes=_CHANGES,
+    resource_drift=_CHANGES,
+    output_changes=mapped(having({"actions": listed(string)})),
+)
 
 
 @dataclass(frozen=True)
@@ -95,5 +126,16 @@ def state_providers(state: Mapping[str, object]) -> set[str]:
 
 
 def locked_providers(lock: str) -> set[str]:
-    """The addresses of the providers in a lock file."""
-    return set(_LOCKED.findall(lock))
+    """The addresses of the providers in a lock file. Raises ValueError where a line is not as
+    Terraform writes it: HCL has other ways to say the same, and they would go unseen."""
+    found = set()
+    for line in lock.split("\n"):
+        if not _LOCK_LINE.fullmatch(line):
+            raise ValueError(f"its lock file holds {line[:80]!r}")
+        found |= set(_LOCKED.findall(line))
+    return found
+
+
+def plan_misfit(document: Any) -> str:
+    """Why this is not what `terraform show -json PLAN` writes; empty where it is."""
+    return shallow(document) or _SHOWN(document)

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from bilbo.files import private_write
-from bilbo.terraform.stream import Diagnostic, Event, OnEvent, Outcome, outcome, parse
+from bilbo.terraform.stream import UNREADABLE, Diagnostic, Event, OnEvent, Outcome, outcome, parse
 
 if TYPE_CHECKING:
     import psutil
@@ -106,7 +106,7 @@ def capture(
     argv: Sequence[str], *, folder: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Runs a short Terraform command that changes nothing outside, and takes its output."""
-    return subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         argv,
         cwd=folder,
         env=dict(environment),
@@ -116,14 +116,20 @@ def capture(
         encoding="utf-8",
         errors="replace",
         check=False,
+        **_private(),  # type: ignore[call-overload]
     )
+    return done
 
 
 def _detached() -> dict[str, bool | int]:
     if os.name == "nt":
         return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
-    # State and saved plans hold secrets in plain text.
-    return {"start_new_session": True, "umask": 0o077}
+    return {"start_new_session": True, **_private()}
+
+
+def _private() -> dict[str, int]:
+    """State and saved plans hold secrets in plain text."""
+    return {} if os.name == "nt" else {"umask": 0o077}
 
 
 def _interrupt(pid: int) -> None:
@@ -206,11 +212,17 @@ def _follow(
 def _with_raw_output(result: Outcome, log: Path) -> Outcome:
     """A failure before Terraform began to write JSON: its text is the diagnostic."""
     raw = log.read_text(encoding="utf-8", errors="replace")
-    plain = [line for line in raw.splitlines() if line.strip() and parse(line) is None]
+    plain = [line for line in raw.splitlines() if line.strip() and is_odd(line)]
     if not plain:
         return result
     crash = Diagnostic("error", "Terraform said", "\n".join(plain[-20:]))
     return replace(result, diagnostics=(*result.diagnostics, crash))
+
+
+def is_odd(line: str) -> bool:
+    """Whether a line is none of Terraform's events, or one that cannot be read."""
+    event = parse(line)
+    return event is None or event["type"] == UNREADABLE
 
 
 def _alive(process: subprocess.Popen[bytes] | psutil.Process) -> bool:

@@ -12,11 +12,39 @@ from pathlib import Path
 from typing import Any
 
 from bilbo.errors import TerraformError
+from bilbo.shape import anything, having, mapped, number, shallow, string, whole
 from bilbo.terraform.hints import LOCKED, STALE, hint_for, lock_hint
 
 Event = Mapping[str, Any]
 # Told of each event; says True when Terraform is to stop, as it does at Ctrl-C.
 OnEvent = Callable[[Event], "bool | None"]
+
+# What stands for a line that says it is an event that bilbo reads, and has not its form.
+UNREADABLE = "bilbo_unreadable"
+_ADDRESSED = having({"addr": string, "resource_type": string})
+_CHANGE = having({"change": having({"resource": _ADDRESSED, "action": string}, reason=string)})
+_HOOK = having({"hook": having({"resource": _ADDRESSED, "action": string})})
+# By type: the form of the events that are read. Of others no more than the type is.
+_FORMS = {
+    "planned_change": _CHANGE,
+    "resource_drift": _CHANGE,
+    "diagnostic": having(
+        {
+            "diagnostic": having(
+                {"severity": string, "summary": string}, detail=string, address=string
+            )
+        }
+    ),
+    "outputs": having({"outputs": mapped(having({}, value=anything))}),
+    "change_summary": having(
+        {"changes": having({}, operation=string, add=whole, change=whole, remove=whole)}
+    ),
+    "apply_start": _HOOK,
+    "apply_complete": _HOOK,
+    "apply_progress": having(
+        {"hook": having({"resource": _ADDRESSED, "action": string, "elapsed_seconds": number})}
+    ),
+}
 
 # What a change does to a machine that runs.
 DESTRUCTIVE = frozenset({"delete", "replace"})
@@ -53,7 +81,8 @@ class Outcome:
     `changes` are the planned ones, `drift` those made outside; `outputs` is `{name: value}`
     where the run ended by applying. `finished` says that Terraform reached its own end,
     which is all that is known of a run that another process started; `summarised` that it said
-    which version it is, and how much it would change or has changed: all that is Terraform does.
+    which version it is, and how much it would change or has changed, and nothing that cannot be
+    read: all that is Terraform does.
     """
 
     exit_code: int
@@ -91,12 +120,20 @@ class Outcome:
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """One line as an event; None for a line that is not one (a crash, a plugin's noise)."""
+    """One line as an event; None for a line that is not one (a crash, a plugin's noise).
+
+    Whoever gets an event finds in it what its type says. One that is not so is `UNREADABLE`.
+    """
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        return None
+    if "@message" in event and not isinstance(event["@message"], str):
+        return {"type": UNREADABLE}
+    form = _FORMS.get(event["type"], anything)
+    return {"type": UNREADABLE} if shallow(event) or form(event) else event
 
 
 def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = False) -> Outcome:
@@ -105,7 +142,7 @@ def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = 
     drift: dict[str, Change] = {}
     diagnostics: list[Diagnostic] = []
     outputs: dict[str, Any] = {}
-    finished = versioned = summarised = False
+    finished = versioned = summarised = unreadable = False
     for event in events:
         match event["type"]:
             case "planned_change":
@@ -124,6 +161,8 @@ def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = 
                 }
             case "version":
                 versioned = True
+            case _ if event["type"] == UNREADABLE:
+                unreadable = True
             case "change_summary":
                 summarised = True
                 finished = finished or event["changes"].get("operation") in ("apply", "destroy")
@@ -138,7 +177,7 @@ def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = 
         outputs=outputs,
         finished=finished,
         interrupted=interrupted,
-        summarised=versioned and summarised,
+        summarised=versioned and summarised and not unreadable,
     )
 
 
