@@ -17,7 +17,7 @@ import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, client, clients, nothing_is_left
 from reliability import errors, told
 
-from bilbo import local, profile
+from bilbo import bundle, local, profile
 from bilbo.cli.scale import _counts
 from bilbo.errors import ProfileError
 from bilbo.render import render
@@ -246,7 +246,8 @@ def test_a_saved_plan_lets_workers_leave_too(bilbo: Bilbo, sized: str, tmp_path:
     plan = str(tmp_path / "down.plan")
     bilbo("plan", sized, "-p", "dask.worker.0.count=1", "-o", plan)
     with Computing(bilbo.record(NAME)["dask_scheduler_address"]):
-        said = bilbo("create", sized, "--plan", plan).stderr
+        digest = bundle.read(Path(plan)).digest
+        said = bilbo("create", sized, "--plan", plan, "--digest", digest).stderr
     assert "Retire 1 worker of group 'cpu'." in said
     assert counted(bilbo) == ["cpu", "gpu"]
     no_change_is_planned(bilbo)
