@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
@@ -26,6 +28,7 @@ from bilbo.model import (
 TOKEN_FILE = "jupyter.token"
 # Jupyter's server and its kernels write here; the server tells where it is, too.
 RUNTIME = "jupyter"
+BASE = re.compile(r"/([A-Za-z0-9._~@:+-]{1,100}/){0,20}")  # fit for an address as it is
 SERVERS = f"{RUNTIME}/jpserver-*.json"
 CONFIG_FILE = "jupyter_server_config.py"
 # Of all settings files this one is read last: JUPYTER_CONFIG_PATH goes before any other folder, and
@@ -66,6 +69,19 @@ def notebook_url(node: Node, token: str, served: Served = Served()) -> str:  # n
     scheme = "https" if served.secure else "http"
     where = f"{address(node)}:{NOTEBOOK_PORT}{served.base}"
     return f"{scheme}://{where}?token={quote(token, safe='')}"
+
+
+def described(text: str) -> Served:
+    """How JupyterLab is reached, by what its host told; as bilbo starts it where that is no
+    description of a server."""
+    try:
+        told, _ = json.JSONDecoder().raw_decode(text.lstrip())
+        secure, base = told["secure"], told["base_url"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Served()
+    if isinstance(secure, bool) and isinstance(base, str) and BASE.fullmatch(base):
+        return Served(secure, base)
+    return Served()
 
 
 def served(url: str) -> Served:

@@ -219,6 +219,24 @@ def test_addresses_for_people() -> None:
     assert address(replace(head, public_ip="")) == "10.0.0.2"
 
 
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ('{"secure": true, "base_url": "/team/a/", "pid": 1}\n{"secure": 1}', (True, "/team/a/")),
+        ('{"secure": false, "base_url": "/"}', (False, "/")),
+        *((text, (False, "/")) for text in ("", "[]", "no", "[" * 5000, '{"secure": true}')),
+        ('{"secure": "yes", "base_url": "/"}', (False, "/")),
+        ('{"secure": true, "base_url": "/?token=x#/"}', (False, "/")),
+        ('{"secure": true, "base_url": "//evil/"}', (False, "/")),
+        ('{"secure": true, "base_url": "@evil/"}', (False, "/")),
+        ('{"secure": true, "base_url": "/a\\u001b/"}', (False, "/")),
+    ],
+)
+def test_what_a_server_tells_of_itself(told: str, found: tuple[bool, str]) -> None:
+    """A host's description of JupyterLab is taken by its shape, or not at all."""
+    assert services.described(told) == Served(*found)
+
+
 def test_strings_are_data_for_the_shell() -> None:
     """An instance id or address full of the shell's own signs is one argument, unchanged."""
     nasty = "a b;$(touch x)`y`'\"\\${z}"

@@ -21,7 +21,7 @@ from bilbo.record import Record, now
 from bilbo.render import render
 
 if TYPE_CHECKING:
-    from bilbo.model import Node
+    from bilbo.model import Node, Served
 
 # How long a host that runs is waited for, to tell its notebook's token.
 _PATIENCE_SECONDS = 30.0
@@ -53,6 +53,8 @@ _OF_GROUP = [
     "num_gpus",
     "object_store_memory",
 ]
+# A token is printed, and stands in a URL.
+_TOKEN = re.compile("[!-~]{1,512}")
 _OF_PROFILE = ("description", "region", "account", "access", "instance", "notebook", *ENGINES)
 
 
@@ -216,12 +218,18 @@ def with_token(record: Record, before: Record | None, found: Inventory, work: Wo
     known = {node.instance_id for node in before.inventory.nodes()}
     if known and found.notebook.instance_id not in known:
         return record  # a new machine
-    token = _ask_token(record.name, found.notebook, work)
-    return record.changed(token=token) if token else record
+    token, served = _ask_token(record.name, found.notebook, work)
+    if not token:
+        return record
+    from bilbo import services
+
+    url = services.notebook_url(found.notebook, token, served)
+    return record.changed(token=token, notebook_url=url)
 
 
-def _ask_token(cluster: str, node: Node, work: Work) -> str:
-    """The token in the file that JupyterLab reads it from; empty where it cannot be had."""
+def _ask_token(cluster: str, node: Node, work: Work) -> tuple[str, Served]:
+    """The token in the file that JupyterLab reads it from, empty where it cannot be had; and how
+    JupyterLab is reached."""
     from bilbo import remote, services
 
     said: list[bytes] = []
@@ -230,10 +238,16 @@ def _ask_token(cluster: str, node: Node, work: Work) -> str:
         if not is_stderr:
             said.append(data)
 
-    command = f"cat ~/.bilbo/{cluster}/{services.TOKEN_FILE}"
+    command = (
+        f"cd ~/.bilbo/{cluster} && cat {services.TOKEN_FILE} || exit 1; echo; "
+        f"for each in {services.SERVERS}; do pid=${{each##*-}}; "
+        'if [ -d "/proc/${pid%.json}" ]; then cat "$each"; fi; done 2>/dev/null; exit 0'
+    )
     patient = replace(work, timeout=work.timeout or _PATIENCE_SECONDS)
     (result,) = asyncio.run(
         remote.run_command([node], command, reach(patient, cluster), on_output=take)
     )
-    token = b"".join(said).decode(errors="replace").strip() if result.exit_code == 0 else ""
-    return token if re.fullmatch("[!-~]{1,512}", token) else ""
+    told = b"".join(said).decode(errors="replace") if result.exit_code == 0 else ""
+    token, _, server = told.partition("\n")
+    token = token.strip()
+    return token if _TOKEN.fullmatch(token) else "", services.described(server)

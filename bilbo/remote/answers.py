@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-Check = Callable[[Any], bool]
+from bilbo.services import BASE
 
-_PATH = re.compile(r"/([A-Za-z0-9._~@:+-]+/)*")
+Check = Callable[[Any], bool]
 
 
 def _text(value: Any) -> bool:
@@ -33,7 +32,7 @@ def _flag(value: Any) -> bool:
 
 def _base(value: Any) -> bool:
     """A path that can be put into an address as it is."""
-    return _text(value) and len(value) < 500 and _PATH.fullmatch(value) is not None
+    return _text(value) and BASE.fullmatch(value) is not None
 
 
 def is_texts(value: Any) -> bool:
