@@ -208,3 +208,15 @@ def test_both_readmes_have_the_same_parts() -> None:
         if ours[0] == "text":  # may hold comments, which are translated
             ours, theirs = ((lang, re.sub(r" *# .*", "", text)) for lang, text in (ours, theirs))
         assert ours == theirs
+
+
+def test_what_is_promised_is_tested() -> None:
+    """Every test that SECURITY.md names is there, and every link of it and of the changelog."""
+    text = text_of("SECURITY.md")
+    for name in re.findall(r"`((?:tests/[\w/]+)?test_\w+\.py)`", text):
+        path = Path(name)
+        assert (PROJECT / path).exists() or (PROJECT / "tests/hostile" / path).exists(), name
+    for document in ("SECURITY.md", "CHANGELOG.md"):
+        for target in re.findall(r"\]\((?!https://)([^)#]+)", text_of(document)):
+            assert (PROJECT / target).exists(), target
+    assert f"## [{__version__}]" in text_of("CHANGELOG.md")
