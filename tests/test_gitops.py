@@ -756,22 +756,28 @@ def test_changed_by_hand_since(team: Team, ada: Machine, ben: Machine, change: P
 # -- locks ----------------------------------------------------------------------------------
 
 
+LOCK = "0c0ffee0-8fbc-be29-bbb4-3bc1b1eaa6f1"
+
+
 def test_a_lock_of_somebody_else(team: Team, ben: Machine) -> None:
     """Who holds the state since when is told; `unlock` takes away that lock and no other."""
-    lock = {"ID": "0c0ffee0", "Operation": "OperationTypeApply", "Who": "eve@laptop",
+    lock = {"ID": LOCK, "Operation": "OperationTypeApply", "Who": "eve@laptop",
             "Version": "1.11.4", "Created": "2026-01-02T03:04:05.6Z", "Info": "",
             "Path": f"{BUCKET}/bilbo/{NAME}.tfstate"}  # fmt: skip
     key = f"bilbo/{NAME}.tfstate.tflock"
     team.s3().put_object(Bucket=BUCKET, Key=key, Body=json.dumps(lock).encode())
     told = ben("create", ben.path("team.json"), code=1).stderr
     assert "eve@laptop works on cluster 'team' (apply, since 2026-01-02 03:04:05 UTC)" in told
-    assert f"bilbo unlock {NAME} 0c0ffee0" in told
+    assert f"bilbo unlock {NAME} {LOCK}" in told
     told = ben("plan", ben.path("team.json"), code=1).stderr
     assert "eve@laptop" in told
-    assert f"bilbo unlock {NAME} 0c0ffee0" in told
-    assert "under another id: 0c0ffee0" in ben("unlock", NAME, "deadbeef", code=1).stderr
-    ben("unlock", NAME, "0c0ffee0")
-    assert "nobody holds" in ben("unlock", NAME, "0c0ffee0", code=1).stderr
+    assert f"bilbo unlock {NAME} {LOCK}" in told
+    assert (
+        f"under another id: {LOCK}"
+        in ben("unlock", NAME, "deadbeef-8fbc-be29-bbb4-3bc1b1eaa6f1", code=1).stderr
+    )
+    ben("unlock", NAME, LOCK)
+    assert "nobody holds" in ben("unlock", NAME, LOCK, code=1).stderr
 
 
 def test_both_at_once(team: Team, ada: Machine, ben: Machine) -> None:
