@@ -274,7 +274,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Roll:
+class MembersPage:
     """The page of the head's host that names who has joined, in JSON.
 
     `items` are the keys that lead to its list of members, `name` is the key of a member's name,
@@ -346,7 +346,7 @@ class StagePlan:
     head: HostPlan | None = None
     notebook: HostPlan | None = None
     workers: tuple[HostPlan, ...] = ()
-    roll: Roll | None = None
+    roll: MembersPage | None = None
     breaking: tuple[str, ...] = ()
     patient: bool = False
 

@@ -15,10 +15,10 @@ from bilbo.engines import ENGINES
 from bilbo.errors import QUOTE
 from bilbo.model import WORKER, ClusterSpec, HostResult, Inventory, Node, NodeGroup
 from bilbo.record import Record
-from bilbo.versions import Difference
+from bilbo.versions import VersionDifference
 
 if TYPE_CHECKING:
-    from bilbo.terraform import Change, Outcome
+    from bilbo.terraform import Outcome, PlannedChange
 
 NOTHING_TO_DO = "Nothing to do."
 _SYMBOLS = {
@@ -174,7 +174,7 @@ def changes(outcome: Outcome) -> str:
     return "\n".join([*lines, *[""][: len(lines)], counts(outcome.changes)])
 
 
-def counts(planned: Iterable[Change]) -> str:
+def counts(planned: Iterable[PlannedChange]) -> str:
     """Terraform's own closing line: a replacement counts as one to add and one to destroy."""
     counted = Counter(change.action for change in planned)
     replaced = counted["replace"]
@@ -184,7 +184,7 @@ def counts(planned: Iterable[Change]) -> str:
     )
 
 
-def _change_line(change: Change) -> str:
+def _change_line(change: PlannedChange) -> str:
     reason = f"  ({change.reason.replace('_', ' ')})" if change.reason else ""
     return f"{_SYMBOLS.get(change.action, '  ? ')}{change.address}{reason}"
 
@@ -214,14 +214,14 @@ def failures(results: Sequence[HostResult], numbered: Mapping[str, int]) -> list
 # -- versions ------------------------------------------------------------------------------
 
 
-def versions_text(reference: str, found: Sequence[Difference]) -> str:
+def versions_text(reference: str, found: Sequence[VersionDifference]) -> str:
     """What differs from the `reference` host, as a table; or that nothing does."""
     if not found:
         return f"All have the versions of {reference}."
     return table(versions.rows(found, reference))
 
 
-def local_warning(reference: str, found: Sequence[Difference]) -> str:
+def local_warning(reference: str, found: Sequence[VersionDifference]) -> str:
     """How the local Python, of which all that was `found` is, differs, and what mends it; empty
     where it does not."""
     if not found:
@@ -232,7 +232,7 @@ def local_warning(reference: str, found: Sequence[Difference]) -> str:
     return "\n".join([*lines, *mending(found)])
 
 
-def mending(found: Sequence[Difference]) -> list[str]:
+def mending(found: Sequence[VersionDifference]) -> list[str]:
     """What to type so that a local Python comes to have what the cluster has."""
     python = [each for each in found if each.package == versions.PYTHON and each.breaks]
     lines = [

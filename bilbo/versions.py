@@ -22,7 +22,7 @@ class Software:
 
 
 @dataclass(frozen=True)
-class Difference:
+class VersionDifference:
     """A package, or Python itself, that `where` has otherwise than is `expected` of it.
 
     None means not installed. `breaks` says that the two cannot work together.
@@ -42,7 +42,7 @@ def software(where: str, facts: Mapping[str, Any]) -> Software:
 
 def differences(
     reference: Software, other: Software, breaking: Collection[str]
-) -> list[Difference]:
+) -> list[VersionDifference]:
     """How `other` differs from `reference`: Python first, packages by name.
 
     Looked at are the packages that the reference was asked for, and those of `breaking`.
@@ -50,11 +50,11 @@ def differences(
     found = []
     if reference.python != other.python:
         breaks = minor(reference.python) != minor(other.python)
-        found.append(Difference(other.where, PYTHON, other.python, reference.python, breaks))
+        found.append(VersionDifference(other.where, PYTHON, other.python, reference.python, breaks))
     for name in sorted({*reference.packages, *breaking}):
         expected, version = reference.packages.get(name), other.packages.get(name)
         if expected != version:
-            found.append(Difference(other.where, name, version, expected, name in breaking))
+            found.append(VersionDifference(other.where, name, version, expected, name in breaking))
     return found
 
 
@@ -63,7 +63,7 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def mend(found: Iterable[Difference]) -> list[str]:
+def mend(found: Iterable[VersionDifference]) -> list[str]:
     """The pip requirements by which a place comes to have what is expected of it."""
     return [
         f"{each.package}=={each.expected}"
@@ -72,7 +72,7 @@ def mend(found: Iterable[Difference]) -> list[str]:
     ]
 
 
-def rows(found: Sequence[Difference], reference: str) -> list[tuple[str, ...]]:
+def rows(found: Sequence[VersionDifference], reference: str) -> list[tuple[str, ...]]:
     """A table of what differs: a line for each other version of a package, what breaks first."""
     table: list[tuple[str, ...]] = [("PACKAGE", reference.upper(), "DIFFERS", "WHERE", "BREAKS")]
     grouped: dict[tuple[bool, bool, str, str, str], list[str]] = {}

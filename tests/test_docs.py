@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from bilbo import __version__, errors
 from bilbo.cli import bilbo
 from bilbo.local import faults
-from bilbo.profile import build, check
+from bilbo.profile import build, check_profile
 from bilbo.profile.checking import schema
 from bilbo.profile.reading import parse
 
@@ -44,9 +44,14 @@ def prose(readme: str) -> str:
 
 
 def rows(readme: str) -> dict[str, str]:
-    """The tables' rows by what stands as code in their first cell."""
-    found = re.findall(r"^\| `([^`]+)` \|(.*)\|$", prose(readme), re.MULTILINE)
-    return dict(found)
+    """The tables' rows by what stands as code in their first cell; none stands twice in a table."""
+    found: dict[str, str] = {}
+    for table in re.split(r"\n(?!\|)", prose(readme)):
+        there = re.findall(r"^\| `([^`]+)` \|(.*)\|$", table, re.MULTILINE)
+        twice = {first for first, _ in there if [each for each, _ in there].count(first) > 1}
+        assert not twice, f"{readme} has rows twice: {', '.join(sorted(twice))}"
+        found |= dict(there)
+    return found
 
 
 def commands(
@@ -168,7 +173,7 @@ def test_the_profiles_shown_are_right(readme: str) -> None:
     assert profiles
     for content in profiles:
         document = parse(content, readme).document
-        check(document)
+        check_profile(document)
         if "instance" in document:
             build(document, "test", "ap-northeast-2")
 

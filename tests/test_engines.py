@@ -54,7 +54,7 @@ def node(role: str, number: int) -> Node:
 
 def spec(engine: str, part: dict[str, Any]) -> ClusterSpec:
     document = {"region": "us-east-1", "instance": INSTANCE, "notebook": {}, engine: part}
-    profile.check(document)
+    profile.check_profile(document)
     return profile.build(document, "test")
 
 
@@ -81,7 +81,7 @@ def test_every_engine_is_whole(engine: Engine) -> None:
     assert addresses[engine.dashboard].startswith("http://13.0.0.2:")
     assert "13.0.0.2" in (engine.how_to_connect(addresses) or "")
     assert engine.how_to_connect({}) is None
-    assert engine.packages[0] == engine.name and {*engine.breaking} <= {*engine.packages}
+    assert engine.packages and {*engine.breaking} <= {*engine.packages}
     plan = services.stage_plan(found, inventory(engine), "t")
     for host in plan.hosts():
         made = host.service(MACHINE)

@@ -133,7 +133,7 @@ def test_an_image_says_what_is_in_it(workshop: Workshop) -> None:
     assert (listed["ami"], listed["name"], listed["python"]) == (workshop.ami, "small", PYTHON)
     assert listed["versions"] == {"dask": "2026.8.0"}
     table = workshop.bilbo("images").stdout.splitlines()
-    assert table[0].split() == ["NAME", "AMI", "REGION", "BUILT", "PYTHON", "DASK", "RECIPE"]
+    assert table[0].split() == ["NAME", "AMI", "REGION", "BUILT", "PYTHON", "ENGINES", "RECIPE"]
     assert table[1].split()[:2] == ["small", workshop.ami]
 
 

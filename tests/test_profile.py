@@ -19,6 +19,7 @@ from bilbo import profile
 from bilbo.errors import BilboError, ProfileError
 from bilbo.model import ClusterSpec
 from bilbo.profile.checking import schema
+from bilbo.profile.overrides import override_with_paths
 from bilbo.resources import folder
 
 CASES = Path(__file__).parent / "profiles"
@@ -154,7 +155,7 @@ def test_unreadable_files(home: Path) -> None:
 def test_override(text: str, expected: Any) -> None:
     """`-p` sets JSON where the value is JSON, else a text, and leaves its input alone."""
     document = {"a": [1, 2]}
-    assert profile.override(document, [text]) == expected
+    assert override_with_paths(document, [text])[0] == expected
     assert document == {"a": [1, 2]}
 
 
@@ -175,7 +176,7 @@ def test_override(text: str, expected: Any) -> None:
 def test_bad_override(text: str, words: str) -> None:
     """A `-p` that cannot be is refused, and named."""
     with pytest.raises(ProfileError, match=words) as caught:
-        profile.override({"a": [1, 2]}, [text])
+        override_with_paths({"a": [1, 2]}, [text])
     assert caught.value.where.startswith(f"-p {text[:20]}")
 
 
@@ -224,7 +225,7 @@ def test_import_is_cheap() -> None:
     """Importing the module loads no jsonschema, and checking never loads rfc3987_syntax."""
     code = (
         "import sys, bilbo.profile as p; assert 'jsonschema' not in sys.modules;"
-        "p.check({}); assert 'jsonschema' in sys.modules;"
+        "p.check_profile({}); assert 'jsonschema' in sys.modules;"
         "assert 'rfc3987_syntax' not in sys.modules"
     )
     root = str(Path(profile.__file__).parents[2])
@@ -308,8 +309,8 @@ def test_any_override_is_taken_or_refused(document: dict[str, Any], key: str, va
     """Any `-p` on a valid profile gives a specification or a ProfileError."""
     before = json.dumps(document)
     try:
-        changed = profile.override(document, [f"{key}={value}"])
-        profile.check(changed)
+        changed = override_with_paths(document, [f"{key}={value}"])[0]
+        profile.check_profile(changed)
         assert isinstance(profile.build(changed, "test", REGION), ClusterSpec)
     except ProfileError as error:
         assert all(is_safe(line) for line in str(error).split("\n"))

@@ -50,7 +50,7 @@ from bilbo.remote import (
     service_status,
     stop_services,
 )
-from bilbo.remote.roll import Roll
+from bilbo.remote.roll import Members
 
 MACHINE = Machine("ami-1", "m5.xlarge", "key", "ubuntu", "key.pem")
 QUICK = Deadlines(connect=1.5, start=20, ready=20, new_key=0.3)
@@ -475,7 +475,7 @@ def test_a_predecessors_name_is_no_join() -> None:
     """A name that the head still has from before counts only at a new address."""
 
     async def main() -> list[str]:
-        steps, roll = [], Roll()
+        steps, roll = [], Members()
         roll.update({"i-1": "tcp://old"}, [])
         waiting = asyncio.ensure_future(roll.wait(["i-1"], roll.addresses(["i-1"])))
         for joined, left in (({}, ["i-1"]), ({"i-1": "tcp://new"}, [])):

@@ -9,7 +9,7 @@ from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import SCHEDULER, WORKER, HostResult, Inventory, Node
 from bilbo.profile import build
 from bilbo.record import Record
-from bilbo.terraform import Change, Outcome
+from bilbo.terraform import Outcome, PlannedChange
 
 INSTANCE = {
     "ami": "ami-0f49fa254e1806b72",
@@ -102,9 +102,9 @@ def test_changes_are_counted_as_terraform_counts() -> None:
     outcome = Outcome(
         2,
         changes=(
-            Change("module.a.x.this", "x", "create"),
-            Change("module.b.y.this", "y", "replace", "replace_because_tainted"),
-            Change("module.c.z.this", "z", "update"),
+            PlannedChange("module.a.x.this", "x", "create"),
+            PlannedChange("module.b.y.this", "y", "replace", "replace_because_tainted"),
+            PlannedChange("module.c.z.this", "z", "update"),
         ),
     )
     assert report.changes(outcome) == (

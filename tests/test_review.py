@@ -380,3 +380,12 @@ def test_a_profiles_digest() -> None:
     """The digest is of the values: the order and the layout of a file do not matter."""
     assert bundle.profile_digest({"a": 1, "b": 2}) == bundle.profile_digest({"b": 2, "a": 1})
     assert bundle.profile_digest({"a": 1}) != bundle.profile_digest({"a": 2})
+
+
+def test_prices_in_the_text() -> None:
+    """The text of a plan has the prices, too; a type without one makes the sum a least."""
+    found = [review.InstanceHours("t3.micro", 1, 3, 0.01), review.InstanceHours("m5.large", 0, 1)]
+    text = review.hours_text(found)
+    assert "t3.micro: 1 -> 3, 0.0300 USD an hour" in text
+    assert text.endswith("then at least 0.0300 USD an hour")
+    assert review.hours_text([]) == ""

@@ -85,7 +85,7 @@ def test_another_count_is_another_number() -> None:
 def test_groups_that_are_refused(worker: Any, says: str) -> None:
     """What cannot be a group is refused at its place."""
     with pytest.raises(ProfileError) as refused:
-        profile.check(document(worker))
+        profile.check_profile(document(worker))
     assert any(says in line for line in refused.value.details), refused.value.details
 
 

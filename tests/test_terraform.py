@@ -124,7 +124,7 @@ def test_the_stream_is_read() -> None:
     assert found.destructive == found.changes
     assert found.outputs == {"x": [1]}
     assert not found.ok
-    error = to_error(found, "it failed", "the log")
+    error = to_error(found, "it failed", Path("the log"))
     assert error.details == ("a.b: no", "  InvalidAMIID.NotFound")
     assert "profile's ami" in error.hint
 

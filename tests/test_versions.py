@@ -19,7 +19,7 @@ from bilbo.cluster.check import local_software
 from bilbo.engines import ENGINES
 from bilbo.engines.dask import DASK
 from bilbo.errors import BilboError
-from bilbo.versions import Difference, Software, differences, mend, minor, rows
+from bilbo.versions import Software, VersionDifference, differences, mend, minor, rows
 
 DOCS = Path(__file__).parents[1] / "docs" / "images.md"
 PACKAGES = {
@@ -110,8 +110,8 @@ def test_every_engine_names_what_must_match() -> None:
 def test_the_same_difference_of_many_hosts_is_one_line() -> None:
     """A table stays short, however many workers there are; what breaks comes first."""
     found = [
-        Difference(f"[{n}] worker", "numpy", "2.4.0", "2.5.5", False) for n in range(2, 102)
-    ] + [Difference("[7] worker", "msgpack", "1.0.0", "1.2.4", True)]
+        VersionDifference(f"[{n}] worker", "numpy", "2.4.0", "2.5.5", False) for n in range(2, 102)
+    ] + [VersionDifference("[7] worker", "msgpack", "1.0.0", "1.2.4", True)]
     assert rows(found, "[1] scheduler") == [
         ("PACKAGE", "[1] SCHEDULER", "DIFFERS", "WHERE", "BREAKS"),
         ("msgpack", "1.2.4", "1.0.0", "[7] worker", "yes"),

@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import Any, Dict, Tuple
 
-from bilbo.agent.service import Service
+from bilbo.agent.service import HostedService
 
 Page = Dict[str, Any]  # the fields of the client's model.Page
 
@@ -51,7 +51,7 @@ def _get(page: Page, path: str, headers: Dict[str, str]) -> Tuple[int, bytes]:
         connection.close()
 
 
-def where_it_is(page: Page, service: Service) -> Page:
+def where_it_is(page: Page, service: HostedService) -> Page:
     """The page as the running service describes itself: with TLS or not, below which path."""
     secure, base = False, "/"
     if page.get("described"):

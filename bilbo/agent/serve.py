@@ -16,7 +16,7 @@ from bilbo.agent.measure import measure
 from bilbo.agent.page import Open
 from bilbo.agent.service import (
     Failure,
-    Service,
+    HostedService,
     cluster_folder,
     locked,
     open_private,
@@ -56,7 +56,7 @@ def on_init(client: Client, request: Request) -> None:
             )
             os.close(log)
             if code:
-                tail = Service(folder, "init").tail(TAIL)
+                tail = HostedService(folder, "init").tail(TAIL)
                 # By its number: it may hold a token, and what is told is kept.
                 client.emit("exited", code=code, log=tail, number=number)
                 return
@@ -73,7 +73,7 @@ def on_packages(client: Client, request: Request) -> None:
     with locked(folder):
         code = install(folder, python, request["requirements"])
     if code:
-        tail = Service(folder, "packages").tail(TAIL)
+        tail = HostedService(folder, "packages").tail(TAIL)
         client.emit("exited", code=code, log=tail, python=python)
     else:
         client.emit("done", ran=code is not None)
@@ -87,7 +87,7 @@ def on_start(client: Client, request: Request) -> None:
     page asks nobody for the token (`open`) is ended again, unless it ran before.
     """
     folder = cluster_folder(request["cluster"])
-    service = Service(folder, request["service"])
+    service = HostedService(folder, request["service"])
     files = {folder / name: text for name, text in request["files"].items()}
     with locked(folder):
         running = service.supervisor() is not None
@@ -119,7 +119,9 @@ def on_start(client: Client, request: Request) -> None:
 def on_roll(client: Client, request: Request) -> None:
     """`page` of the head's `service`, and where it has what (`items`, `name`, `address`) -> `roll`
     at every change, `exited`."""
-    call_roll(client, Service(cluster_folder(request["cluster"]), request["service"]), request)
+    call_roll(
+        client, HostedService(cluster_folder(request["cluster"]), request["service"]), request
+    )
 
 
 def on_stop(client: Client, request: Request) -> None:
@@ -127,13 +129,13 @@ def on_stop(client: Client, request: Request) -> None:
     folder = cluster_folder(request["cluster"])
     with locked(folder):
         for name in request["services"]:
-            Service(folder, name).stop(request["grace"])
+            HostedService(folder, name).stop(request["grace"])
     client.emit("done")
 
 
-def present_services(folder: Path) -> List[Service]:
+def present_services(folder: Path) -> List[HostedService]:
     """The services that were ever started here."""
-    return [Service(folder, path.stem) for path in sorted(folder.glob("*.sh"))]
+    return [HostedService(folder, path.stem) for path in sorted(folder.glob("*.sh"))]
 
 
 def on_status(client: Client, request: Request) -> None:
@@ -149,7 +151,7 @@ def on_logs(client: Client, request: Request) -> None:
     """The last `lines` of the `services`' logs (all if empty), then what is added if asked to
     `follow` -> `log`, `done`."""
     folder = cluster_folder(request["cluster"])
-    wanted = [Service(folder, name) for name in request["services"]]
+    wanted = [HostedService(folder, name) for name in request["services"]]
     places = []
     for service in wanted or present_services(folder):
         place = [0, 0]

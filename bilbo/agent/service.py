@@ -98,7 +98,7 @@ def send(number: int, pids: Iterable[int]) -> None:
             os.kill(pid, number)
 
 
-class Service:
+class HostedService:
     """One service of a cluster. `folder` is the cluster's."""
 
     def __init__(self, folder: Path, name: str) -> None:

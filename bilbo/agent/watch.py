@@ -12,7 +12,7 @@ from typing import Any, Dict, Optional
 
 from bilbo.agent.channel import Client
 from bilbo.agent.page import Page, fetch, trouble_with, where_it_is
-from bilbo.agent.service import Failure, Service
+from bilbo.agent.service import Failure, HostedService
 
 PROBE_PAUSE = 0.1
 WATCH_PAUSE = 0.25
@@ -32,7 +32,7 @@ def check_free(host: str, port: int) -> None:
             raise Failure(f"cannot listen on {host}:{port}: {why}") from None
 
 
-def watch(client: Client, service: Service, page: Optional[Page], seconds: float) -> None:
+def watch(client: Client, service: HostedService, page: Optional[Page], seconds: float) -> None:
     """Watch a service until it ends (`exited`) or the client wants something else.
 
     With a page, say once that it answers (`ready`), and where that is, or that it did not in time
@@ -56,7 +56,7 @@ def watch(client: Client, service: Service, page: Optional[Page], seconds: float
             return
 
 
-def call_roll(client: Client, service: Service, roll: Dict[str, Any]) -> None:
+def call_roll(client: Client, service: HostedService, roll: Dict[str, Any]) -> None:
     """Tell who joins and leaves the engine's head, while its service lives."""
     known: Dict[str, str] = {}
     pause = 0.0

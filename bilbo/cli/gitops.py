@@ -112,6 +112,9 @@ def show_plan(
                 has_changes=planned.has_changes,
             ),
             review.warnings_text(warnings),
+            review.hours_text(review.machines(review.read(planned.shown), prices))
+            if prices
+            else "",
             f"Digest: {digest}\nApply exactly this: {command}" if digest else "",
         ]
         return "\n\n".join(part for part in parts if part)
@@ -126,7 +129,7 @@ def show_plan(
     if form == "json":
         document = review.plan_document(planned.spec, found, digest=digest, **shown)
         return json_text(document)
-    applied = review.Applied(digest, command) if digest else None
+    applied = review.ApplyCommand(digest, command) if digest else None
     return review.plan_markdown(planned.spec, found, applied=applied, **shown).rstrip("\n")
 
 
@@ -240,7 +243,7 @@ def attach(
     path = str(key.expanduser().absolute()) if key else None
     with work(context, replace(target, region=target.region or state.region)) as w:
         document = attaching.shared_document(name, state, w, mine=mine, key=path)
-        profiles.check(document)
+        profiles.check_profile(document)
         spec = profiles.build(document, name)
         w = replace(w, target=replace(target, region=spec.region))
         record = attaching.attach(spec, w)

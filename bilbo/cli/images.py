@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from bilbo.cli.look import JSON_OPTION
 from bilbo.cli.names import PROFILE
 from bilbo.cli.output import echo, print_json
 from bilbo.errors import UsageError
+
+if TYPE_CHECKING:
+    from bilbo.images import Image
 
 LONGEST_NAME = 100
 
@@ -135,7 +139,7 @@ def images(context: Context, as_json: bool) -> None:
     if not found:
         echo("No image was built from here. Build one with: bilbo image build", err=True)
         return
-    rows = [("NAME", "AMI", "REGION", "BUILT", "PYTHON", "DASK", "RECIPE")]
+    rows = [("NAME", "AMI", "REGION", "BUILT", "PYTHON", "ENGINES", "RECIPE")]
     rows += [
         (
             each.name or "-",
@@ -143,9 +147,17 @@ def images(context: Context, as_json: bool) -> None:
             each.region if each.endpoint_url is None else f"{each.region} ({each.endpoint_url})",
             local_time(each.built),
             each.python or "-",
-            each.versions.get("dask", "-"),
+            _engines(each) or "-",
             each.recipe or "-",
         )
         for each in found
     ]
     echo(table(rows))
+
+
+def _engines(image: Image) -> str:
+    """The engines that an image holds, by their first package: `dask 2026.8.0, ray 2.60.0`."""
+    from bilbo.engines import ENGINES
+
+    held = [engine.packages[0] for engine in ENGINES.values()]
+    return ", ".join(f"{name} {image.versions[name]}" for name in held if name in image.versions)

@@ -23,7 +23,7 @@ from bilbo.files import private_write
 from bilbo.record import Record, Store, to_json
 
 if TYPE_CHECKING:
-    from bilbo.cluster.reality import Difference
+    from bilbo.cluster.reality import InstanceDifference
 
 # A page on a host: its address or name, and no more than what can be seen.
 _PAGE = re.compile(
@@ -107,7 +107,7 @@ def _show_state(context: Context, record: Record, *, as_json: bool) -> None:
         echo(state_text(document))
 
 
-def _look(context: Context, record: Record) -> list[Difference]:
+def _look(context: Context, record: Record) -> list[InstanceDifference]:
     from bilbo.cli.context import target_of, work
     from bilbo.cluster.reality import differences
 

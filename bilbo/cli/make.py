@@ -76,7 +76,8 @@ def plan(
     if output or spec.state:
         gitops.check_plan(spec)
     with work(context, target) as w:
-        planned = plan_cluster(spec, w, my_ip=my_ip, show=bool(output) or form != "text")
+        show = bool(output or costs) or form != "text"
+        planned = plan_cluster(spec, w, my_ip=my_ip, show=show)
         sizes = estimates(planned.spec, w)
         digest = gitops.save_plan(planned, w, output, overrides) if output else ""
     command = gitops.apply_command(context, profile, name, output, digest) if output else ""

@@ -19,7 +19,7 @@ from bilbo.errors import BilboError
 from bilbo.model import HostResult, Node
 from bilbo.record import Record
 from bilbo.report import numbers
-from bilbo.versions import Difference, Software, differences, software
+from bilbo.versions import Software, VersionDifference, differences, software
 
 LOCAL = "local"
 _LOOK_SECONDS = 60
@@ -48,16 +48,16 @@ class Checked:
     hosts: tuple[tuple[Node, Software], ...]
     local: Software
     python: str
-    differences: tuple[Difference, ...]
+    differences: tuple[VersionDifference, ...]
     failures: tuple[tuple[Node, BilboError], ...] = ()
 
     @property
-    def local_differences(self) -> tuple[Difference, ...]:
+    def local_differences(self) -> tuple[VersionDifference, ...]:
         """How the local Python differs."""
         return tuple(each for each in self.differences if each.where == LOCAL)
 
     @property
-    def broken_hosts(self) -> tuple[Difference, ...]:
+    def broken_hosts(self) -> tuple[VersionDifference, ...]:
         """What hosts have that keeps them from working together."""
         return tuple(each for each in self.differences if each.breaks and each.where != LOCAL)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bilbo.cluster.reality import ANOTHERS, Difference, differences
+from bilbo.cluster.reality import ANOTHERS, InstanceDifference, differences
 from bilbo.cluster.shared import initialised
 from bilbo.cluster.work import Work, same_account
 from bilbo.errors import Interrupted
@@ -18,7 +18,7 @@ class Drift:
     of a worker group are in no state."""
 
     review: Review
-    instances: tuple[Difference, ...]
+    instances: tuple[InstanceDifference, ...]
 
     def __bool__(self) -> bool:
         """Whether anything of the cluster was changed; what is another's is none of it."""

@@ -13,7 +13,7 @@ ANOTHERS = "foreign"
 
 
 @dataclass(frozen=True)
-class Difference:
+class InstanceDifference:
     """One instance of which AWS says something else than the record: `state` is `gone`,
     `stopped` (and the like), `moved` to another address, `unknown` to the record, or `foreign`: it
     carries the cluster's tag, and is another's.
@@ -25,7 +25,7 @@ class Difference:
     public_ip: str = ""
 
 
-def differences(record: Record, work: Work) -> list[Difference]:
+def differences(record: Record, work: Work) -> list[InstanceDifference]:
     """How the cluster's instances in AWS differ from the record. Raises AwsError, RecordError."""
     same_account(record, work)
     own = own_of(record, work)
@@ -38,14 +38,14 @@ def differences(record: Record, work: Work) -> list[Difference]:
     for node in record.inventory.nodes():
         resource = there.pop(node.instance_id, None)
         if resource is None:
-            found.append(Difference(node.instance_id, node.role, "gone"))
+            found.append(InstanceDifference(node.instance_id, node.role, "gone"))
         elif resource.state != "running":
-            found.append(Difference(node.instance_id, node.role, resource.state))
+            found.append(InstanceDifference(node.instance_id, node.role, resource.state))
         elif resource.public_ip != node.public_ip:
-            moved = Difference(node.instance_id, node.role, "moved", resource.public_ip)
+            moved = InstanceDifference(node.instance_id, node.role, "moved", resource.public_ip)
             found.append(moved)
     for resource in there.values():
         state = "unknown" if own.has(resource) else ANOTHERS
         role = resource.role or (WORKER if own.has(resource) else "instance")
-        found.append(Difference(resource.id, role, state, resource.public_ip))
+        found.append(InstanceDifference(resource.id, role, state, resource.public_ip))
     return found

@@ -68,7 +68,7 @@ def told_spec(profile: Any, name: str, region: str) -> ClusterSpec:
     document = taken(profile)
     document.setdefault("instance", {})["ssh_private_key"] = "~/nobodys"
     try:
-        profiles.check(document)
+        profiles.check_profile(document)
         return profiles.build(document, name, region)
     except ProfileError as error:
         raise RecordError(

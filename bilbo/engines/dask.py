@@ -22,10 +22,10 @@ from bilbo.model import (
     ClusterSpec,
     HostPlan,
     Measurement,
+    MembersPage,
     Node,
     NodeGroup,
     Page,
-    Roll,
     Service,
 )
 
@@ -173,14 +173,14 @@ def _host(
     )
 
 
-def roll(node: Node) -> Roll:
+def roll(node: Node) -> MembersPage:
     """The scheduler's list of its workers, in bilbo's own words.
 
     `/json/identity.json`, which is there without a setting, answers 500 while workers compute:
     their metrics have keys that JSON has not. For a thousand workers it has megabytes, too.
     """
     page = Page(node.private_ip, DASHBOARD_PORT, "/bilbo/workers", earlier="/api/v1/get_workers")
-    return Roll(page, items=("workers",), name="name", address="address")
+    return MembersPage(page, items=("workers",), name="name", address="address")
 
 
 def environment(head: Node) -> Mapping[str, str]:

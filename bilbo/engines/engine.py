@@ -13,9 +13,9 @@ from bilbo.model import (
     ClusterSpec,
     HostPlan,
     Measurement,
+    MembersPage,
     Node,
     NodeGroup,
-    Roll,
     Service,
 )
 
@@ -50,7 +50,7 @@ class Engine:
     ports: Mapping[int, str]
     head: Callable[[ClusterSpec, Node], HostPlan]
     worker: Callable[[ClusterSpec, Node, Node], HostPlan]
-    roll: Callable[[Node], Roll]
+    roll: Callable[[Node], MembersPage]
     notebook: Callable[[Node], Mapping[str, str]]
     addresses: Callable[[Node], Mapping[str, str]]
     dashboard: str

@@ -14,10 +14,10 @@ from bilbo.model import (
     ClusterSpec,
     HostPlan,
     Measurement,
+    MembersPage,
     Node,
     NodeGroup,
     Page,
-    Roll,
     Service,
 )
 
@@ -192,11 +192,13 @@ def _host(
     )
 
 
-def roll(node: Node) -> Roll:
+def roll(node: Node) -> MembersPage:
     """The dashboard's list of the nodes that live."""
     alive = "filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
     page = Page(node.private_ip, DASHBOARD_PORT, f"/api/v0/nodes?limit=10000&{alive}")
-    return Roll(page, items=("data", "result", "result"), name="node_name", address="node_id")
+    return MembersPage(
+        page, items=("data", "result", "result"), name="node_name", address="node_id"
+    )
 
 
 def environment(head: Node) -> Mapping[str, str]:

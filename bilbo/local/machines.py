@@ -33,7 +33,7 @@ class Wanted:
 
 
 @dataclass
-class Machine:
+class LiveMachine:
     """A running instance as it is here. `mode` is how its SSH misbehaves, empty when well."""
 
     wanted: Wanted
@@ -72,7 +72,7 @@ async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     writer.close()
 
 
-class Machines:
+class LiveMachines:
     """All machines. `changed` may be called from any thread to have them looked at now."""
 
     def __init__(self, world: World, folder: Path, port: int, mark: str) -> None:
@@ -80,7 +80,7 @@ class Machines:
         self._folder = folder
         self._port = port
         self._mark = mark
-        self._machines: dict[str, Machine] = {}
+        self._machines: dict[str, LiveMachine] = {}
         self._host_keys: dict[str, asyncssh.SSHKey] = {}
         self._look = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -147,7 +147,7 @@ class Machines:
             }
             return wanted, {i.id for i in alive}
 
-    def _machine(self, wanted: Wanted, now: float) -> Machine:
+    def _machine(self, wanted: Wanted, now: float) -> LiveMachine:
         instance_id = wanted.instance_id
         if instance_id not in self._host_keys:
             self._host_keys[instance_id] = asyncssh.generate_private_key("ssh-ed25519")
@@ -160,15 +160,15 @@ class Machines:
             mark=self._mark,
             host_key=self._host_keys[instance_id],
         )
-        return Machine(wanted, host, now + self._world.faults.boot)
+        return LiveMachine(wanted, host, now + self._world.faults.boot)
 
-    async def _open(self, machine: Machine, mode: str) -> None:
+    async def _open(self, machine: LiveMachine, mode: str) -> None:
         try:
             await machine.open(mode)
         except OSError as error:  # tried again at the next look
             log.warning("%s: no SSH: %s", machine.wanted.instance_id, error)
 
-    async def _shut_down(self, gone: list[Machine]) -> None:
+    async def _shut_down(self, gone: list[LiveMachine]) -> None:
         ids = {machine.wanted.instance_id for machine in gone}
         for machine in gone:
             machine.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bilbo.profile.building import build
-    from bilbo.profile.checking import check
+    from bilbo.profile.checking import check_profile
     from bilbo.profile.loading import load
     from bilbo.profile.naming import (
         check_cluster_name,
@@ -18,35 +18,32 @@ if TYPE_CHECKING:
         find,
         names,
     )
-    from bilbo.profile.overrides import override
     from bilbo.profile.places import Places
     from bilbo.profile.reading import read
 
 _HOMES = {
     "Places": "places",
     "build": "building",
-    "check": "checking",
+    "check_profile": "checking",
     "check_cluster_name": "naming",
     "cluster_name": "naming",
     "expand_key_path": "naming",
     "find": "naming",
     "load": "loading",
     "names": "naming",
-    "override": "overrides",
     "read": "reading",
 }
 
 __all__ = [
     "Places",
     "build",
-    "check",
     "check_cluster_name",
+    "check_profile",
     "cluster_name",
     "expand_key_path",
     "find",
     "load",
     "names",
-    "override",
     "read",
 ]
 

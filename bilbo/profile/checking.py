@@ -36,7 +36,7 @@ _NAMES = {
 _RESERVED = ("all", "notebook", *HEADS, "workers")
 
 
-def check(document: Any, places: Places | None = None) -> None:
+def check_profile(document: Any, places: Places | None = None) -> None:
     """Raises ProfileError with every mistake of `document` as a line of its `details`.
 
     A line says where (`places`), which key, what is wrong, and the nearest right key or the

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bilbo.model import ClusterSpec
 from bilbo.profile.building import build
-from bilbo.profile.checking import check
+from bilbo.profile.checking import check_profile
 from bilbo.profile.naming import check_cluster_name, cluster_name, find
 from bilbo.profile.overrides import override_with_paths
 from bilbo.profile.packages import with_packages
@@ -37,8 +37,10 @@ def load(
     read_from = source(path)
     document, set_by = override_with_paths(read_from.document, overrides)
     places = Places(shown(str(path), 500), read_from.lines, set_by)
-    check(document, places)
+    check_profile(document, places)
     if region and "region" not in document:
-        check({"region": region}, Places("the environment (AWS_DEFAULT_REGION or AWS_REGION)"))
+        check_profile(
+            {"region": region}, Places("the environment (AWS_DEFAULT_REGION or AWS_REGION)")
+        )
     document = with_packages(document, path.parent, places)
     return replace(build(document, name, region, places), profile_name=path.name)

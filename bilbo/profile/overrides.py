@@ -16,21 +16,17 @@ MAX_STEPS = 16
 _EXAMPLE = "Write -p KEY.PATH=VALUE, such as -p dask.worker.count=4."
 
 
-def override(document: Any, overrides: Sequence[str]) -> Any:
-    """A new document with each `KEY.PATH=VALUE` of `overrides` set, in their order.
+def override_with_paths(
+    document: Any, overrides: Sequence[str]
+) -> tuple[Any, tuple[tuple[KeyPath, str], ...]]:
+    """A new document with each `KEY.PATH=VALUE` of `overrides` set, in their order; and the path
+    that each came to set, beside its text.
 
     VALUE is JSON; what is not JSON is taken as a text. A number in the path is an index
     where the value is a list, and one past its end appends. Missing objects are made, and
     missing lists where the next step is a number. Raises ProfileError naming the `-p` that
     cannot be.
     """
-    return override_with_paths(document, overrides)[0]
-
-
-def override_with_paths(
-    document: Any, overrides: Sequence[str]
-) -> tuple[Any, tuple[tuple[KeyPath, str], ...]]:
-    """As `override`, with the path that each `-p` came to set beside its text."""
     result = copy.deepcopy(document)
     set_by = []
     for text in overrides:

@@ -10,7 +10,7 @@ from bilbo import model
 from bilbo.model import HostPlan, HostResult, StagePlan
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.host import HostRun
-from bilbo.remote.roll import Roll
+from bilbo.remote.roll import Members
 from bilbo.remote.terms import HostFailure, Remote, on_each
 
 
@@ -42,7 +42,7 @@ class Stage:
         self.remote = remote
         self.fresh = fresh
         self.keys = PrivateKeys()
-        self.roll = Roll()
+        self.roll = Members()
         self.head_measured = asyncio.Event()
         self.head_started = asyncio.Event()
         self.head_settled = asyncio.Event()  # it answers or it has failed
@@ -126,7 +126,7 @@ class Stage:
         if self.plan.roll and not self.workers_done.is_set():
             await self._keep_roll(run, self.plan.roll)
 
-    async def _keep_roll(self, run: HostRun, where: model.Roll) -> None:
+    async def _keep_roll(self, run: HostRun, where: model.MembersPage) -> None:
         """Keep the roll while any worker waits for it."""
         done = asyncio.ensure_future(self.workers_done.wait())
         keeping = asyncio.ensure_future(run.keep_roll(where, self.roll))

@@ -13,7 +13,7 @@ import asyncssh
 
 from bilbo import model
 from bilbo.model import HostPlan, HostResult, Measurement, Page, Served, Service
-from bilbo.remote.roll import Roll
+from bilbo.remote.roll import Members
 from bilbo.remote.session import FOREIGN, Event, Session, agent_source
 from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, Remote
 from bilbo.versions import differences, software
@@ -188,7 +188,7 @@ class HostRun:
         if self._service.page and self._service.page.described:
             self.facts["served"] = Served(event["secure"], event["base"])
 
-    async def until_joined(self, roll: Roll, *, new: bool) -> None:
+    async def until_joined(self, roll: Members, *, new: bool) -> None:
         """Wait until the head knows all of the service's members.
 
         Where a just started service replaces one of the same name, the head may not have noticed
@@ -227,7 +227,7 @@ class HostRun:
             return tuple(event.get("lines", ()))
         return ()
 
-    async def keep_roll(self, where: model.Roll, roll: Roll) -> NoReturn:
+    async def keep_roll(self, where: model.MembersPage, roll: Members) -> NoReturn:
         """Tell `roll` who joins and leaves, until the head's service ends (HostFailure)."""
         self._session.send(
             "roll",

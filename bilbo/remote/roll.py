@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from bilbo.remote.terms import HostFailure
 
 
-class Roll:
+class Members:
     """The members present, by name, with their addresses; waits for names."""
 
     def __init__(self) -> None:

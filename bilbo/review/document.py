@@ -9,7 +9,7 @@ from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec, NodeGroup
 from bilbo.review.effects import effects, machines
 from bilbo.review.exposure import Rule, exposure
-from bilbo.review.reading import Change, Review
+from bilbo.review.reading import ResourceChange, Review
 from bilbo.review.settings import redacted
 from bilbo.review.text import counts
 
@@ -83,7 +83,7 @@ def drift_document(
     }
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: ResourceChange) -> dict[str, Any]:
     return {
         "address": change.address,
         "type": change.kind,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilbo.model import HEAD, NOTEBOOK, SCHEDULER
-from bilbo.review.reading import Change, Review
+from bilbo.review.reading import ResourceChange, Review
 
 # AWS changes these only while the instance is stopped.
 _STOPPING = ("instance_type", "ebs_optimized", "user_data", "user_data_base64", "cpu_options")
@@ -48,7 +48,7 @@ def effects(review: Review) -> list[Effect]:
     return sorted(found, key=lambda effect: (order.index(effect.how), effect.address))
 
 
-def _effects(change: Change, review: Review) -> Iterator[Effect]:
+def _effects(change: ResourceChange, review: Review) -> Iterator[Effect]:
     because = _because(change, review)
     if change.action in ("delete", "forget"):
         yield Effect(change.address, "destroy", because, _lost(change))
@@ -62,7 +62,7 @@ def _effects(change: Change, review: Review) -> Iterator[Effect]:
         yield Effect(change.address, "shrink", ("desired_capacity",), lost)
 
 
-def _because(change: Change, review: Review) -> tuple[str, ...]:
+def _because(change: ResourceChange, review: Review) -> tuple[str, ...]:
     if change.forced_by:
         return change.forced_by
     if change.reason == "replace_by_triggers":
@@ -85,7 +85,7 @@ _REASONS = {
 }
 
 
-def _stopping(change: Change) -> tuple[str, ...]:
+def _stopping(change: ResourceChange) -> tuple[str, ...]:
     return tuple(
         attribute.path
         for attribute in change.attributes
@@ -93,7 +93,7 @@ def _stopping(change: Change) -> tuple[str, ...]:
     )
 
 
-def _lost(change: Change) -> str:
+def _lost(change: ResourceChange) -> str:
     match change.kind:
         case "aws_instance":
             return _LOST.get(change.role, "its services, its files, its addresses")
@@ -107,7 +107,7 @@ def _lost(change: Change) -> str:
     return "what is in it"
 
 
-def _fewer(change: Change) -> int:
+def _fewer(change: ResourceChange) -> int:
     before = _number(change.before.get("desired_capacity"))
     return max(0, before - _number(change.after.get("desired_capacity"), before))
 
@@ -124,7 +124,7 @@ def _number(value: Any, otherwise: int = 0) -> int:
 
 
 @dataclass(frozen=True)
-class Machines:
+class InstanceHours:
     """How many instances of a type run before and after, and what one costs an hour."""
 
     ec2type: str
@@ -133,7 +133,7 @@ class Machines:
     price: float | None = None
 
 
-def machines(review: Review, prices: Mapping[str, float]) -> list[Machines]:
+def machines(review: Review, prices: Mapping[str, float]) -> list[InstanceHours]:
     """The instances by type; each is an instance-hour an hour."""
     before, after = Counter[str](), Counter[str]()
     for change in review.resources:
@@ -147,13 +147,13 @@ def machines(review: Review, prices: Mapping[str, float]) -> list[Machines]:
             before[_text(held)] += _number(change.before.get("desired_capacity"))
             after[_text(asked or held)] += _number(change.after.get("desired_capacity"))
     return [
-        Machines(ec2type, before[ec2type], after[ec2type], prices.get(ec2type))
+        InstanceHours(ec2type, before[ec2type], after[ec2type], prices.get(ec2type))
         for ec2type in sorted({*before, *after})
         if ec2type and (before[ec2type] or after[ec2type])
     ]
 
 
-def _template(group: Change, review: Review) -> Change | None:
+def _template(group: ResourceChange, review: Review) -> ResourceChange | None:
     return next(
         (
             change

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilbo.model import ClusterSpec
-from bilbo.review.reading import Change, Review
+from bilbo.review.reading import ResourceChange, Review
 
 # A network wider than this is the world, cut in pieces or not.
 _WORLD_BITS = 8
@@ -91,11 +91,11 @@ def exposure(review: Review) -> Exposure:
     )
 
 
-def _groups(review: Review) -> Iterator[Change]:
+def _groups(review: Review) -> Iterator[ResourceChange]:
     return (change for change in review.resources if change.kind == "aws_security_group")
 
 
-def _public(change: Change) -> bool:
+def _public(change: ResourceChange) -> bool:
     if change.kind == "aws_instance":
         return bool(change.after.get("associate_public_ip_address"))
     return change.kind == "aws_launch_template" and any(

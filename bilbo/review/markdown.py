@@ -10,9 +10,9 @@ from typing import Any
 
 from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec
-from bilbo.review.effects import Machines, effects, machines
+from bilbo.review.effects import InstanceHours, effects, machines
 from bilbo.review.exposure import Rule, exposure
-from bilbo.review.reading import UNKNOWN, Change, Review
+from bilbo.review.reading import UNKNOWN, ResourceChange, Review
 from bilbo.review.settings import counted, diff, shown_override, title
 from bilbo.review.text import PUBLIC_HINT, counts
 
@@ -32,7 +32,7 @@ _MARKS = {"create": "+", "delete": "-", "forget": "-", "replace": "-", "update":
 
 
 @dataclass(frozen=True)
-class Applied:
+class ApplyCommand:
     """How the reviewed plan is applied: its bundle's digest, and the command."""
 
     digest: str
@@ -48,7 +48,7 @@ def plan_markdown(
     warnings: Sequence[str],
     settings: Sequence[Setting] = (),
     overrides: Sequence[str] = (),
-    applied: Applied | None = None,
+    applied: ApplyCommand | None = None,
 ) -> str:
     """The review of a plan. Arguments are those of `plan_document`."""
     beside = [*_overrides(overrides), *_settings(settings)]
@@ -161,7 +161,7 @@ def _overrides(overrides: Sequence[str]) -> Iterator[str]:
         yield _fenced("text", text, _SETTINGS_CHARACTERS // 2)
 
 
-def _drift(drift: Sequence[Change], instances: Sequence[str]) -> Iterator[str]:
+def _drift(drift: Sequence[ResourceChange], instances: Sequence[str]) -> Iterator[str]:
     if not drift and not instances:
         return
     yield "### Changed outside, by none of this"
@@ -175,7 +175,7 @@ def _drift(drift: Sequence[Change], instances: Sequence[str]) -> Iterator[str]:
         yield "\n".join(f"- {line}" for line in instances)
 
 
-def _few(change: Change) -> str:
+def _few(change: ResourceChange) -> str:
     shown = [code(attribute.path) for attribute in change.attributes[:6]]
     more = len(change.attributes) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
@@ -191,7 +191,7 @@ def _workers(spec: ClusterSpec, sizes: Mapping[str, str]) -> Iterator[str]:
         yield table(("Group", "Machines", "Type", "Estimated, each machine"), rows)
 
 
-def _hours(found: Sequence[Machines]) -> Iterator[str]:
+def _hours(found: Sequence[InstanceHours]) -> Iterator[str]:
     if not found:
         return
     priced = any(each.price is not None for each in found)
@@ -209,13 +209,13 @@ def _hours(found: Sequence[Machines]) -> Iterator[str]:
     yield table(heading, [*rows, totals])
 
 
-def _price(each: Machines) -> list[str]:
+def _price(each: InstanceHours) -> list[str]:
     if each.price is None:
         return ["?", "?"]
     return [f"{each.price:.4f}", f"{each.price * each.after:.4f}"]
 
 
-def _diff(changes: Sequence[Change], room: int = _DIFF_CHARACTERS) -> Iterator[str]:
+def _diff(changes: Sequence[ResourceChange], room: int = _DIFF_CHARACTERS) -> Iterator[str]:
     if not changes:
         return
     text = "\n".join(line for change in changes for line in _diff_lines(change))
@@ -236,7 +236,7 @@ def _fenced(language: str, text: str, room: int) -> str:
     return f"{fence}{language}\n{text}\n{fence}{cut}"
 
 
-def _diff_lines(change: Change) -> Iterator[str]:
+def _diff_lines(change: ResourceChange) -> Iterator[str]:
     mark = _MARKS.get(change.action, " ")
     yield f"{mark} {change.action} {change.address}"
     for attribute in change.attributes:
@@ -264,7 +264,7 @@ def _line(value: Any) -> str:
     return re.sub(r"[\u2028-\u202e\u2066-\u2069\x7f-\x9f]", "?", text)[:2000]
 
 
-def _apply(applied: Applied | None) -> Iterator[str]:
+def _apply(applied: ApplyCommand | None) -> Iterator[str]:
     if applied is None:
         return
     yield "### Apply exactly this"

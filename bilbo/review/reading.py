@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bilbo.model import GROUP_TAG, ROLE_TAG
+from bilbo.model import ROLE_TAG
 
 SENSITIVE = "(sensitive)"
 UNKNOWN = "(known after apply)"
@@ -42,7 +42,7 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Change:
+class ResourceChange:
     """What happens to one resource. `action` is create, update, replace, delete, forget or none.
 
     `before` and `after` are its values, the sensitive ones taken out; empty where there are none.
@@ -67,11 +67,6 @@ class Change:
         return _tag(self, ROLE_TAG)
 
     @property
-    def group(self) -> str:
-        """The group that bilbo's own tag names."""
-        return _tag(self, GROUP_TAG)
-
-    @property
     def forced_by(self) -> tuple[str, ...]:
         """The attributes that make it be replaced."""
         return tuple(attribute.path for attribute in self.attributes if attribute.forces)
@@ -80,15 +75,14 @@ class Change:
 @dataclass(frozen=True)
 class Review:
     """A whole plan. `resources` are all, those that stay as they are too; `changes` those that do
-    not; `drift` is what was changed outside; `outputs` the names of outputs that change.
+    not; `drift` is what was changed outside.
     """
 
-    resources: tuple[Change, ...] = ()
-    drift: tuple[Change, ...] = ()
-    outputs: tuple[str, ...] = ()
+    resources: tuple[ResourceChange, ...] = ()
+    drift: tuple[ResourceChange, ...] = ()
 
     @property
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[ResourceChange, ...]:
         """The resources that change."""
         return tuple(change for change in self.resources if change.action != "none")
 
@@ -103,11 +97,9 @@ def read(document: Mapping[str, Any]) -> Review:
     drift = (_change(each) for each in document.get("resource_drift", []) if _managed(each))
     # What AWS merely spells otherwise (null for an empty list) is no change of anybody's.
     drift = (change for change in drift if change.attributes or change.action != "update")
-    outputs = document.get("output_changes") or {}
     return Review(
         resources=tuple(sorted(resources, key=lambda change: change.address)),
         drift=tuple(sorted(drift, key=lambda change: change.address)),
-        outputs=tuple(sorted(n for n, each in outputs.items() if each["actions"] != ["no-op"])),
     )
 
 
@@ -126,14 +118,14 @@ def _managed(resource: Mapping[str, Any]) -> bool:
     return resource.get("mode") == "managed"
 
 
-def _change(resource: Mapping[str, Any]) -> Change:
+def _change(resource: Mapping[str, Any]) -> ResourceChange:
     change = resource["change"]
     before = redacted(change.get("before"), change.get("before_sensitive"), SENSITIVE)
     known = redacted(change.get("after"), change.get("after_sensitive"), SENSITIVE)
     after = unknown_marked(known, change.get("after_unknown"))
     forcing = [_path(steps) for steps in change.get("replace_paths", [])]
     both = change.get("before") is not None and change.get("after") is not None
-    return Change(
+    return ResourceChange(
         address=resource["address"],
         kind=resource["type"],
         action=_ACTIONS.get(tuple(change["actions"]), "none"),
@@ -236,7 +228,7 @@ def _path(steps: Sequence[Any]) -> str:
     return text
 
 
-def _tag(change: Change, key: str) -> str:
+def _tag(change: ResourceChange, key: str) -> str:
     for values in (change.after, change.before):
         tags = values.get("tags")
         if isinstance(tags, Mapping) and isinstance(tags.get(key), str):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from bilbo.review.effects import InstanceHours
 from bilbo.review.reading import Review
 
 _SYMBOLS = {"create": "+", "update": "~", "replace": "-/+", "delete": "-", "forget": "-"}
@@ -13,6 +16,22 @@ def counts(review: Review) -> str:
     return (
         f"{review.count('create') + replaced} to add, {review.count('update')} to change, "
         f"{review.count('delete', 'forget') + replaced} to destroy"
+    )
+
+
+def hours_text(found: Sequence[InstanceHours]) -> str:
+    """Instance-hours an hour by type, and what they cost where a price is known; empty for none."""
+    if not found:
+        return ""
+    rows = [
+        f"  {each.ec2type}: {each.before} -> {each.after}"
+        + (f", {each.price * each.after:.4f} USD an hour" if each.price is not None else "")
+        for each in found
+    ]
+    total = sum((each.price or 0) * each.after for each in found)
+    least = "at least " * any(each.price is None and each.after for each in found)
+    return "\n".join(
+        ["Instance-hours, each hour:", *rows, f"  then {least}{total:.4f} USD an hour"]
     )
 
 

@@ -7,13 +7,13 @@ process that needs it, so each function says whether it does.
 from bilbo.terraform.commands import Terraform
 from bilbo.terraform.hints import unlock_hint
 from bilbo.terraform.planfile import PROVIDERS, locked_providers, state_providers
-from bilbo.terraform.stream import Change, Diagnostic, Outcome
+from bilbo.terraform.stream import Diagnostic, Outcome, PlannedChange
 
 __all__ = [
     "PROVIDERS",
-    "Change",
     "Diagnostic",
     "Outcome",
+    "PlannedChange",
     "Terraform",
     "locked_providers",
     "state_providers",

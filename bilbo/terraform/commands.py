@@ -287,7 +287,7 @@ class Terraform:
 
     def error(self, outcome: Outcome, what: str) -> TerraformError:
         """The outcome's errors in a person's words."""
-        return to_error(outcome, what, str(self.cluster_folder))
+        return to_error(outcome, what, self.cluster_folder)
 
     def _streamed(
         self, command: str, on_event: OnEvent, *arguments: str, **options: Any
@@ -354,7 +354,7 @@ class Terraform:
     def _failed(self, what: str, text: str) -> TerraformError:
         lines = [line.strip("╷╵│ \t") for line in text.splitlines()]
         said = Diagnostic("error", "Terraform said", "\n".join(line for line in lines if line))
-        return to_error(Outcome(exit_code=1, diagnostics=(said,)), what, str(self.cluster_folder))
+        return to_error(Outcome(exit_code=1, diagnostics=(said,)), what, self.cluster_folder)
 
     def _init_digest(self) -> str:
         """Changes when `init` has something to do: providers, modules, backend, lock, binary."""

@@ -51,7 +51,7 @@ DESTRUCTIVE = frozenset({"delete", "replace"})
 
 
 @dataclass(frozen=True)
-class Change:
+class PlannedChange:
     """One resource change: Terraform's address, resource type, and action.
 
     `action` is `create`, `update`, `replace`, `delete`, `import` or `move`; reading a data
@@ -86,8 +86,8 @@ class Outcome:
     """
 
     exit_code: int
-    changes: tuple[Change, ...] = ()
-    drift: tuple[Change, ...] = ()
+    changes: tuple[PlannedChange, ...] = ()
+    drift: tuple[PlannedChange, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     outputs: Mapping[str, Any] = field(default_factory=dict)
     finished: bool = False
@@ -114,7 +114,7 @@ class Outcome:
         )
 
     @property
-    def destructive(self) -> tuple[Change, ...]:
+    def destructive(self) -> tuple[PlannedChange, ...]:
         """The planned changes that end something that exists."""
         return tuple(change for change in self.changes if change.action in DESTRUCTIVE)
 
@@ -138,8 +138,8 @@ def parse(line: str) -> dict[str, Any] | None:
 
 def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = False) -> Outcome:
     """What the whole stream says. An `exit_code` of None is not known, and told from the end."""
-    changes: dict[str, Change] = {}
-    drift: dict[str, Change] = {}
+    changes: dict[str, PlannedChange] = {}
+    drift: dict[str, PlannedChange] = {}
     diagnostics: list[Diagnostic] = []
     outputs: dict[str, Any] = {}
     finished = versioned = summarised = unreadable = False
@@ -181,9 +181,9 @@ def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = 
     )
 
 
-def _change(change: Mapping[str, Any]) -> Change:
+def _change(change: Mapping[str, Any]) -> PlannedChange:
     resource = change["resource"]
-    return Change(
+    return PlannedChange(
         address=resource["addr"],
         resource_type=resource["resource_type"],
         action=change["action"],
@@ -200,15 +200,20 @@ def _diagnostic(diagnostic: Mapping[str, Any]) -> Diagnostic:
     )
 
 
-def to_error(outcome: Outcome, what: str, log: str) -> TerraformError:
-    """The outcome's errors as one error that says what failed, why, and what to do."""
+def to_error(outcome: Outcome, what: str, cluster_folder: Path) -> TerraformError:
+    """The outcome's errors as one error that says what failed, why, and what to do.
+
+    The cluster is named as its folder is.
+    """
     # Terraform works on several things at once: their order is not the same every time.
     errors = sorted(outcome.errors, key=lambda diagnostic: diagnostic.address)
     lines = [line for diagnostic in errors for line in explain(diagnostic)]
-    hint = lock_hint("\n".join(lines), Path(log).name) or hint_for("\n".join(lines))
+    hint = lock_hint("\n".join(lines), cluster_folder.name) or hint_for("\n".join(lines))
     if not lines:
         lines = [f"Terraform ended with exit code {outcome.exit_code} and no message."]
-    return TerraformError(what, details=tuple(lines), hint=hint or f"Terraform's output: {log}")
+    return TerraformError(
+        what, details=tuple(lines), hint=hint or f"Terraform's output: {cluster_folder}"
+    )
 
 
 def explain(diagnostic: Diagnostic) -> list[str]:

@@ -43,7 +43,7 @@ from bilbo.record import Store, from_json, to_json
 from bilbo.remote import HostFailure, KnownHosts, Remote
 from bilbo.remote.host import HostRun
 from bilbo.remote.program import answer
-from bilbo.remote.roll import Roll
+from bilbo.remote.roll import Members
 from bilbo.remote.session import AGENT_MODULES, Lines, Session
 from bilbo.render import render
 from bilbo.review.state import state_document, state_text
@@ -336,7 +336,7 @@ def test_states(fuzz: Fuzzer) -> None:
         outputs = outputs_of(state)
         told = taken(outputs["profile"]) if "profile" in outputs else DOCUMENT
         told.setdefault("instance", {})["ssh_private_key"] = "~/key.pem"
-        profile.check(told)
+        profile.check_profile(told)
         spec = replace(profile.build(told, "one"), state=SharedState("team", "us-east-1"))
         stopped(spec, outputs)
         believed(work, spec, outputs)
@@ -539,11 +539,11 @@ async def stages(random: Random, remote: Remote, plan: HostPlan, found: Inventor
             case 0:
                 await run.until_ready()
             case 1:
-                await run.until_joined(Roll(), new=new)
+                await run.until_joined(Members(), new=new)
             case _:
                 where = services.stage_plan(profile.build(DOCUMENT, "one"), found, "t").roll
                 assert where
-                await run.keep_roll(where, Roll())
+                await run.keep_roll(where, Members())
     except HostFailure as failure:
         result = run.failed(failure)
         told = report.failures([result], {result.node.instance_id: 1})
@@ -608,7 +608,7 @@ def test_terraform_streams(fuzz: Fuzzer) -> None:
         for line in lines:
             packer.built(filter(None, [packer.parse(line.decode(errors="replace"))]))
         if found.errors or not found.summarised:  # as those who ask Terraform judge it
-            raise to_error(found, "it failed", "log")
+            raise to_error(found, "it failed", Path("log"))
 
     def one(random: Random) -> None:
         lines = [json.dumps(event).encode() for event in STREAM]

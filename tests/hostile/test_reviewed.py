@@ -73,7 +73,7 @@ def nested(levels: int) -> Any:
 
 def spec(document: dict[str, Any]) -> ClusterSpec:
     """The cluster of a profile that is good."""
-    profile.check(document)
+    profile.check_profile(document)
     return profile.build(document, "team", "us-east-1")
 
 
