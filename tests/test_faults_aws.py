@@ -232,7 +232,8 @@ def test_destroy_says_what_holds_it(bilbo: Bilbo) -> None:
     )["SecurityGroups"]
     running = Running(bilbo.start("destroy", "hand", "-y"))
     running.wait_for("Destroyed module.worker.aws_autoscaling_group.this")
-    late = launch(ec2, group["GroupId"], [{"Key": "bilbo:cluster", "Value": "hand"}])
+    own = {"bilbo:cluster": "hand", "bilbo:owner": record["owner"]}
+    late = launch(ec2, group["GroupId"], [{"Key": k, "Value": v} for k, v in own.items()])
     foreign = launch(ec2, group["GroupId"], [])
     running.wait_for("still used by")
     ec2.terminate_instances(InstanceIds=[foreign])

@@ -33,7 +33,7 @@ def test_two_at_once_then_a_damaged_record(bilbo: Bilbo, profile: str) -> None:
     third = bilbo("destroy", "kept", "-y", code=1)
     assert "`bilbo create`" in third.stderr
     told("`destroy` while `create` runs", errors(third.stderr), 1, "what `create` makes")
-    assert first.end() == 0
+    assert first.end() == 0, first.said
 
     before = bilbo.record("kept")
     path = bilbo.home / "clusters" / "kept" / "cluster.json"

@@ -161,15 +161,18 @@ def same_account(record: Record, work: Work) -> str | None:
     Raises RecordError where the cluster lives in another: AWS would show nothing of it, and
     whoever asked would believe that nothing is left.
     """
-    there = record.account or _account_of_before(record, work)
+    _lives_in(record.account or _account_of_before(record, work), record.name, work)
+    return work.account
+
+
+def _lives_in(there: str | None, name: str, work: Work) -> None:
     here = work.account
     if there and here and there != here:
         raise RecordError(
-            f"cluster {record.name!r} lives in the AWS account {there}, and these credentials are "
-            f"of {here}",
+            f"cluster {name!r} lives in the AWS account {there}, and these credentials are of "
+            f"{here}",
             hint="Use that account's credentials (AWS_PROFILE), or choose another name with -n.",
         )
-    return here
 
 
 def _account_of_before(record: Record, work: Work) -> str | None:
@@ -207,8 +210,9 @@ def owned(
     The owner of a cluster that there is, in its `state` or as the record `before` has it, never
     changes: one from before there were owners goes on without, for a tag more in a launch template
     would replace every worker. A new one gets that of the reviewed plan (`planned`), or of one that
-    was planned here. Raises what `right_account` does.
+    was planned here. Raises what `right_account` does, for the account that the state tells too.
     """
+    _lives_in(account_in(state), spec.name, work)
     owner = owner_in(state) or (before.owner if before else None)
     if owner is None and before is None and not state.get("resources"):
         owner = planned or planned_owner(work.terraform(spec.name)) or new_owner()
