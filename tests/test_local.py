@@ -688,7 +688,10 @@ def test_calls_are_counted(aws: Aws) -> None:
     aws.ec2.describe_instances()
     aws.ec2.describe_instances()
     aws.client("s3").list_buckets()
-    assert local.calls(aws.home) == {"ec2:DescribeInstances": 2, "s3:ListAllMyBuckets": 1}
+    counted = {"ec2:DescribeInstances": 2, "s3:ListAllMyBuckets": 1}
+    assert local.calls(aws.home) == counted
+    assert local.calls(aws.home, reset=True) == counted
+    assert local.calls(aws.home) == {}
 
 
 def test_what_moto_cannot_do_is_named_at_once(aws: Aws) -> None:
