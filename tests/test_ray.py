@@ -20,7 +20,7 @@ from bilbo_cli import INSTANCE, Bilbo, client, nothing_is_left
 from browser import run_in_kernel
 from reliability import errors, told
 
-from bilbo import local
+from bilbo import bundle, local
 
 NAME = "ray"
 BUCKET = "rays"
@@ -100,7 +100,8 @@ def partly(bilbo: Bilbo, profile: str, tmp_path_factory: pytest.TempPathFactory)
     planned = bilbo("--local", "plan", profile, "-o", plan)
     assert "CPUs: 1, GPUs: 1, Memory: about" in planned.stdout
     local.inject(bilbo.home, "ssh=ray-ray-worker-gpu:reject")
-    made = bilbo("--local", "create", profile, "--plan", plan, code=3)
+    digest = bundle.read(Path(plan)).digest
+    made = bilbo("--local", "create", profile, "--plan", plan, "--digest", digest, code=3)
     local.inject(bilbo.home, "clear")
     return made.stderr
 

@@ -155,12 +155,12 @@ class Reviewed:
         """Whether its HCL, and the configuration inside Terraform's plan, are what this bilbo
         renders from the settled `spec`, and nothing but the AWS provider is locked. Pure."""
         manifest = self.bundle.manifest
+        self._same("for the AWS account", manifest.account or "none", spec.account or "none")
         must_name_its_callers(spec, "a plan for review")
         self._same("for the owner", manifest.owner or "none", spec.owner or "none")
         found = self.bundle.hcl
         lock = found.pop(_LOCK_FILE, "")
-        settled = replace(spec, profile_name=manifest.profile_name, account=manifest.account)
-        rendered = render(settled)
+        rendered = render(replace(spec, profile_name=manifest.profile_name))
         self._nothing_but("holds", found, rendered)
         try:
             planned = terraform_plan.read(self.bundle.contents[bundle.PLAN])
@@ -200,17 +200,15 @@ class Reviewed:
         private_write(terraform.cluster_folder / PLAN_FILE, self.bundle.contents[bundle.PLAN])
 
     def still_true(self, spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
-        """Whether account, versions, state and reality are as they were, and the plan holds what
-        bilbo renders. Looks from a scratch folder: the cluster's is not touched."""
+        """Whether versions, state and reality are as they were, and the plan changes nothing but
+        what bilbo renders. Looks from a scratch folder: the cluster's is not touched."""
         not_moving(spec, terraform)
-        account = self.bundle.manifest.account or "none"
-        self._same("for the AWS account", account, spec.account or "none")
         with TemporaryDirectory(prefix="bilbo-review-") as scratch:
             looking = work.terraform(spec.name, Path(scratch))
             looking.borrow(terraform)
             self.place(looking)
+            self._versions(looking)  # as the lock file has them: nothing is installed yet
             looking.init()
-            self._versions(looking)
             self._types(looking)
             self._state(looking)
             self._reality(spec, work, looking)

@@ -131,11 +131,12 @@ class Api:
         if route == ("GET", "status"):
             return _answer(start_response, "200 OK", self._status())
         if route[0] in ("GET", "DELETE") and (counted := self._counted(route[1])) is not None:
+            told = dict(sorted(counted.items()))
             if route[0] == "DELETE":
                 self._calls.clear()
                 self._requests.clear()
                 self._objects.clear()
-            return _answer(start_response, "200 OK", dict(sorted(counted.items())))
+            return _answer(start_response, "200 OK", told)
         if route == ("POST", "fault"):
             try:
                 with self._world.lock:

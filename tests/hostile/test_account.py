@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bilbo_cli import Bilbo
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, client
 
 from bilbo import local
 from bilbo.cluster.whose import account_in
@@ -58,3 +58,36 @@ def test_another_accounts_credentials(tmp_path: Path, told_by: str) -> None:
         assert (folder / "cluster.json").exists()
     finally:
         local.stop(home)
+
+
+def test_another_accounts_shared_state(tmp_path: Path) -> None:
+    """A bucket may be read from a second account: a state that no record here knows tells where
+    its cluster lives, and is left as it is."""
+    local.start(tmp_path)
+    try:
+        bilbo = Bilbo(tmp_path)
+        document = {
+            "access": {"cidrs": ["127.0.0.0/8"]},
+            "instance": INSTANCE,
+            "dask": {"worker": ONE_PROCESS},
+            "state": {"bucket": "both"},
+        }
+        profile = bilbo.profile("ours", document)
+        bilbo("--local", "state-bucket", "create", "both")
+        resource = state_of(ARN.format("999999999999"))["resources"][0]
+        managed = {
+            **resource,
+            "type": "aws_instance",
+            "provider": 'provider["registry.terraform.io/hashicorp/aws"]',
+        }
+        state = {"version": 4, "serial": 1, "lineage": "l", "outputs": {}, "resources": [managed]}
+        s3 = client(tmp_path, "s3")
+        s3.put_object(Bucket="both", Key="bilbo/ours.tfstate", Body=json.dumps(state).encode())
+        for words in (["plan", profile], ["create", profile]):
+            said = bilbo("--local", *words, code=1).stderr
+            assert "lives in the AWS account 999999999999" in said, said
+        assert bilbo("clusters").stdout == ""
+        held = s3.get_object(Bucket="both", Key="bilbo/ours.tfstate")["Body"].read()
+        assert json.loads(held) == state
+    finally:
+        local.stop(tmp_path)
