@@ -18,7 +18,7 @@ from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, client, clients, no
 from reliability import errors, told
 
 from bilbo import bundle, local, profile
-from bilbo.cli.scale import _counts
+from bilbo.cli.commands.lifecycle import _counts
 from bilbo.errors import ProfileError
 from bilbo.render import render
 

@@ -7,7 +7,7 @@ import re
 import click
 import pytest
 
-from bilbo.cli.names import CLUSTER, SECONDS
+from bilbo.cli.params import CLUSTER, SECONDS
 from bilbo.cluster import targets
 from bilbo.errors import BilboError, UsageError
 from bilbo.model import Inventory, Node

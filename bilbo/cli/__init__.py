@@ -17,32 +17,32 @@ from bilbo.errors import BilboError
 
 # What lists a command without importing it: its module and its short help.
 _COMMANDS = {
-    "attach": ("bilbo.cli.gitops", "Work on a team-mate's cluster."),
-    "check": ("bilbo.cli.check", "Compare package versions."),
-    "clusters": ("bilbo.cli.look", "List active clusters."),
-    "completion": ("bilbo.cli.completion", "Print shell completion."),
-    "create": ("bilbo.cli.make", "Create cluster."),
-    "dashboard": ("bilbo.cli.look", "Open dashboard."),
-    "desc": ("bilbo.cli.look", "Describe a cluster."),
-    "destroy": ("bilbo.cli.make", "Destroy cluster."),
-    "drift": ("bilbo.cli.gitops", "Show what was changed outside."),
-    "get": ("bilbo.cli.copying", "Copy files from an instance."),
-    "image": ("bilbo.cli.images", "Build machine images."),
-    "images": ("bilbo.cli.images", "List the images built."),
-    "local": ("bilbo.cli.standin", "Start and stop the stand-in AWS."),
-    "logs": ("bilbo.cli.hosts", "Show the services' logs."),
-    "notebook": ("bilbo.cli.look", "Open notebook."),
-    "plan": ("bilbo.cli.make", "Show create cluster plan."),
-    "profiles": ("bilbo.cli.look", "List all profiles."),
-    "put": ("bilbo.cli.copying", "Copy files to instances."),
-    "rcmd": ("bilbo.cli.hosts", "Command to a cluster instance."),
-    "render": ("bilbo.cli.gitops", "Write the Terraform files alone."),
-    "restart": ("bilbo.cli.hosts", "Restart cluster."),
-    "scale": ("bilbo.cli.scale", "Change the number of workers."),
-    "ssh": ("bilbo.cli.hosts", "Open a shell on an instance."),
-    "state-bucket": ("bilbo.cli.gitops", "Make a bucket for shared states."),
-    "unlock": ("bilbo.cli.gitops", "Take away the lock of a process that is gone."),
-    "version": ("bilbo.cli.about", "Show bilbo version."),
+    "attach": ("team", "Work on a team-mate's cluster."),
+    "check": ("inspect", "Compare package versions."),
+    "clusters": ("inspect", "List active clusters."),
+    "completion": ("about", "Print shell completion."),
+    "create": ("lifecycle", "Create cluster."),
+    "dashboard": ("inspect", "Open dashboard."),
+    "desc": ("inspect", "Describe a cluster."),
+    "destroy": ("lifecycle", "Destroy cluster."),
+    "drift": ("inspect", "Show what was changed outside."),
+    "get": ("hosts", "Copy files from an instance."),
+    "image": ("image", "Build machine images."),
+    "images": ("image", "List the images built."),
+    "local": ("local", "Start and stop the stand-in AWS."),
+    "logs": ("inspect", "Show the services' logs."),
+    "notebook": ("inspect", "Open notebook."),
+    "plan": ("lifecycle", "Show create cluster plan."),
+    "profiles": ("inspect", "List all profiles."),
+    "put": ("hosts", "Copy files to instances."),
+    "rcmd": ("hosts", "Command to a cluster instance."),
+    "render": ("team", "Write the Terraform files alone."),
+    "restart": ("lifecycle", "Restart cluster."),
+    "scale": ("lifecycle", "Change the number of workers."),
+    "ssh": ("hosts", "Open a shell on an instance."),
+    "state-bucket": ("team", "Make a bucket for shared states."),
+    "unlock": ("team", "Take away the lock of a process that is gone."),
+    "version": ("about", "Show bilbo version."),
 }
 
 
@@ -56,7 +56,7 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _ = _COMMANDS[cmd_name]
-        command = getattr(import_module(module), cmd_name.replace("-", "_"))
+        command = getattr(import_module(f"bilbo.cli.commands.{module}"), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

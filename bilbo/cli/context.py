@@ -156,7 +156,7 @@ def work(
     `live` False keeps a terminal free for what the operation itself prints.
     """
     from bilbo.cli.console import Console
-    from bilbo.cli.log import open_log
+    from bilbo.cli.logfile import open_log
     from bilbo.cluster.work import Work
 
     log = open_log(context.home)

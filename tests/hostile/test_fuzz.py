@@ -27,7 +27,7 @@ from bilbo import bundle, profile, report, review, services
 from bilbo.aws.shared import parsed_lock, parsed_state
 from bilbo.bundle import Manifest
 from bilbo.cli.console import Console
-from bilbo.cli.look import _PAGE
+from bilbo.cli.pages import _PAGE
 from bilbo.cluster import hosts
 from bilbo.cluster.adopt import address_of, tainted
 from bilbo.cluster.attach import taken

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bilbo.cli.log import _Lines, _Private
+from bilbo.cli.logfile import _Lines, _Private
 from bilbo.cluster.check import local_software
 from bilbo.errors import TerraformError
 from bilbo.terraform import Terraform

@@ -132,7 +132,7 @@ def test_the_log_holds_no_output_of_others(tmp_path: Path) -> None:
     import logging
 
     from bilbo.cli.console import Console
-    from bilbo.cli.log import _Lines
+    from bilbo.cli.logfile import _Lines
     from bilbo.errors import QUOTE, PartlyDone
 
     path = tmp_path / "log"

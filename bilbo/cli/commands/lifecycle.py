@@ -1,4 +1,4 @@
-"""The commands that make and remove clusters: `plan`, `create`, `destroy`."""
+"""The commands of a cluster's life: `plan`, `create`, `scale`, `restart`, `destroy`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from bilbo.cli.context import Context, load, pass_context, target_of, work
-from bilbo.cli.formats import FORMAT_OPTION
-from bilbo.cli.look import open_dashboard, open_notebook
-from bilbo.cli.names import CLUSTER, DIGEST, PROFILE, STAGE_TIMEOUT_OPTION
 from bilbo.cli.output import echo
+from bilbo.cli.pages import open_dashboard, open_notebook
+from bilbo.cli.params import CLUSTER, DIGEST, FORMAT_OPTION, PROFILE, STAGE_TIMEOUT_OPTION
 from bilbo.errors import UsageError
 from bilbo.model import ClusterSpec
 
 if TYPE_CHECKING:
     from bilbo.cluster.create import Created
 
+
 NAME_OPTION = click.option(
     "-n", "--name", type=CLUSTER, help="Name of the cluster; else the profile's."
 )
+
+
 OVERRIDE_OPTION = click.option(
     "-p",
     "overrides",
@@ -28,6 +30,8 @@ OVERRIDE_OPTION = click.option(
     metavar="KEY.PATH=VALUE",
     help="Change a value of the profile, given as JSON; may be repeated.",
 )
+
+
 MY_IP_OPTION = click.option(
     "--my-ip", is_flag=True, help="Ask again for your public address, and admit that."
 )
@@ -67,21 +71,21 @@ def plan(
       bilbo plan test.json -p dask.worker.count=8 -p instance.ec2type=m5.2xlarge
       bilbo plan test.json -o test.plan --format markdown
     """
-    from bilbo.cli import gitops
+    from bilbo.cli import reviews
     from bilbo.cluster.plan import plan as plan_cluster
     from bilbo.cluster.sizing import estimates
 
-    form, costs = "json" if as_json else form, gitops.read_prices(prices)
+    form, costs = "json" if as_json else form, reviews.read_prices(prices)
     spec, target = load(context, profile, name, overrides)
     if output or spec.state:
-        gitops.check_plan(spec)
+        reviews.check_plan(spec)
     with work(context, target) as w:
         show = bool(output or costs) or form != "text"
         planned = plan_cluster(spec, w, my_ip=my_ip, show=show)
         sizes = estimates(planned.spec, w)
-        digest = gitops.save_plan(planned, w, output, overrides) if output else ""
-    command = gitops.apply_command(context, profile, name, output, digest) if output else ""
-    echo(gitops.show_plan(planned, sizes, form, costs, digest, command, overrides))
+        digest = reviews.save_plan(planned, w, output, overrides) if output else ""
+    command = reviews.apply_command(context, profile, name, output, digest) if output else ""
+    echo(reviews.show_plan(planned, sizes, form, costs, digest, command, overrides))
     if detailed_exitcode and planned.has_changes:
         raise click.exceptions.Exit(2)
 
@@ -129,12 +133,12 @@ def create(
       bilbo --local create examples/demo.json --notebook
       bilbo create test.json --plan test.plan --digest DIGEST
     """
-    from bilbo.cli import gitops
+    from bilbo.cli import reviews
     from bilbo.cluster.create import create as create_cluster
 
     if digest and not plan_file:
         raise UsageError("--digest: there is no --plan that it could be of")
-    reviewed = gitops.read_plan(plan_file, digest, overrides) if plan_file else None
+    reviewed = reviews.read_plan(plan_file, digest, overrides) if plan_file else None
     overrides = reviewed.bundle.manifest.overrides if reviewed else overrides
     spec, target = load(context, profile, name, overrides)
     if reviewed and spec.state and not digest:
@@ -209,3 +213,91 @@ def destroy(context: Context, name: str, also: tuple[str, ...], yes: bool) -> No
     echo(f"Destroyed cluster '{name}'; nothing of it is left.", err=True)
     for other in left:
         echo(f"Left alone, another's: {other}", err=True)
+
+
+MOST = 10_000
+
+
+def _counts(
+    _ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]
+) -> dict[str | None, int]:
+    """`N`, or `GROUP=N` once for each group. Raises a usage error."""
+    counts: dict[str | None, int] = {}
+    for word in words:
+        group, equals, number = word.rpartition("=")
+        if not (number.isascii() and number.isdigit()) or int(number) > MOST:
+            raise click.BadParameter(f"{number[:40]!r} is no whole number from 0 to {MOST}.")
+        if equals and not group:
+            raise click.BadParameter(f"{word[:40]!r} names no group.")
+        if (group or None) in counts:
+            raise click.BadParameter(f"{group or 'the count'} is given twice.")
+        counts[group or None] = int(number)
+    if None in counts and len(counts) > 1:
+        raise click.BadParameter("write N alone, or GROUP=N for each group.")
+    return counts
+
+
+@click.command(short_help="Change the number of workers.")
+@click.argument("name", type=CLUSTER)
+@click.argument("counts", nargs=-1, required=True, metavar="N|GROUP=N...", callback=_counts)
+@STAGE_TIMEOUT_OPTION
+@click.option("--force", is_flag=True, help="Let workers go though what they hold is lost.")
+@click.option("-y", "--yes", is_flag=True, help="Agree if machines would be replaced.")
+@pass_context
+def scale(
+    context: Context,
+    name: str,
+    counts: dict[str | None, int],
+    timeout: float | None,
+    force: bool,
+    yes: bool,
+) -> None:
+    """Give the cluster NAME another number of workers, while it computes.
+
+    \b
+    N is the new number of workers; with several worker groups, GROUP=N for each
+    that changes. New workers join. Those that leave are first retired through the
+    scheduler: what they hold moves to others, what they run is run by others.
+
+    \b
+    Examples:
+      bilbo scale test 8
+      bilbo scale test gpu=2 cpu=16
+      bilbo scale test 0 --force
+    """
+    from bilbo import report
+    from bilbo.cluster.scale import scale as scale_cluster
+
+    record = context.store.load(name)
+    with work(context, target_of(context, record), yes=yes, timeout=timeout) as w:
+        scaled = scale_cluster(name, counts, w, yes=yes, force=force)
+    if not scaled.changed:
+        echo(report.NOTHING_TO_DO)
+    elif scaled.record:
+        echo("\n" + report.summary(scaled.record))
+
+
+@click.command(short_help="Restart cluster.")
+@click.argument("name", type=CLUSTER)
+@click.option("--notebook", is_flag=True, help="JupyterLab too, which ends its kernels.")
+@STAGE_TIMEOUT_OPTION
+@pass_context
+def restart(context: Context, name: str, notebook: bool, timeout: float | None) -> None:
+    """Restart head (Dask: scheduler) and workers of the cluster NAME. Its notebook stays.
+
+    \b
+    Examples:
+      bilbo restart test
+      bilbo restart test --notebook
+      bilbo restart test --timeout 300
+    """
+    from bilbo import report
+    from bilbo.cluster.restart import restart as restart_cluster
+
+    record = context.store.load(name)
+    with work(context, target_of(context, record), timeout=timeout) as w:
+        restarted = restart_cluster(name, w, notebook=notebook)
+    if restarted:
+        echo("\n" + report.summary(restarted))
+    else:
+        echo(f"Cluster '{name}' has no engine: there is nothing to restart.")

@@ -1,4 +1,5 @@
-"""Arguments that name things: checked where they come in, and completed by the shell."""
+"""Arguments and options that several commands share: checked where they come in, and completed by
+the shell."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 else:  # click before 8.4 has no generic types
     TextType = NumberType = click.ParamType
 
+
 ROLES = ("notebook", *HEADS, "workers", "all")
+
+
 LONGEST_TIMEOUT = 86400.0
 
 
@@ -138,12 +142,38 @@ class Seconds(NumberType):
 
 
 CLUSTER = ClusterName()
+
+
 DIGEST = Digest()
+
+
 PROFILE = ProfileName()
+
+
 TARGET = TargetName()
+
+
 SECONDS = Seconds()
+
+
 STAGE_TIMEOUT_OPTION = click.option(
     "--timeout",
     type=SECONDS,
     help="Seconds for every stage on every host.  [default: connect 180, start 60, ready 120]",
+)
+
+
+FORMATS = ("text", "json", "markdown")
+
+
+FORMAT_OPTION = click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", help="How it is shown."
+)
+
+
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+TIMEOUT_OPTION = click.option(
+    "--timeout", type=SECONDS, help="Seconds to wait for a host.  [default: 30]"
 )

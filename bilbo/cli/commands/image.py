@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bilbo.cli.context import Context, default_target, pass_context, work
-from bilbo.cli.look import JSON_OPTION
-from bilbo.cli.names import PROFILE
 from bilbo.cli.output import echo, print_json
+from bilbo.cli.params import JSON_OPTION, PROFILE
 from bilbo.errors import UsageError
 
 if TYPE_CHECKING:

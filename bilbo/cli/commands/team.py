@@ -1,30 +1,25 @@
-"""The commands for teams: `render`, `drift`, `attach`, `unlock`, `state-bucket`."""
+"""The commands for teams: `render`, `attach`, `unlock`, `state-bucket`."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bilbo.cli.context import Context, default_target, pass_context, target_of, work
-from bilbo.cli.formats import FORMAT_OPTION
-from bilbo.cli.names import CLUSTER, PROFILE
-from bilbo.cli.output import echo, print_json
+from bilbo.cli.output import echo
+from bilbo.cli.params import CLUSTER, PROFILE
 from bilbo.errors import BilboError, UsageError
 from bilbo.model import SharedState
-from bilbo.text import json_text
 
 if TYPE_CHECKING:
-    from bilbo.cluster.plan import Planned
-    from bilbo.cluster.saved import Reviewed
-    from bilbo.cluster.work import Work
-    from bilbo.model import ClusterSpec, Target
+    from bilbo.model import Target
+
 
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.+?))?/?")
 
@@ -62,152 +57,6 @@ def render(context: Context, profile: str, name: str | None, output: Path) -> No
 
     for path in export(spec, output, target):
         echo(output / path)
-
-
-# -- plans ---------------------------------------------------------------------------------
-
-
-def read_prices(path: Path | None) -> dict[str, float]:
-    """USD an hour by instance type, from a JSON file. Raises UsageError."""
-    if path is None:
-        return {}
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the prices cannot be read: {error}", where=str(path)) from error
-    good = isinstance(document, dict) and all(
-        isinstance(price, int | float) and not isinstance(price, bool) and price >= 0
-        for price in document.values()
-    )
-    if not good:
-        raise UsageError(
-            "the prices must be an object of USD an hour by instance type",
-            where=str(path),
-            hint='Such as {"m5.xlarge": 0.236}.',
-        )
-    return {name: float(price) for name, price in document.items()}
-
-
-def show_plan(
-    planned: Planned,
-    sizes: Mapping[str, str],
-    form: str,
-    prices: Mapping[str, float],
-    digest: str,
-    command: str,
-    overrides: tuple[str, ...] = (),
-) -> str:
-    """What was planned in the form that was asked for; `digest` is empty without a bundle."""
-    from bilbo import report, review
-
-    warnings = [] if planned.spec.public else review.open_to_world(planned.spec)
-    if form == "text":
-        beside = (review.overrides_text(overrides), review.settings_text(planned.settings))
-        parts = [
-            report.plan_text(
-                planned.spec,
-                sizes,
-                planned.outcome,
-                beside=beside,
-                has_changes=planned.has_changes,
-            ),
-            review.warnings_text(warnings),
-            review.hours_text(review.machines(review.read(planned.shown), prices))
-            if prices
-            else "",
-            f"Digest: {digest}\nApply exactly this: {command}" if digest else "",
-        ]
-        return "\n\n".join(part for part in parts if part)
-    shown: dict[str, Any] = {
-        "sizes": sizes,
-        "prices": prices,
-        "warnings": warnings,
-        "settings": planned.settings,
-        "overrides": overrides,
-    }
-    found = review.read(planned.shown)
-    if form == "json":
-        document = review.plan_document(planned.spec, found, digest=digest, **shown)
-        return json_text(document)
-    applied = review.ApplyCommand(digest, command) if digest else None
-    return review.plan_markdown(planned.spec, found, applied=applied, **shown).rstrip("\n")
-
-
-def save_plan(planned: Planned, w: Work, path: Path, overrides: tuple[str, ...]) -> str:
-    """Writes the bundle, and returns its digest."""
-    from bilbo.cluster import saved
-
-    return saved.save(planned, w, path, overrides)
-
-
-def apply_command(context: Context, profile: str, name: str | None, path: Path, digest: str) -> str:
-    """The command that applies a bundle."""
-    words = ["bilbo", *(["--local"] * context.local), "create", profile]
-    words += ["-n", name] if name else []
-    return shlex.join([*words, "--plan", str(path), "--digest", digest])
-
-
-def read_plan(path: Path, digest: str | None, overrides: tuple[str, ...]) -> Reviewed:
-    """The reviewed plan in a file. Raises ReviewError, UsageError."""
-    from bilbo import bundle
-    from bilbo.cluster.saved import Reviewed
-    from bilbo.errors import ReviewError
-
-    if overrides:
-        raise UsageError("--plan: the plan holds the values of -p that it was made with")
-    found = bundle.read(path)
-    if digest is not None and digest != found.digest:
-        raise ReviewError(
-            f"this is not the plan that was reviewed: its digest is {found.digest}",
-            where=str(path),
-            hint="Take the file that belongs to the review, or have this one reviewed.",
-        )
-    return Reviewed(found, path)
-
-
-def check_plan(spec: ClusterSpec) -> None:
-    """Raises RenderError where a bundle would admit whoever carries it out."""
-    from bilbo.cluster.saved import must_name_its_callers
-
-    must_name_its_callers(spec, "a plan for review")
-
-
-# -- drift ---------------------------------------------------------------------------------
-
-
-@click.command(short_help="Show what was changed outside.")
-@click.argument("name", type=CLUSTER)
-@FORMAT_OPTION
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is drift, else 0.")
-@pass_context
-def drift(context: Context, name: str, form: str, as_json: bool, detailed_exitcode: bool) -> None:
-    """Show what of the cluster NAME was changed by hand. Nothing is changed.
-
-    \b
-    Examples:
-      bilbo drift test
-      bilbo drift test --format markdown --detailed-exitcode
-    """
-    from bilbo import report, review
-    from bilbo.cluster.drift import drift as look_for_drift
-
-    record = context.store.load(name)
-    with work(context, target_of(context, record)) as w:
-        found = look_for_drift(record, w)
-    lines = report.reality_lines(
-        [(each.instance_id, each.role, each.state, each.public_ip) for each in found.instances]
-    )
-    if as_json or form == "json":
-        instances = [asdict(each) for each in found.instances]
-        print_json(review.drift_document(name, record.region, found.review, instances))
-    elif form == "markdown":
-        text = review.drift_markdown(name, record.region, found.review, lines)
-        echo(text.rstrip("\n"))
-    else:
-        echo(review.drift_text(name, found.review, lines))
-    if detailed_exitcode and found:
-        raise click.exceptions.Exit(2)
 
 
 # -- shared state --------------------------------------------------------------------------

@@ -1,10 +1,17 @@
-"""`completion`: click's own scripts for the shells."""
+"""The commands about bilbo itself: `version`, `completion`."""
 
 from __future__ import annotations
 
 import click
 
+from bilbo import __version__
 from bilbo.cli.output import echo
+
+
+@click.command(short_help="Show bilbo version.")
+def version() -> None:
+    """Show bilbo version."""
+    echo(__version__)
 
 
 @click.command(short_help="Print shell completion.")

@@ -1,47 +1,30 @@
-"""The commands that reach into a cluster: `rcmd`, `logs`, `ssh`, `restart`."""
+"""The commands that reach into a cluster: `rcmd`, `ssh`, `get`, `put`."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bilbo.cli.context import Context, pass_context, target_of, work
-from bilbo.cli.names import (
+from bilbo.cli.context import Context, pass_context
+from bilbo.cli.copying import CopyProgress
+from bilbo.cli.output import echo
+from bilbo.cli.params import (
     CLUSTER,
-    SECONDS,
-    STAGE_TIMEOUT_OPTION,
     TARGET,
+    TIMEOUT_OPTION,
     complete_target,
 )
-from bilbo.cli.output import echo
+from bilbo.cli.reaching import numbers_of, reaching
 from bilbo.record import Record
 
 if TYPE_CHECKING:
     from bilbo.cluster.work import Work
     from bilbo.model import Node
     from bilbo.remote import CommandResult
-
-TIMEOUT_OPTION = click.option(
-    "--timeout", type=SECONDS, help="Seconds to wait for a host.  [default: 30]"
-)
-
-
-@contextmanager
-def reaching(
-    context: Context, record: Record, timeout: float | None, *, live: bool = False
-) -> Iterator[Work]:
-    """What reaching hosts needs, in the AWS that the cluster lives in."""
-    from bilbo.cluster.hosts import PATIENCE_SECONDS
-
-    timeout = timeout or PATIENCE_SECONDS
-    with work(context, target_of(context, record), timeout=timeout, live=live) as w:
-        yield w
 
 
 @click.command(
@@ -108,7 +91,7 @@ def _streamed(
     from bilbo.cli.streams import HostStreams, standard_input
     from bilbo.cluster import hosts
 
-    streams = HostStreams(_numbers(record, nodes))
+    streams = HostStreams(numbers_of(record, nodes))
     try:
         return hosts.run_command(
             w,
@@ -126,16 +109,9 @@ def _streamed(
         streams.end()
 
 
-def _numbers(record: Record, nodes: tuple[Node, ...]) -> dict[str, int]:
-    from bilbo import report
-
-    chosen = {node.instance_id for node in nodes}
-    return {key: number for key, number in report.numbers(record.inventory) if key in chosen}
-
-
 def _exit_code(record: Record, results: tuple[CommandResult, ...]) -> int:
     """The highest exit code; what kept a host from running the command is told, and is 1."""
-    numbered = _numbers(record, tuple(result.node for result in results))
+    numbered = numbers_of(record, tuple(result.node for result in results))
     codes = []
     for result in results:
         if result.failure:
@@ -143,76 +119,6 @@ def _exit_code(record: Record, results: tuple[CommandResult, ...]) -> int:
             echo(f"bilbo: {place} {result.node.instance_id}: {result.failure}", err=True)
         codes.append(1 if result.exit_code is None else result.exit_code)
     return max(codes)
-
-
-def _checked_services(
-    _ctx: click.Context, _param: click.Parameter, services: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Names that are files on the host: never paths. Raises a usage error."""
-    for name in services:
-        if not re.fullmatch("[a-z][a-z0-9-]{0,40}", name):
-            raise click.BadParameter(f"{name[:40]!r} is no service; one is dask-worker.")
-    return services
-
-
-@click.command(short_help="Show the services' logs.")
-@click.argument("name", type=CLUSTER)
-@click.argument("target", type=TARGET, required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until Ctrl-C.")
-@click.option(
-    "-n", "--lines", type=click.IntRange(0, 100_000), default=100, show_default=True,
-    help="How many of the last lines.",
-)  # fmt: skip
-@click.option(
-    "-s",
-    "--service",
-    multiple=True,
-    callback=_checked_services,
-    help="Only this service's, such as dask-worker; init is init_cmd's.",
-)
-@TIMEOUT_OPTION
-@pass_context
-def logs(
-    context: Context,
-    name: str,
-    target: str | None,
-    follow: bool,
-    lines: int,
-    service: tuple[str, ...],
-    timeout: float | None,
-) -> None:
-    """Show the logs of JupyterLab, head and workers of the cluster NAME.
-
-    \b
-    TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler,
-    head, workers, all), a worker group, an instance id or an address; without one it is all. With
-    several instances, each line has its instance's number before it.
-
-    \b
-    Examples:
-      bilbo logs test
-      bilbo logs test scheduler -f
-      bilbo logs test 3 -n 1000
-      bilbo logs test -s init
-    """
-    from bilbo.cli.streams import HostStreams
-    from bilbo.cluster import hosts, targets
-    from bilbo.remote import LogLines
-
-    record = context.store.load(name)
-    nodes = targets.resolve(record, target, otherwise="all")
-    streams = HostStreams(_numbers(record, nodes))
-    seen: list[bool] = []
-
-    def show(found: LogLines) -> None:
-        seen.extend([True] * bool(found.lines))
-        text = "".join(f"{line}\n" for line in found.lines)
-        streams.write(found.node.instance_id, text.encode(errors="replace"), False)
-
-    with reaching(context, record, timeout) as w:
-        hosts.logs(w, record, nodes, on_lines=show, services=service, lines=lines, follow=follow)
-    if not seen:
-        echo("Nothing is logged there.", err=True)
 
 
 @click.command(short_help="Open a shell on an instance.")
@@ -265,27 +171,76 @@ def _become(program: str, command: list[str]) -> None:
     raise click.exceptions.Exit(subprocess.call([program, *command[1:]]))
 
 
-@click.command(short_help="Restart cluster.")
+TARGET_OPTION = click.option(
+    "-t", "--target", type=TARGET, help="The instance; else the notebook, or the scheduler."
+)
+
+
+@click.command(short_help="Copy files from an instance.")
 @click.argument("name", type=CLUSTER)
-@click.option("--notebook", is_flag=True, help="JupyterLab too, which ends its kernels.")
-@STAGE_TIMEOUT_OPTION
+@click.argument("remote")
+@click.argument("local", type=click.Path(path_type=Path), default=Path())
+@TARGET_OPTION
+@TIMEOUT_OPTION
 @pass_context
-def restart(context: Context, name: str, notebook: bool, timeout: float | None) -> None:
-    """Restart head (Dask: scheduler) and workers of the cluster NAME. Its notebook stays.
+def get(
+    context: Context,
+    name: str,
+    remote: str,
+    local: Path,
+    target: str | None,
+    timeout: float | None,
+) -> None:
+    """Copy the file or folder REMOTE of the cluster NAME to LOCAL, else to the current folder.
+
+    \b
+    REMOTE is relative to the home folder there. An existing folder LOCAL is what
+    REMOTE is copied into. Times and permissions are kept.
 
     \b
     Examples:
-      bilbo restart test
-      bilbo restart test --notebook
-      bilbo restart test --timeout 300
+      bilbo get test result.csv
+      bilbo get test data/run-7 runs/
+      bilbo get test /var/log/syslog -t scheduler
     """
-    from bilbo import report
-    from bilbo.cluster.restart import restart as restart_cluster
+    from bilbo.cluster import hosts, targets
 
     record = context.store.load(name)
-    with work(context, target_of(context, record), timeout=timeout) as w:
-        restarted = restart_cluster(name, w, notebook=notebook)
-    if restarted:
-        echo("\n" + report.summary(restarted))
-    else:
-        echo(f"Cluster '{name}' has no engine: there is nothing to restart.")
+    node = targets.only(record, target)
+    with reaching(context, record, timeout, live=True) as w, CopyProgress(w.progress) as progress:
+        hosts.get(w, record, node, remote, local, progress.copying)
+
+
+@click.command(short_help="Copy files to instances.")
+@click.argument("name", type=CLUSTER)
+@click.argument("local", type=click.Path(path_type=Path))
+@click.argument("remote", default="")
+@TARGET_OPTION
+@TIMEOUT_OPTION
+@pass_context
+def put(
+    context: Context,
+    name: str,
+    local: Path,
+    remote: str,
+    target: str | None,
+    timeout: float | None,
+) -> None:
+    """Copy the file or folder LOCAL to REMOTE on the cluster NAME, else to the home folder there.
+
+    \b
+    REMOTE is relative to the home folder there; an existing folder is what LOCAL
+    is copied into. A TARGET may be several instances. Times and permissions are kept.
+
+    \b
+    Examples:
+      bilbo put test analysis.ipynb
+      bilbo put test data input/
+      bilbo put test model.bin -t workers
+    """
+    from bilbo.cluster import hosts, targets
+
+    record = context.store.load(name)
+    nodes = targets.resolve(record, target)
+    with reaching(context, record, timeout, live=True) as w, CopyProgress(w.progress) as progress:
+        hosts.put(w, record, nodes, local, remote, progress.copying)

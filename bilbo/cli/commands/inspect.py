@@ -1,0 +1,382 @@
+"""The commands that look: `clusters`, `desc`, `drift`, `check`, `logs`, `profiles`, and pages.
+
+They import little: see the design's decision on late imports.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bilbo import report
+from bilbo.cli.context import Context, pass_context, target_of, work
+from bilbo.cli.output import echo, print_json
+from bilbo.cli.pages import open_dashboard, open_notebook
+from bilbo.cli.params import (
+    CLUSTER,
+    FORMAT_OPTION,
+    JSON_OPTION,
+    TARGET,
+    TIMEOUT_OPTION,
+)
+from bilbo.cli.reaching import numbers_of, reaching
+from bilbo.errors import BilboError, PartlyDone, ProfileError, RecordError
+from bilbo.record import Record, to_json
+
+if TYPE_CHECKING:
+    from bilbo.cluster.check import Checked
+    from bilbo.cluster.reality import InstanceDifference
+
+
+@click.command(short_help="List active clusters.")
+@JSON_OPTION
+@pass_context
+def clusters(context: Context, as_json: bool) -> None:
+    """List active clusters: a table on a terminal, a name a line elsewhere.
+
+    \b
+    Examples:
+      bilbo clusters
+      bilbo clusters --json
+      bilbo clusters | xargs -n 1 bilbo desc
+    """
+    names = context.store.names()
+    if not as_json and not sys.stdout.isatty():
+        echo("".join(f"{name}\n" for name in names), nl=False)
+        return
+    records, damaged = [], []
+    for name in names:
+        try:
+            records.append(context.store.load(name))
+        except RecordError:
+            damaged.append(name)
+    if as_json:
+        print_json(report.clusters_document(records, damaged))
+    elif names:
+        echo(report.clusters(records, damaged))
+    else:
+        echo("There are no clusters.", err=True)
+
+
+@click.command(short_help="Describe a cluster.")
+@click.argument("name", type=CLUSTER)
+@click.option("-d", "--detail", "--json", is_flag=True, help="The whole record, as JSON.")
+@click.option("--refresh", is_flag=True, help="Look whether AWS agrees.")
+@click.option("--state", is_flag=True, help="List Terraform's resources and outputs.")
+@pass_context
+def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) -> None:
+    """Describe the cluster NAME.
+
+    \b
+    Examples:
+      bilbo desc test
+      bilbo desc test -d
+      bilbo desc test --refresh
+      bilbo desc test --state --json
+    """
+    record = context.store.load(name)
+    if state:
+        _show_state(context, record, as_json=detail)
+        return
+    found = _look(context, record) if refresh else None
+    if detail:
+        reality = {} if found is None else {"differences": [asdict(each) for each in found]}
+        print_json({**to_json(record), **reality})
+        return
+    echo(report.summary(record))
+    echo(f"\nTerraform's folder:   {record.terraform_dir}", err=True)
+    if found is not None:
+        rows = [(each.instance_id, each.role, each.state, each.public_ip) for each in found]
+        echo("\n" + report.reality(name, rows))
+
+
+def _show_state(context: Context, record: Record, *, as_json: bool) -> None:
+    from bilbo.cli.context import target_of, work
+    from bilbo.review.state import state_document, state_text
+
+    with work(context, target_of(context, record)) as w:
+        terraform = w.terraform(record.name)
+        document = state_document(str(terraform.folder), terraform.state())
+    if as_json:
+        print_json(document)
+    else:
+        echo(state_text(document))
+
+
+def _look(context: Context, record: Record) -> list[InstanceDifference]:
+    from bilbo.cli.context import target_of, work
+    from bilbo.cluster.reality import differences
+
+    with work(context, target_of(context, record)) as w:
+        return differences(record, w)
+
+
+URL_OPTION = click.option("-u", "--url", is_flag=True, help="Print the URL and open nothing.")
+
+
+@click.command(short_help="Open notebook.")
+@click.argument("name", type=CLUSTER)
+@URL_OPTION
+@pass_context
+def notebook(context: Context, name: str, url: bool) -> None:
+    """Open JupyterLab of the cluster NAME in the browser.
+
+    \b
+    Examples:
+      bilbo notebook test
+      bilbo notebook test -u
+    """
+    open_notebook(context.store, context.store.load(name), only_print=url)
+
+
+@click.command(short_help="Open dashboard.")
+@click.argument("name", type=CLUSTER)
+@URL_OPTION
+@pass_context
+def dashboard(context: Context, name: str, url: bool) -> None:
+    """Open the engine's dashboard of the cluster NAME in the browser.
+
+    \b
+    Examples:
+      bilbo dashboard test
+      bilbo dashboard test -u
+    """
+    open_dashboard(context.store, context.store.load(name), only_print=url)
+
+
+@click.command(short_help="List all profiles.")
+@JSON_OPTION
+@pass_context
+def profiles(context: Context, as_json: bool) -> None:
+    """List all profiles of bilbo's home, a name a line.
+
+    \b
+    Examples:
+      bilbo profiles
+      bilbo profiles --json
+    """
+    paths = sorted((context.home / "profiles").glob("*.json"))
+    if as_json:
+        print_json([_profile_document(path) for path in paths])
+    else:
+        echo("".join(f"{path.name}\n" for path in paths), nl=False)
+
+
+def _profile_document(path: Path) -> dict[str, object]:
+    from bilbo.profile.reading import read
+
+    document: dict[str, object] = {"name": path.name, "path": str(path)}
+    try:
+        document["description"] = read(path).get("description", "")
+    except ProfileError as error:
+        document["error"] = str(error)
+    return document
+
+
+# -- drift ---------------------------------------------------------------------------------
+
+
+@click.command(short_help="Show what was changed outside.")
+@click.argument("name", type=CLUSTER)
+@FORMAT_OPTION
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is drift, else 0.")
+@pass_context
+def drift(context: Context, name: str, form: str, as_json: bool, detailed_exitcode: bool) -> None:
+    """Show what of the cluster NAME was changed by hand. Nothing is changed.
+
+    \b
+    Examples:
+      bilbo drift test
+      bilbo drift test --format markdown --detailed-exitcode
+    """
+    from bilbo import report, review
+    from bilbo.cluster.drift import drift as look_for_drift
+
+    record = context.store.load(name)
+    with work(context, target_of(context, record)) as w:
+        found = look_for_drift(record, w)
+    lines = report.reality_lines(
+        [(each.instance_id, each.role, each.state, each.public_ip) for each in found.instances]
+    )
+    if as_json or form == "json":
+        instances = [asdict(each) for each in found.instances]
+        print_json(review.drift_document(name, record.region, found.review, instances))
+    elif form == "markdown":
+        text = review.drift_markdown(name, record.region, found.review, lines)
+        echo(text.rstrip("\n"))
+    else:
+        echo(review.drift_text(name, found.review, lines))
+    if detailed_exitcode and found:
+        raise click.exceptions.Exit(2)
+
+
+@click.command(short_help="Compare package versions.")
+@click.argument("name", type=CLUSTER)
+@click.option(
+    "--python",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Your environment's Python; else the one that runs bilbo.",
+)
+@TIMEOUT_OPTION
+@JSON_OPTION
+@pass_context
+def check(
+    context: Context, name: str, python: str | None, timeout: float | None, as_json: bool
+) -> None:
+    """Compare Python and its packages on all hosts of the cluster NAME, and here.
+
+    \b
+    What breaks keeps hosts, or your own Client, from working together: Python's
+    minor version, distributed, msgpack and cloudpickle. The exit code is 1 if
+    hosts do not fit together, 3 if some cannot be asked, else 0: also when only
+    the local Python does not fit.
+
+    \b
+    Examples:
+      bilbo check test
+      bilbo check test --python ~/venv/bin/python
+      bilbo check test --json
+    """
+    from bilbo import report
+    from bilbo.cluster.check import check as check_cluster
+
+    record = context.store.load(name)
+    with reaching(context, record, timeout) as w:
+        found = check_cluster(record, w, python)
+    if as_json:
+        print_json(_document(name, found))
+    else:
+        echo(report.versions_text(found.reference.where, found.differences))
+        for line in report.mending(found.local_differences):
+            echo(line)
+    _judge(name, found)
+
+
+def _judge(name: str, found: Checked) -> None:
+    """Raises BilboError where hosts do not fit together, PartlyDone where some kept silent."""
+    if found.broken_hosts:
+        count = len({each.where for each in found.broken_hosts})
+        raise BilboError(
+            f"{count} host(s) of cluster {name!r} cannot work with {found.reference.where}",
+            hint="Use the same image for all roles, or bring the versions together with "
+            "`packages` in the profile.",
+        )
+    if found.failures:
+        raise PartlyDone(
+            f"{len(found.failures)} host(s) of cluster {name!r} could not be asked",
+            details=tuple(
+                f"{node.role} {node.instance_id}: {why.what}" for node, why in found.failures
+            ),
+        )
+
+
+def _document(name: str, found: Checked) -> dict[str, Any]:
+    from bilbo.versions import mend
+
+    return {
+        "cluster": name,
+        "reference": found.reference.where,
+        "hosts": [
+            {
+                "where": each.where,
+                "role": node.role,
+                "instance_id": node.instance_id,
+                "python": each.python,
+                "packages": dict(each.packages),
+            }
+            for node, each in found.hosts
+        ],
+        "local": {
+            "executable": found.python,
+            "python": found.local.python,
+            "packages": dict(found.local.packages),
+        },
+        "differences": [
+            {
+                "where": each.where,
+                "package": each.package,
+                "version": each.version,
+                "expected": each.expected,
+                "breaks": each.breaks,
+            }
+            for each in found.differences
+        ],
+        "install": mend(found.local_differences),
+        "unreachable": {node.instance_id: why.what for node, why in found.failures},
+    }
+
+
+def _checked_services(
+    _ctx: click.Context, _param: click.Parameter, services: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Names that are files on the host: never paths. Raises a usage error."""
+    for name in services:
+        if not re.fullmatch("[a-z][a-z0-9-]{0,40}", name):
+            raise click.BadParameter(f"{name[:40]!r} is no service; one is dask-worker.")
+    return services
+
+
+@click.command(short_help="Show the services' logs.")
+@click.argument("name", type=CLUSTER)
+@click.argument("target", type=TARGET, required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until Ctrl-C.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 100_000), default=100, show_default=True,
+    help="How many of the last lines.",
+)  # fmt: skip
+@click.option(
+    "-s",
+    "--service",
+    multiple=True,
+    callback=_checked_services,
+    help="Only this service's, such as dask-worker; init is init_cmd's.",
+)
+@TIMEOUT_OPTION
+@pass_context
+def logs(
+    context: Context,
+    name: str,
+    target: str | None,
+    follow: bool,
+    lines: int,
+    service: tuple[str, ...],
+    timeout: float | None,
+) -> None:
+    """Show the logs of JupyterLab, head and workers of the cluster NAME.
+
+    \b
+    TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler,
+    head, workers, all), a worker group, an instance id or an address; without one it is all. With
+    several instances, each line has its instance's number before it.
+
+    \b
+    Examples:
+      bilbo logs test
+      bilbo logs test scheduler -f
+      bilbo logs test 3 -n 1000
+      bilbo logs test -s init
+    """
+    from bilbo.cli.streams import HostStreams
+    from bilbo.cluster import hosts, targets
+    from bilbo.remote import LogLines
+
+    record = context.store.load(name)
+    nodes = targets.resolve(record, target, otherwise="all")
+    streams = HostStreams(numbers_of(record, nodes))
+    seen: list[bool] = []
+
+    def show(found: LogLines) -> None:
+        seen.extend([True] * bool(found.lines))
+        text = "".join(f"{line}\n" for line in found.lines)
+        streams.write(found.node.instance_id, text.encode(errors="replace"), False)
+
+    with reaching(context, record, timeout) as w:
+        hosts.logs(w, record, nodes, on_lines=show, services=service, lines=lines, follow=follow)
+    if not seen:
+        echo("Nothing is logged there.", err=True)

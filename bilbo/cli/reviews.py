@@ -1,0 +1,127 @@
+"""Plans for a review: what `plan` shows and saves, and what `create --plan` reads."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bilbo.cli.context import Context
+from bilbo.errors import UsageError
+from bilbo.text import json_text
+
+if TYPE_CHECKING:
+    from bilbo.cluster.plan import Planned
+    from bilbo.cluster.saved import Reviewed
+    from bilbo.cluster.work import Work
+    from bilbo.model import ClusterSpec
+
+
+# -- plans ---------------------------------------------------------------------------------
+
+
+def read_prices(path: Path | None) -> dict[str, float]:
+    """USD an hour by instance type, from a JSON file. Raises UsageError."""
+    if path is None:
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the prices cannot be read: {error}", where=str(path)) from error
+    good = isinstance(document, dict) and all(
+        isinstance(price, int | float) and not isinstance(price, bool) and price >= 0
+        for price in document.values()
+    )
+    if not good:
+        raise UsageError(
+            "the prices must be an object of USD an hour by instance type",
+            where=str(path),
+            hint='Such as {"m5.xlarge": 0.236}.',
+        )
+    return {name: float(price) for name, price in document.items()}
+
+
+def show_plan(
+    planned: Planned,
+    sizes: Mapping[str, str],
+    form: str,
+    prices: Mapping[str, float],
+    digest: str,
+    command: str,
+    overrides: tuple[str, ...] = (),
+) -> str:
+    """What was planned in the form that was asked for; `digest` is empty without a bundle."""
+    from bilbo import report, review
+
+    warnings = [] if planned.spec.public else review.open_to_world(planned.spec)
+    if form == "text":
+        beside = (review.overrides_text(overrides), review.settings_text(planned.settings))
+        parts = [
+            report.plan_text(
+                planned.spec,
+                sizes,
+                planned.outcome,
+                beside=beside,
+                has_changes=planned.has_changes,
+            ),
+            review.warnings_text(warnings),
+            review.hours_text(review.machines(review.read(planned.shown), prices))
+            if prices
+            else "",
+            f"Digest: {digest}\nApply exactly this: {command}" if digest else "",
+        ]
+        return "\n\n".join(part for part in parts if part)
+    shown: dict[str, Any] = {
+        "sizes": sizes,
+        "prices": prices,
+        "warnings": warnings,
+        "settings": planned.settings,
+        "overrides": overrides,
+    }
+    found = review.read(planned.shown)
+    if form == "json":
+        document = review.plan_document(planned.spec, found, digest=digest, **shown)
+        return json_text(document)
+    applied = review.ApplyCommand(digest, command) if digest else None
+    return review.plan_markdown(planned.spec, found, applied=applied, **shown).rstrip("\n")
+
+
+def save_plan(planned: Planned, w: Work, path: Path, overrides: tuple[str, ...]) -> str:
+    """Writes the bundle, and returns its digest."""
+    from bilbo.cluster import saved
+
+    return saved.save(planned, w, path, overrides)
+
+
+def apply_command(context: Context, profile: str, name: str | None, path: Path, digest: str) -> str:
+    """The command that applies a bundle."""
+    words = ["bilbo", *(["--local"] * context.local), "create", profile]
+    words += ["-n", name] if name else []
+    return shlex.join([*words, "--plan", str(path), "--digest", digest])
+
+
+def read_plan(path: Path, digest: str | None, overrides: tuple[str, ...]) -> Reviewed:
+    """The reviewed plan in a file. Raises ReviewError, UsageError."""
+    from bilbo import bundle
+    from bilbo.cluster.saved import Reviewed
+    from bilbo.errors import ReviewError
+
+    if overrides:
+        raise UsageError("--plan: the plan holds the values of -p that it was made with")
+    found = bundle.read(path)
+    if digest is not None and digest != found.digest:
+        raise ReviewError(
+            f"this is not the plan that was reviewed: its digest is {found.digest}",
+            where=str(path),
+            hint="Take the file that belongs to the review, or have this one reviewed.",
+        )
+    return Reviewed(found, path)
+
+
+def check_plan(spec: ClusterSpec) -> None:
+    """Raises RenderError where a bundle would admit whoever carries it out."""
+    from bilbo.cluster.saved import must_name_its_callers
+
+    must_name_its_callers(spec, "a plan for review")
