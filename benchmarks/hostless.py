@@ -18,8 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bilbo import local, profile
 from bilbo import record as states
-from bilbo.cluster.whose import stored
-from bilbo.cluster.work import Work, owned, settle
+from bilbo.cluster.ownership import stored
+from bilbo.cluster.work import Work
+from bilbo.cluster.account import owned
+from bilbo.cluster.settling import settle
 from bilbo.engines import ENGINES
 from bilbo.model import Inventory
 from bilbo.record import Record, Store, now
@@ -56,7 +58,7 @@ def work_of(home: Path) -> Work:
 def stop_services(home: Path, name: str, engine: str) -> None:
     """Ends what runs on a cluster's instances, which stay."""
     from bilbo import remote
-    from bilbo.cluster.work import reach
+    from bilbo.cluster.reach import reach
 
     work = work_of(home)
     nodes = list(work.store.load(name).inventory.nodes())

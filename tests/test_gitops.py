@@ -29,7 +29,7 @@ import yaml
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients, nothing_is_left
 
 from bilbo import bundle, local
-from bilbo.cluster.bucket import variables
+from bilbo.cluster.state_bucket import variables
 from bilbo.model import Target
 from bilbo.terraform.environment import environment as terraform_environment
 

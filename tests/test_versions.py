@@ -15,7 +15,7 @@ from wheels import wheel
 
 from bilbo import report
 from bilbo.agent import software as agent
-from bilbo.cluster.check import local_software
+from bilbo.cluster.software import local_software
 from bilbo.engines import ENGINES
 from bilbo.engines.dask import DASK
 from bilbo.errors import BilboError

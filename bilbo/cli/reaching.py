@@ -19,7 +19,7 @@ def reaching(
     context: Context, record: Record, timeout: float | None, *, live: bool = False
 ) -> Iterator[Work]:
     """What reaching hosts needs, in the AWS that the cluster lives in."""
-    from bilbo.cluster.hosts import PATIENCE_SECONDS
+    from bilbo.cluster.host_access import PATIENCE_SECONDS
 
     timeout = timeout or PATIENCE_SECONDS
     with work(context, target_of(context, record), timeout=timeout, live=live) as w:

@@ -13,8 +13,8 @@ from bilbo.errors import UsageError
 from bilbo.text import json_text
 
 if TYPE_CHECKING:
-    from bilbo.cluster.plan import Planned
-    from bilbo.cluster.saved import Reviewed
+    from bilbo.cluster.planned import Planned
+    from bilbo.cluster.reviewed import Reviewed
     from bilbo.cluster.work import Work
     from bilbo.model import ClusterSpec
 
@@ -90,9 +90,9 @@ def show_plan(
 
 def save_plan(planned: Planned, w: Work, path: Path, overrides: tuple[str, ...]) -> str:
     """Writes the bundle, and returns its digest."""
-    from bilbo.cluster import saved
+    from bilbo.cluster import reviewed
 
-    return saved.save(planned, w, path, overrides)
+    return reviewed.save(planned, w, path, overrides)
 
 
 def apply_command(context: Context, profile: str, name: str | None, path: Path, digest: str) -> str:
@@ -105,7 +105,7 @@ def apply_command(context: Context, profile: str, name: str | None, path: Path, 
 def read_plan(path: Path, digest: str | None, overrides: tuple[str, ...]) -> Reviewed:
     """The reviewed plan in a file. Raises ReviewError, UsageError."""
     from bilbo import bundle
-    from bilbo.cluster.saved import Reviewed
+    from bilbo.cluster.reviewed import Reviewed
     from bilbo.errors import ReviewError
 
     if overrides:
@@ -122,6 +122,6 @@ def read_plan(path: Path, digest: str | None, overrides: tuple[str, ...]) -> Rev
 
 def check_plan(spec: ClusterSpec) -> None:
     """Raises RenderError where a bundle would admit whoever carries it out."""
-    from bilbo.cluster.saved import must_name_its_callers
+    from bilbo.cluster.reviewed import must_name_its_callers
 
     must_name_its_callers(spec, "a plan for review")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bilbo import aws
 from bilbo import record as states
-from bilbo.cluster.adopt import adopt, tainted
-from bilbo.cluster.agree import agree
-from bilbo.cluster.leave import dismiss, leaving
-from bilbo.cluster.saved import Reviewed
-from bilbo.cluster.start import tell
+from bilbo.cluster.agreement import agree
+from bilbo.cluster.leaving import dismiss, leaving
+from bilbo.cluster.orphans import adopt, tainted
+from bilbo.cluster.reviewed import Reviewed
+from bilbo.cluster.starting import tell
 from bilbo.cluster.work import Work, interrupted
 from bilbo.errors import BilboError
 from bilbo.inventory import inventory, missing, stopped

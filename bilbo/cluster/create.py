@@ -6,21 +6,15 @@ import secrets
 from dataclasses import dataclass
 
 from bilbo import record as states
+from bilbo.cluster.account import owned, right_account
 from bilbo.cluster.apply import Applied, apply
-from bilbo.cluster.attach import with_token
-from bilbo.cluster.saved import Reviewed, allowed
-from bilbo.cluster.shared import found_before, say_unlike
-from bilbo.cluster.start import conclude, start, tell, with_nodes
-from bilbo.cluster.told import known
-from bilbo.cluster.work import (
-    Work,
-    finish_earlier,
-    interruptible,
-    owned,
-    right_account,
-    same_place,
-    settle,
-)
+from bilbo.cluster.host_settings import known
+from bilbo.cluster.notebook_token import with_token
+from bilbo.cluster.reviewed import Reviewed, allowed
+from bilbo.cluster.settling import same_place, settle
+from bilbo.cluster.shared_state import found_before, say_unlike
+from bilbo.cluster.starting import conclude, start, tell, with_nodes
+from bilbo.cluster.work import Work, finish_earlier, interruptible
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec
 from bilbo.record import Record, now

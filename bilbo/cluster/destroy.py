@@ -9,10 +9,11 @@ from typing import Any
 from bilbo import aws
 from bilbo import record as states
 from bilbo.aws import Resource
-from bilbo.cluster.adopt import address_of, adopt_to_destroy, orphans
-from bilbo.cluster.shared import initialised
-from bilbo.cluster.whose import Own
-from bilbo.cluster.work import Work, finish_earlier, own_of, same_account
+from bilbo.cluster.account import own_of, same_account
+from bilbo.cluster.orphans import address_of, adopt_to_destroy, orphans
+from bilbo.cluster.ownership import Own
+from bilbo.cluster.shared_state import initialised
+from bilbo.cluster.work import Work, finish_earlier
 from bilbo.errors import AwsError, BilboError, Interrupted, RecordError, UsageError
 from bilbo.record import Record
 from bilbo.terraform import Terraform

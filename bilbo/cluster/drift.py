@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bilbo.cluster.reality import ANOTHERS, InstanceDifference, differences
-from bilbo.cluster.shared import initialised
-from bilbo.cluster.work import Work, same_account
+from bilbo.cluster.account import same_account
+from bilbo.cluster.instances import ANOTHERS, InstanceDifference, differences
+from bilbo.cluster.shared_state import initialised
+from bilbo.cluster.work import Work
 from bilbo.errors import Interrupted
 from bilbo.record import Record
 from bilbo.review import Review, read

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bilbo import aws
-from bilbo.cluster.saved import must_name_its_callers
-from bilbo.cluster.whose import owner_in
+from bilbo.cluster.ownership import owner_in
+from bilbo.cluster.reviewed import must_name_its_callers
 from bilbo.errors import RenderError
 from bilbo.model import ClusterSpec, Target
 from bilbo.render import render

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-from bilbo.cluster.shared import initialised, not_moving
-from bilbo.cluster.told import known
-from bilbo.cluster.whose import stored
-from bilbo.cluster.work import Work, owned, right_account, same_place, settle
+from bilbo.cluster.account import owned, right_account
+from bilbo.cluster.host_settings import known
+from bilbo.cluster.ownership import stored
+from bilbo.cluster.planned import PLAN_FILE, Planned
+from bilbo.cluster.settling import same_place, settle
+from bilbo.cluster.shared_state import initialised, not_moving
+from bilbo.cluster.work import Work
 from bilbo.errors import Interrupted
-from bilbo.hostside import Setting, compare
+from bilbo.hostside import compare
 from bilbo.model import ClusterSpec
 from bilbo.render import render
-from bilbo.terraform import Outcome
 
-PLAN_FILE = "plan.tfplan"
 _NO_OWNER = (
     "This cluster was made before owners: its resources carry no tag bilbo:owner, and adding it "
     "would replace every worker. Only a new cluster gets one."
 )
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What was asked and what Terraform would do; `outcome` None when there is nothing at all.
-
-    `settings` are what differs beside Terraform's plan: see `hostside`.
-
-    `files` are the rendered ones, `saved` is Terraform's own plan, and `shown` that plan as
-    Terraform's JSON, where it was asked for.
-    """
-
-    spec: ClusterSpec
-    outcome: Outcome | None
-    settings: tuple[Setting, ...] = ()
-    files: Mapping[str, str] = field(default_factory=dict, repr=False)
-    saved: bytes = field(default=b"", repr=False)
-    shown: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether a resource would change, or what HCL does not hold. A changed output alone is
-        no change."""
-        resources = self.outcome is not None and bool(self.outcome.changes)
-        return resources or any(each.changed for each in self.settings)
 
 
 def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = False) -> Planned:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bilbo import profile as profiles
-from bilbo.cluster.start import conclude, start, with_nodes
-from bilbo.cluster.work import Work, settle
+from bilbo.cluster.settling import settle
+from bilbo.cluster.starting import conclude, start, with_nodes
+from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.errors import BilboError, Interrupted
 from bilbo.model import HEADS, NOTEBOOK, WORKER

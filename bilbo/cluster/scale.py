@@ -9,13 +9,15 @@ from dataclasses import replace
 
 from bilbo import profile as profiles
 from bilbo import record as states
+from bilbo.cluster.account import owned, right_account
 from bilbo.cluster.apply import Applied, apply
 from bilbo.cluster.create import Created
-from bilbo.cluster.shared import unlocked
-from bilbo.cluster.start import conclude, start, with_nodes
-from bilbo.cluster.told import must_be_alike
-from bilbo.cluster.whose import stored
-from bilbo.cluster.work import Work, finish_earlier, owned, right_account, settle
+from bilbo.cluster.host_settings import must_be_alike
+from bilbo.cluster.ownership import stored
+from bilbo.cluster.settling import settle
+from bilbo.cluster.shared_state import unlocked
+from bilbo.cluster.starting import conclude, start, with_nodes
+from bilbo.cluster.work import Work, finish_earlier
 from bilbo.errors import BilboError, Interrupted, UsageError
 from bilbo.model import ClusterSpec, worker_part
 from bilbo.record import Record

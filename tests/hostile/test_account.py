@@ -10,7 +10,7 @@ import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, client
 
 from bilbo import local
-from bilbo.cluster.whose import account_in
+from bilbo.cluster.ownership import account_in
 
 ARN = "arn:aws:ec2:us-east-1:{}:instance/i-1"
 

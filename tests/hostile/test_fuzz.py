@@ -28,12 +28,12 @@ from bilbo.aws.shared import parsed_lock, parsed_state
 from bilbo.bundle import Manifest
 from bilbo.cli.console import Console
 from bilbo.cli.pages import _PAGE
-from bilbo.cluster import hosts
-from bilbo.cluster.adopt import address_of, tainted
-from bilbo.cluster.attach import taken
-from bilbo.cluster.saved import Reviewed, home_id
-from bilbo.cluster.shared import admitted, outputs_of, recorded
-from bilbo.cluster.start import with_nodes
+from bilbo.cluster import host_access
+from bilbo.cluster.orphans import address_of, tainted
+from bilbo.cluster.reviewed import Reviewed, home_id
+from bilbo.cluster.shared_profile import taken
+from bilbo.cluster.shared_state import admitted, outputs_of, recorded
+from bilbo.cluster.starting import with_nodes
 from bilbo.cluster.work import Work
 from bilbo.errors import TerraformError
 from bilbo.images import stream as packer
@@ -360,7 +360,7 @@ def believed(work: Work, spec: ClusterSpec, outputs: Mapping[str, Any]) -> None:
         assert re.fullmatch("i-[0-9a-f]+", node.instance_id)
         for address in filter(None, (node.public_ip, node.private_ip)):
             ipaddress.ip_address(address)
-        argv = hosts.ssh_command(work, record, node)
+        argv = host_access.ssh_command(work, record, node)
         assert argv[-2:] == ["--", node.public_ip or node.private_ip]
         assert all(word.isprintable() for word in argv)
         assert not argv[argv.index("-l") + 1].startswith("-")

@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 from bilbo import hostside, profile, review
-from bilbo.cluster.shared import told_digests
-from bilbo.cluster.told import told_spec
+from bilbo.cluster.shared_profile import told_spec
+from bilbo.cluster.shared_state import told_digests
 from bilbo.errors import ProfileError, RecordError
 from bilbo.hostside import OTHER, SAME, UNTOLD, Known
 from bilbo.model import ClusterSpec

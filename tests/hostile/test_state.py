@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bilbo.cluster.attach import taken
-from bilbo.cluster.shared import admitted
+from bilbo.cluster.shared_profile import taken
+from bilbo.cluster.shared_state import admitted
 from bilbo.errors import RecordError
 from bilbo.profile.checking import schema
 

@@ -18,7 +18,7 @@ from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients, nothing_is_left
 
 from bilbo import local
 from bilbo.aws import Resource
-from bilbo.cluster.whose import Own, ids, owner_in
+from bilbo.cluster.ownership import Own, ids, owner_in
 
 NAME = "twin"
 BEFORE = Path(__file__).parent / "made_before"

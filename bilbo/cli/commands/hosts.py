@@ -65,14 +65,14 @@ def rcmd(context: Context, name: str, words: tuple[str, ...], timeout: float | N
       bilbo rcmd test all -- uptime -p
       tar c data | bilbo rcmd test notebook tar x
     """
-    from bilbo.cluster import hosts, targets
+    from bilbo.cluster import host_access, targets
 
     record = context.store.load(name)
     nodes, command = targets.split(record, words)
     with reaching(context, record, timeout) as w:
         if len(nodes) == 1 and _has_terminal():
             results: tuple[CommandResult, ...] = (
-                hosts.run_on_terminal(w, record, nodes[0], command),
+                host_access.run_on_terminal(w, record, nodes[0], command),
             )
         else:
             results = _streamed(w, record, nodes, command)
@@ -89,11 +89,11 @@ def _streamed(
     w: Work, record: Record, nodes: tuple[Node, ...], command: str
 ) -> tuple[CommandResult, ...]:
     from bilbo.cli.streams import HostStreams, standard_input
-    from bilbo.cluster import hosts
+    from bilbo.cluster import host_access
 
     streams = HostStreams(numbers_of(record, nodes))
     try:
-        return hosts.run_command(
+        return host_access.run_command(
             w,
             record,
             nodes,
@@ -142,7 +142,7 @@ def ssh(context: Context, name: str, target: str | None, options: tuple[str, ...
       bilbo ssh test 3
       bilbo ssh test scheduler -- -N -L 8787:10.0.0.7:8787
     """
-    from bilbo.cluster import hosts, targets
+    from bilbo.cluster import host_access, targets
     from bilbo.errors import BilboError
     from bilbo.programs import find
 
@@ -151,7 +151,7 @@ def ssh(context: Context, name: str, target: str | None, options: tuple[str, ...
         options, target = (target, *options), None
     node = targets.only(record, target)
     with reaching(context, record, None) as w:
-        command = hosts.ssh_command(w, record, node, options)
+        command = host_access.ssh_command(w, record, node, options)
     program = find(command[0], os.environ)
     if program is None:
         raise BilboError(
@@ -203,12 +203,12 @@ def get(
       bilbo get test data/run-7 runs/
       bilbo get test /var/log/syslog -t scheduler
     """
-    from bilbo.cluster import hosts, targets
+    from bilbo.cluster import host_access, targets
 
     record = context.store.load(name)
     node = targets.only(record, target)
     with reaching(context, record, timeout, live=True) as w, CopyProgress(w.progress) as progress:
-        hosts.get(w, record, node, remote, local, progress.copying)
+        host_access.get(w, record, node, remote, local, progress.copying)
 
 
 @click.command(short_help="Copy files to instances.")
@@ -238,9 +238,9 @@ def put(
       bilbo put test data input/
       bilbo put test model.bin -t workers
     """
-    from bilbo.cluster import hosts, targets
+    from bilbo.cluster import host_access, targets
 
     record = context.store.load(name)
     nodes = targets.resolve(record, target)
     with reaching(context, record, timeout, live=True) as w, CopyProgress(w.progress) as progress:
-        hosts.put(w, record, nodes, local, remote, progress.copying)
+        host_access.put(w, record, nodes, local, remote, progress.copying)

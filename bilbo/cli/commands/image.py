@@ -94,7 +94,7 @@ def build(
     """
     from bilbo import images
     from bilbo import profile as profiles
-    from bilbo.cluster.image import build_image
+    from bilbo.cluster.build_image import build_image
     from bilbo.profile.writing import with_ami, write_ami
 
     found = images.read_recipe(recipe)

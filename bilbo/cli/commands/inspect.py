@@ -29,8 +29,8 @@ from bilbo.errors import BilboError, PartlyDone, ProfileError, RecordError
 from bilbo.record import Record, to_json
 
 if TYPE_CHECKING:
-    from bilbo.cluster.check import Checked
-    from bilbo.cluster.reality import InstanceDifference
+    from bilbo.cluster.instances import InstanceDifference
+    from bilbo.cluster.software import Checked
 
 
 @click.command(short_help="List active clusters.")
@@ -110,7 +110,7 @@ def _show_state(context: Context, record: Record, *, as_json: bool) -> None:
 
 def _look(context: Context, record: Record) -> list[InstanceDifference]:
     from bilbo.cli.context import target_of, work
-    from bilbo.cluster.reality import differences
+    from bilbo.cluster.instances import differences
 
     with work(context, target_of(context, record)) as w:
         return differences(record, w)
@@ -363,7 +363,7 @@ def logs(
       bilbo logs test -s init
     """
     from bilbo.cli.streams import HostStreams
-    from bilbo.cluster import hosts, targets
+    from bilbo.cluster import host_access, targets
     from bilbo.remote import LogLines
 
     record = context.store.load(name)
@@ -377,6 +377,8 @@ def logs(
         streams.write(found.node.instance_id, text.encode(errors="replace"), False)
 
     with reaching(context, record, timeout) as w:
-        hosts.logs(w, record, nodes, on_lines=show, services=service, lines=lines, follow=follow)
+        host_access.logs(
+            w, record, nodes, on_lines=show, services=service, lines=lines, follow=follow
+        )
     if not seen:
         echo("Nothing is logged there.", err=True)

@@ -137,7 +137,7 @@ def unlock(context: Context, name: str, lock_id: str) -> None:
     Examples:
       bilbo unlock test 6638d010-8fbc-be29-bbb4-3bc1b1eaa6f1
     """
-    from bilbo.cluster.shared import take_lock_away
+    from bilbo.cluster.shared_state import take_lock_away
 
     record = context.store.load(name)
     with work(context, target_of(context, record)) as w:
@@ -161,7 +161,7 @@ def create(context: Context, bucket: str, bucket_region: str | None) -> None:
     Examples:
       bilbo state-bucket create my-team-bilbo-state --region ap-northeast-2
     """
-    from bilbo.cluster.bucket import create_bucket
+    from bilbo.cluster.state_bucket import create_bucket
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
         raise UsageError(

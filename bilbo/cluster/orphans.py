@@ -13,7 +13,7 @@ from typing import Any
 
 from bilbo import aws
 from bilbo.aws import Resource
-from bilbo.cluster.whose import ORPHAN, Own, ids
+from bilbo.cluster.ownership import ORPHAN, Own, ids
 from bilbo.cluster.work import Work, interrupted
 from bilbo.model import WORKER, ClusterSpec
 from bilbo.terraform import Terraform

@@ -8,7 +8,7 @@ from typing import Any
 
 from bilbo import aws, hostside
 from bilbo import record as states
-from bilbo.cluster.whose import account_in, kept_in, owner_in, stored
+from bilbo.cluster.ownership import account_in, kept_in, owner_in, stored
 from bilbo.cluster.work import Work
 from bilbo.errors import RecordError
 from bilbo.inventory import inventory

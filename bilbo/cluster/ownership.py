@@ -19,9 +19,15 @@ from bilbo.model import OWNER_TAG, SharedState, Target
 from bilbo.terraform import Terraform
 
 _ARN = re.compile(r"arn:aws[\w-]*:[\w-]*:[\w-]*:(\d{12}):")
+
+
 _OWNER = re.compile("[0-9a-f]{16}")
+
+
 # As `render` writes it for a cluster that is planned, and not yet made.
 _PLANNED = re.compile(r'^output "owner" \{\n.*\n +value += "([0-9a-f]{16})"\n\}$', re.MULTILINE)
+
+
 # What an orphan that is to be destroyed is called: it may be another's, named to be taken.
 ORPHAN = "orphan_"
 

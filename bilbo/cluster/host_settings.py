@@ -7,10 +7,11 @@ from typing import Any
 
 from bilbo import aws, hostside
 from bilbo import profile as profiles
-from bilbo.cluster.attach import taken
-from bilbo.cluster.shared import admitted, outputs_of, told_digests
-from bilbo.cluster.work import Work, with_ssh_port
-from bilbo.errors import BilboError, ProfileError, RecordError
+from bilbo.cluster.settling import with_ssh_port
+from bilbo.cluster.shared_profile import told_spec
+from bilbo.cluster.shared_state import admitted, outputs_of, told_digests
+from bilbo.cluster.work import Work
+from bilbo.errors import BilboError
 from bilbo.hostside import Known
 from bilbo.model import ClusterSpec
 from bilbo.record import Record
@@ -61,17 +62,3 @@ def _outputs(spec: ClusterSpec, work: Work) -> dict[str, Any]:
 def _recorded(record: Record, work: Work) -> ClusterSpec:
     spec = profiles.build(record.profile, record.name, record.region)
     return with_ssh_port(spec, work.target.ssh_port)
-
-
-def told_spec(profile: Any, name: str, region: str) -> ClusterSpec:
-    """The cluster as a shared `profile` tells it. Raises RecordError where it is none."""
-    document = taken(profile)
-    document.setdefault("instance", {})["ssh_private_key"] = "~/nobodys"
-    try:
-        profiles.check_profile(document)
-        return profiles.build(document, name, region)
-    except ProfileError as error:
-        raise RecordError(
-            "the profile in the shared state is not one that bilbo has written",
-            details=error.details,
-        ) from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bilbo import aws
-from bilbo.cluster.work import Work, own_of, same_account
+from bilbo.cluster.account import own_of, same_account
+from bilbo.cluster.work import Work
 from bilbo.model import WORKER
 from bilbo.record import Record
 

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 
 from bilbo import aws
 from bilbo import record as states
-from bilbo.cluster.check import warn
-from bilbo.cluster.work import Work, reach
+from bilbo.cluster.reach import reach
+from bilbo.cluster.software import warn
+from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.errors import AwsError, BilboError, PartlyDone, RemoteError
 from bilbo.inventory import missing

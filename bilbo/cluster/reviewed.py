@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 from bilbo import __version__, aws, bundle
 from bilbo.bundle import Bundle, Manifest
-from bilbo.cluster.plan import PLAN_FILE, Planned
-from bilbo.cluster.shared import not_moving
-from bilbo.cluster.whose import Own
+from bilbo.cluster.ownership import Own
+from bilbo.cluster.planned import PLAN_FILE, Planned
+from bilbo.cluster.shared_state import not_moving
 from bilbo.cluster.work import Work, interrupted
 from bilbo.errors import RenderError, ReviewError
 from bilbo.files import private_write

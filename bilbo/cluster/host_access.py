@@ -7,7 +7,8 @@ from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilbo.cluster.work import Work, reach
+from bilbo.cluster.reach import reach
+from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, PartlyDone, RemoteError
 from bilbo.model import Node
 from bilbo.profile import expand_key_path

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilbo import aws
-from bilbo.cluster.work import Work, reach
+from bilbo.cluster.reach import reach
+from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.errors import RemoteError
 from bilbo.model import SCHEDULER, ClusterSpec, Node, NodeGroup

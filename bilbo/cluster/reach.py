@@ -1,0 +1,36 @@
+"""How the hosts of a cluster are reached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bilbo.cluster.work import Work
+from bilbo.engines import ENGINES
+from bilbo.model import HEADS
+from bilbo.profile import expand_key_path
+
+if TYPE_CHECKING:
+    from bilbo.remote import Remote
+
+
+def reach(work: Work, name: str, engine: str | None = None) -> Remote:
+    """How the hosts of a cluster are reached: keys, host keys, deadlines, and who is told.
+
+    With an `engine` it is told when its dashboard is waited for.
+    """
+    from bilbo.remote import Deadlines, HostEvent, KnownHosts, Remote
+
+    waiting: list[bool] = []
+
+    def tell(event: HostEvent) -> None:
+        if engine and event.node.role in HEADS and event.stage == "ready" and not waiting:
+            waiting.append(True)
+            work.progress.say(f"Waiting for {ENGINES[engine].title} dashboard ready.")
+        work.progress.host(event.node.instance_id, event.node.role, event.stage, event.message)
+
+    return Remote(
+        known_hosts=KnownHosts(work.store.folder(name) / "known_hosts"),
+        deadlines=Deadlines() if work.timeout is None else Deadlines.all(work.timeout),
+        on_event=tell,
+        key_path=lambda node: expand_key_path(node.ssh_private_key, work.store.home),
+    )
