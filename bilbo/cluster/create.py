@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 
 from bilbo import record as states
 from bilbo.cluster.account import owned, right_account
-from bilbo.cluster.apply import Applied, apply
+from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.notebook_token import with_token
 from bilbo.cluster.reviewed import Reviewed, allowed
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import found_before, say_unlike
-from bilbo.cluster.starting import conclude, start, tell, with_nodes
+from bilbo.cluster.starting import Created, conclude, start, tell, with_nodes
 from bilbo.cluster.work import Work, finish_earlier, interruptible
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec
 from bilbo.record import Record, now
 from bilbo.terraform import Terraform
-
-
-@dataclass(frozen=True)
-class Created:
-    """The cluster as it is now; `record` None where the profile asks for no instance.
-
-    `changed` False means that there was nothing to do.
-    """
-
-    record: Record | None
-    changed: bool = True
 
 
 def create(
@@ -68,9 +56,11 @@ def create(
         there = known(spec, work, mine)
         say_unlike(spec, there.digests, work)
         record = _begin(spec, work, before, terraform)
-        applied = apply(
-            spec, work, terraform, record, before, yes=yes, force=force, reviewed=reviewed
-        )
+        task = Undertaking(spec, work, terraform, record, before, yes=yes, force=force)
+        if reviewed:
+            applied = apply_reviewed(task, reviewed)
+        else:
+            applied = apply_changes(task) if before else apply_new(task)
         agrees = not any(each.changed for each in compare(spec, there))
         if agrees and not applied.changed and _finished(before, spec, applied):
             return Created(before, changed=False)

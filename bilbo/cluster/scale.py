@@ -10,13 +10,12 @@ from dataclasses import replace
 from bilbo import profile as profiles
 from bilbo import record as states
 from bilbo.cluster.account import owned, right_account
-from bilbo.cluster.apply import Applied, apply
-from bilbo.cluster.create import Created
+from bilbo.cluster.apply import Applied, Undertaking, apply_changes
 from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.ownership import stored
 from bilbo.cluster.settling import settle
 from bilbo.cluster.shared_state import unlocked
-from bilbo.cluster.starting import conclude, start, with_nodes
+from bilbo.cluster.starting import Created, conclude, start, with_nodes
 from bilbo.cluster.work import Work, finish_earlier
 from bilbo.errors import BilboError, Interrupted, UsageError
 from bilbo.model import ClusterSpec, worker_part
@@ -55,17 +54,10 @@ def scale(
             status=states.CREATING, profile=spec.profile, account=spec.account, owner=spec.owner
         )
         certain = before.status in _CERTAIN
-        applied = apply(
-            spec,
-            work,
-            terraform,
-            record,
-            before,
-            yes=yes,
-            force=force,
-            scaling=True,
-            look=not certain,
+        task = Undertaking(
+            spec, work, terraform, record, before, yes, force, scaling=True, look=not certain
         )
+        applied = apply_changes(task)
         if before.status == states.READY and _as_it_was(before, spec, applied):
             return Created(before, changed=False)
         record = work.store.save(with_nodes(record, spec, applied.inventory))

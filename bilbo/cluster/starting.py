@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from bilbo import aws
 from bilbo import record as states
@@ -15,6 +16,17 @@ from bilbo.inventory import missing
 from bilbo.model import HEADS, NOTEBOOK, ClusterSpec, HostResult, Inventory, Node, Served
 from bilbo.record import Record, now
 from bilbo.report import failures, numbers
+
+
+@dataclass(frozen=True)
+class Created:
+    """The cluster as it is now; `record` None where the profile asks for no instance.
+
+    `changed` False means that there was nothing to do.
+    """
+
+    record: Record | None
+    changed: bool = True
 
 
 def tell(spec: ClusterSpec, work: Work, verb: str) -> None:

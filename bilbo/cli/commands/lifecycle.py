@@ -15,7 +15,7 @@ from bilbo.errors import UsageError
 from bilbo.model import ClusterSpec
 
 if TYPE_CHECKING:
-    from bilbo.cluster.create import Created
+    from bilbo.cluster.starting import Created
 
 
 NAME_OPTION = click.option(

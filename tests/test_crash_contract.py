@@ -1,0 +1,108 @@
+"""The crash contract of `cluster/apply.py`, row by row: killed at each step, what the record says,
+and what `create` and `destroy` then do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, nothing_is_left
+
+from bilbo import local
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where bilbo is killed: once `reached` holds for the cluster's folder; `record` is what is
+    left, None for no record."""
+
+    name: str
+    reached: Callable[[Path], bool]
+    record: str | None
+    with_terraform: bool = False
+    verb: str = "create"
+
+
+def status(folder: Path) -> str | None:
+    """What the record in a cluster's folder says; None where there is none."""
+    try:
+        found = json.loads((folder / "cluster.json").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return str(found["status"])
+
+
+def applying(folder: Path) -> bool:
+    """Terraform has written of a resource."""
+    return (folder / "terraform.pid").is_file() and (
+        folder / "terraform" / "terraform.tfstate"
+    ).is_file()
+
+
+STEPS = (
+    Step("prepared", lambda folder: (folder / "terraform" / "main.tf").is_file(), None),
+    Step("begun", lambda folder: status(folder) == "creating", "creating"),
+    Step("applying", applying, "creating"),
+    Step("both", applying, "creating", with_terraform=True),
+    Step("starting", lambda folder: status(folder) == "starting", "starting"),
+    Step("judged", lambda folder: status(folder) == "ready", "ready"),
+    Step("destroying", applying, "destroying", verb="destroy"),
+)
+
+
+def kill(process: psutil.Process | subprocess.Popen[str]) -> None:
+    """kill -9, and until it is gone."""
+    process.kill()
+    process.wait()
+
+
+def kill_at(bilbo: Bilbo, step: Step, name: str, profile: str) -> None:
+    """Brings a cluster to a step, and kills bilbo there."""
+    folder = bilbo.home / "clusters" / name
+    words = ["--local", "create", profile, "-n", name]
+    if step.verb == "destroy":
+        bilbo(*words)
+        words = ["destroy", name, "-y"]
+    running = Running(bilbo.start(*words))
+    deadline = time.monotonic() + 120
+    while not step.reached(folder):
+        assert time.monotonic() < deadline, running.said
+        time.sleep(0.01)
+    if step.with_terraform:
+        running.process.kill()
+        left = json.loads((folder / "terraform.pid").read_text(encoding="utf-8"))
+        kill(psutil.Process(left["pid"]))
+    kill(running.process)
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_each_step(bilbo: Bilbo) -> None:
+    """Each step, twice: `create` completes the one, `destroy` leaves nothing of the other."""
+    local.start(bilbo.home)
+    profile = bilbo.profile("contract", {"instance": INSTANCE, "dask": {"worker": ONE_PROCESS}})
+
+    def trial(step: Step) -> None:
+        for then in ("create", "destroy"):
+            name = f"{step.name}-{then}"
+            kill_at(bilbo, step, name, profile)
+            assert status(bilbo.home / "clusters" / name) == step.record, name
+            if then == "create":
+                bilbo("--local", "create", profile, "-n", name)
+                assert bilbo.record(name)["status"] == "ready", name
+            if then == "create" or step.record:
+                bilbo("destroy", name, "-y")
+            else:
+                said = bilbo("destroy", name, "-y", code=1).stderr
+                assert f"there is no cluster {name!r}" in said
+            assert status(bilbo.home / "clusters" / name) is None
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(trial, STEPS))
+    nothing_is_left(bilbo.home)
