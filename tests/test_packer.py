@@ -21,7 +21,7 @@ from bilbo.engines.dask import DASK
 from bilbo.errors import PackerError, UsageError
 from bilbo.images import Event
 from bilbo.images.packer import arguments, binary, environment
-from bilbo.images.stream import built, parse
+from bilbo.images.packer_output import built, parse
 from bilbo.resources import folder
 
 PACKER = folder("packer")

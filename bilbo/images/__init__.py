@@ -4,7 +4,7 @@ Not in a folder named `packer`: in an installed bilbo that one holds the templat
 """
 
 from bilbo.images.packer import Recipe, build, read_recipe
+from bilbo.images.packer_output import Event
 from bilbo.images.store import Image, all_images, save
-from bilbo.images.stream import Event
 
 __all__ = ["Event", "Image", "Recipe", "all_images", "build", "read_recipe", "save"]

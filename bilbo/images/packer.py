@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
-import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bilbo import process
 from bilbo.errors import Interrupted, PackerError, UsageError
 from bilbo.files import private_folder
-from bilbo.images.stream import Event, built, parse
+from bilbo.images.packer_output import Event, built, parse
 from bilbo.programs import find
 from bilbo.resources import folder
-from bilbo.terraform.process import counted_interrupts
 
 OnEvent = Callable[[Event], None]
 
-_POLL_SECONDS = 0.05
 _SUFFIXES = (".pkrvars.hcl", ".pkrvars.json")
 _VARIABLE = re.compile(r'^variable\s+"([\w-]+)"', re.MULTILINE)
 
@@ -117,12 +112,12 @@ def build(
     around = environment(os.environ, extra)
     packer = binary(around)
     _fetch_plugins(packer, recipe, around)
-    events, code, interrupted = _run(
+    events, ended = _run(
         [packer, *arguments(recipe, preset, asked)], recipe.cwd, around, log, on_event
     )
     errors = tuple(line for event in events if event.kind == "error" for line in _lines(event))
     found = built(events)
-    if interrupted and (code or not found):
+    if ended.interrupted and (ended.code or not found):
         left = tuple(line for line in errors if not line.startswith("Cancelling build"))
         what = "could not remove all" if left else "has removed all"
         raise Interrupted(
@@ -130,7 +125,7 @@ def build(
             details=left,
             hint=f"What it wrote is in {log}." if left else "No image was made.",
         )
-    if code or not found:
+    if ended.code or not found:
         said = errors or tuple(_tail(log)) or ("it names no AMI",)
         raise PackerError(
             "packer could not build the image",
@@ -153,13 +148,13 @@ def _tail(log: Path) -> list[str]:
 
 def _fetch_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> None:
     """Packer 1.7 and later takes its builders from plugins, which `init` installs once."""
-    answer = _quick([packer, "version"], recipe.cwd, around).stdout
+    answer = process.capture([packer, "version"], folder=recipe.cwd, environment=around).stdout
     version = re.search(r"v(\d+)\.(\d+)", answer)
     if version is None or (int(version[1]), int(version[2])) < (1, 7):
         return
     plugins = recipe.template / "plugins"
     place = plugins if plugins.is_dir() else recipe.template
-    done = _quick([packer, "init", str(place)], recipe.cwd, around)
+    done = process.capture([packer, "init", str(place)], folder=recipe.cwd, environment=around)
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()
         raise PackerError(
@@ -170,80 +165,29 @@ def _fetch_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> No
         )
 
 
-def _quick(
-    argv: Sequence[str], cwd: Path, around: Mapping[str, str]
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv,
-        cwd=cwd,
-        env=dict(around),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-
-
 def _run(
     argv: Sequence[str], cwd: Path, around: Mapping[str, str], log: Path, on_event: OnEvent
-) -> tuple[list[Event], int, bool]:
-    """Packer's events, its exit code, and whether it was interrupted.
+) -> tuple[list[Event], process.Ended]:
+    """Packer's events, and how it ended.
 
-    In a session of its own it gets no Ctrl-C but ours; writing to a file it outlives us, and
-    clears up after itself.
+    Its first process only waits for a child that clears up, and both are interrupted, as a terminal
+    does; what they started pays no heed.
     """
-    private_folder(log.parent)
-    log.unlink(missing_ok=True)
-    log.touch(mode=0o600)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=dict(around),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            **_detached(),  # type: ignore[call-overload]
-        )
-    return _follow(process, log, on_event)
-
-
-def _detached() -> dict[str, bool | int]:
-    if os.name == "nt":
-        return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
-    return {"start_new_session": True}
-
-
-def _interrupt(process: subprocess.Popen[bytes]) -> None:
-    """As a terminal does: Packer's first process only waits for a child that clears up, and both
-    must be told. What they started pays no heed."""
-    with contextlib.suppress(ProcessLookupError):
-        if os.name == "nt":
-            process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
-        else:
-            os.killpg(process.pid, signal.SIGINT)
-
-
-def _follow(
-    process: subprocess.Popen[bytes], log: Path, on_event: OnEvent
-) -> tuple[list[Event], int, bool]:
     events: list[Event] = []
-    told = False
-    with counted_interrupts() as interrupts, log.open(encoding="utf-8", errors="replace") as lines:
-        partial = ""
-        while True:
-            ended = process.poll() is not None
-            partial += lines.read()
-            *complete, partial = partial.split("\n")
-            for event in filter(None, map(parse, complete)):
-                events.append(event)
-                on_event(event)
-            if ended:
-                return events, process.returncode, told
-            if interrupts.count and not told:
-                told = True
-                _interrupt(process)
-                on_event(Event("interrupt", "Interrupted: waiting for Packer to clear up …"))
-            time.sleep(_POLL_SECONDS)
+
+    def on_line(line: str) -> None:
+        if event := parse(line):
+            events.append(event)
+            on_event(event)
+
+    private_folder(log.parent)
+    ended = process.follow(
+        process.start(argv, folder=cwd, environment=around, log=log),
+        log,
+        on_line=on_line,
+        on_interrupt=lambda: on_event(
+            Event("interrupt", "Interrupted: waiting for Packer to clear up …")
+        ),
+        whole_group=True,
+    )
+    return events, ended

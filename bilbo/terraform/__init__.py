@@ -4,9 +4,9 @@ The only user of python-terraform. Loading the AWS provider costs seconds of CPU
 process that needs it, so each function says whether it does.
 """
 
-from bilbo.terraform.commands import Terraform
 from bilbo.terraform.hints import unlock_hint
 from bilbo.terraform.planfile import PROVIDERS, locked_providers, state_providers
+from bilbo.terraform.runner import Terraform
 from bilbo.terraform.stream import Diagnostic, Outcome, PlannedChange
 
 __all__ = [

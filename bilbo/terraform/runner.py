@@ -15,11 +15,12 @@ from typing import Any
 from python_terraform import IsFlagged
 from python_terraform import Terraform as ArgvBuilder
 
+from bilbo import process
 from bilbo.errors import TerraformError
 from bilbo.files import private_write
 from bilbo.shape import Check, anything, having, mapped, string
 from bilbo.state import misfit
-from bilbo.terraform import process
+from bilbo.terraform import running
 from bilbo.terraform.environment import binary, environment
 from bilbo.terraform.planfile import plan_misfit
 from bilbo.terraform.stream import Diagnostic, OnEvent, Outcome, to_error
@@ -117,7 +118,7 @@ class Terraform:
 
     def resume(self, on_event: OnEvent = _ignore) -> Outcome | None:
         """Waits for the Terraform that an earlier bilbo left running; None where none is."""
-        return process.resume(self.cluster_folder, on_event)
+        return running.resume(self.cluster_folder, on_event)
 
     def init(self) -> bool:
         """Runs `terraform init` unless nothing that it looks at has changed since the last.
@@ -293,7 +294,7 @@ class Terraform:
         self, command: str, on_event: OnEvent, *arguments: str, **options: Any
     ) -> Outcome:
         log = self.cluster_folder / f"{command}.jsonl"
-        found = process.run(
+        found = running.run(
             self.argv(command, *arguments, **options),
             folder=self.folder,
             environment=self.environment,
@@ -308,7 +309,7 @@ class Terraform:
     def _no_terraform(self, command: str, said: str) -> TerraformError:
         """What is not Terraform's answer must never pass for one: `Nothing to do.`, say."""
         written = [line for line in said.splitlines() if line.strip()]
-        lines = [line[:200] for line in filter(process.is_odd, written)] or written
+        lines = [line[:200] for line in filter(running.is_odd, written)] or written
         return TerraformError(
             f"this did not answer `{command}` as Terraform does",
             where=self._builder.terraform_bin_path,

@@ -1,0 +1,165 @@
+"""One detached program that is followed through a file, and interrupted once: Terraform, Packer.
+
+With a pipe, a killed parent would kill the program at its next line and leave what no state knows.
+With a file it goes on to its end, and the next bilbo can read how it went. In a session of its own
+it gets no Ctrl-C but ours. What differs between POSIX and Windows is here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+_POLL_SECONDS = 0.03
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program that was followed has ended: `code` None where it was not our child."""
+
+    code: int | None
+    interrupted: bool
+
+
+def start(
+    argv: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Starts a program in `folder`, all that it writes in `log` (0600, emptied). Raises OSError."""
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o600)
+    with log.open("wb") as output:
+        started: subprocess.Popen[bytes] = subprocess.Popen(
+            argv,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            **_detached(),  # type: ignore[call-overload]
+        )
+    return started
+
+
+def follow(
+    process: subprocess.Popen[bytes] | psutil.Process,
+    log: Path,
+    *,
+    on_line: Callable[[str], object],
+    on_interrupt: Callable[[], object],
+    whole_group: bool = False,
+) -> Ended:
+    """Reads what a program writes into `log` until it ends; `on_line` gets each whole line.
+
+    Ctrl-C, or `on_line` saying True, sends one SIGINT, to its children too where the `whole_group`
+    is meant, and waits for the program to clear up; more of them are absorbed. It counts as
+    interrupted by Ctrl-C alone, of which `on_interrupt` is told.
+    """
+    told = asked = False
+    with counted_interrupts() as interrupts, log.open(encoding="utf-8", errors="replace") as lines:
+        partial = ""
+        while True:
+            ended = not _alive(process)
+            partial += lines.read()
+            *complete, partial = partial.split("\n")
+            for line in complete:
+                asked = on_line(line) is True or asked
+            if ended:
+                break
+            if (interrupts.count or asked) and not told:
+                told = True
+                _interrupt(process.pid, whole_group)
+                if interrupts.count:
+                    on_interrupt()
+            time.sleep(_POLL_SECONDS)
+    code = process.returncode if isinstance(process, subprocess.Popen) else None
+    return Ended(code, told and interrupts.count > 0)
+
+
+def capture(
+    argv: Sequence[str], *, folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Runs a short command that changes nothing outside, and takes its output. Raises OSError."""
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        argv,
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        **_private(),  # type: ignore[call-overload]
+    )
+    return done
+
+
+class _Interrupts:
+    """Counts Ctrl-C instead of raising, so that no line is lost in the middle of a read."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        self.count += 1
+
+
+@contextlib.contextmanager
+def counted_interrupts() -> Iterator[_Interrupts]:
+    """Within it, SIGINT and SIGTERM are counted; only the main thread receives signals.
+
+    Once one has come, the command is on its way out, and more of them are ignored.
+    """
+    interrupts = _Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupts)
+    try:
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if interrupts.count else handler)
+
+
+def _detached() -> dict[str, bool | int]:
+    if os.name == "nt":
+        return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    return {"start_new_session": True, **_private()}
+
+
+def _private() -> dict[str, int]:
+    """States, saved plans and generated keys hold secrets in plain text."""
+    return {} if os.name == "nt" else {"umask": 0o077}
+
+
+def _interrupt(pid: int, whole_group: bool) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if os.name == "nt":
+            os.kill(pid, getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+        elif whole_group:
+            os.killpg(pid, signal.SIGINT)
+        else:
+            os.kill(pid, signal.SIGINT)
+
+
+def _alive(process: subprocess.Popen[bytes] | psutil.Process) -> bool:
+    if isinstance(process, subprocess.Popen):
+        return process.poll() is None
+    import psutil
+
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -1,0 +1,129 @@
+"""Terraform's process: known by a file to the next bilbo, its lines read as events."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bilbo import process
+from bilbo.files import private_write
+from bilbo.terraform.stream import UNREADABLE, Diagnostic, Event, OnEvent, Outcome, outcome, parse
+
+if TYPE_CHECKING:
+    import psutil
+
+PID_FILE = "terraform.pid"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A Terraform process as the next bilbo can find it again."""
+
+    pid: int
+    start_time: float
+    operation: str
+    log: str
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    operation: str,
+    on_event: OnEvent,
+) -> Outcome:
+    """Runs Terraform in `folder`, its output in `log` (0600), and follows it to its end.
+
+    Ctrl-C, or `on_event` saying True, sends one SIGINT and waits for the state to be written;
+    more of them are absorbed. The outcome is `interrupted` by Ctrl-C alone.
+    """
+    started = process.start(argv, folder=folder, environment=environment, log=log)
+    pid_file = log.parent / PID_FILE
+    private_write(pid_file, json.dumps(asdict(_describe(started.pid, operation, log))))
+    try:
+        return _follow(started, log, on_event)
+    finally:
+        if started.poll() is not None:
+            pid_file.unlink(missing_ok=True)
+
+
+def resume(cluster_folder: Path, on_event: OnEvent) -> Outcome | None:
+    """Follows to its end the Terraform that an earlier bilbo started; None where none runs."""
+    import psutil
+
+    left = left_running(cluster_folder)
+    if left is None:
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = _follow(psutil.Process(left.pid), Path(left.log), on_event)
+        (cluster_folder / PID_FILE).unlink(missing_ok=True)
+        return found
+    return None
+
+
+def left_running(cluster_folder: Path) -> Run | None:
+    """The Terraform process that an earlier bilbo left running, if it still runs."""
+    import psutil
+
+    try:
+        left = Run(**json.loads((cluster_folder / PID_FILE).read_text(encoding="utf-8")))
+        found = psutil.Process(left.pid)
+        if found.create_time() != left.start_time or found.status() == psutil.STATUS_ZOMBIE:
+            return None
+    except (OSError, ValueError, TypeError, psutil.NoSuchProcess):
+        return None
+    return left
+
+
+def _describe(pid: int, operation: str, log: Path) -> Run:
+    import psutil
+
+    try:
+        started = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        started = 0.0
+    return Run(pid=pid, start_time=started, operation=operation, log=str(log))
+
+
+def _follow(
+    running: subprocess.Popen[bytes] | psutil.Process, log: Path, on_event: OnEvent
+) -> Outcome:
+    events: list[Event] = []
+
+    def on_line(line: str) -> bool:
+        event = parse(line)
+        if event is None:
+            return False
+        events.append(event)
+        return bool(on_event(event))
+
+    ended = process.follow(
+        running, log, on_line=on_line, on_interrupt=lambda: on_event({"type": "bilbo_interrupt"})
+    )
+    result = outcome(events, ended.code, interrupted=ended.interrupted)
+    if ended.code and not result.errors:
+        result = _with_raw_output(result, log)
+    return result
+
+
+def _with_raw_output(result: Outcome, log: Path) -> Outcome:
+    """A failure before Terraform began to write JSON: its text is the diagnostic."""
+    raw = log.read_text(encoding="utf-8", errors="replace")
+    plain = [line for line in raw.splitlines() if line.strip() and is_odd(line)]
+    if not plain:
+        return result
+    crash = Diagnostic("error", "Terraform said", "\n".join(plain[-20:]))
+    return replace(result, diagnostics=(*result.diagnostics, crash))
+
+
+def is_odd(line: str) -> bool:
+    """Whether a line is none of Terraform's events, or one that cannot be read."""
+    event = parse(line)
+    return event is None or event["type"] == UNREADABLE
