@@ -113,6 +113,10 @@ class SharedState:
         """As `attach` takes it."""
         return f"s3://{self.bucket}/{self.prefix}"
 
+    def backend(self, cluster: str) -> dict[str, str]:
+        """What Terraform's backend is told of the place."""
+        return {"bucket": self.bucket, "key": self.key(cluster), "region": self.region}
+
 
 @dataclass(frozen=True)
 class ClusterSpec:

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from bilbo import __version__
+from bilbo.addresses import label
 from bilbo.errors import RenderError
 from bilbo.hostside import digests
 from bilbo.model import (
@@ -185,11 +186,6 @@ def _cluster_tags(spec: ClusterSpec) -> dict[str, str]:
     return {CLUSTER_TAG: spec.name, **({OWNER_TAG: spec.owner} if spec.owner else {})}
 
 
-def module_label(group: NodeGroup) -> str:
-    """The label of a group's module block; Terraform addresses begin with `module.LABEL.`."""
-    return group.role if group.name == group.role else f"{group.role}_{group.name}"
-
-
 def _kind(group: NodeGroup) -> str:
     return "worker_pool" if group.role == "worker" else "node"
 
@@ -214,7 +210,7 @@ def _module(spec: ClusterSpec, group: NodeGroup) -> dict[str, Any]:
         arguments["instance_count"] = group.count
     bilbos_own = {**_cluster_tags(spec), ROLE_TAG: group.role, GROUP_TAG: group.name}
     arguments["tags"] = {**machine.tags, **bilbos_own}
-    return {"label": module_label(group), "kind": _kind(group), "arguments": arguments}
+    return {"label": label(group.role, group.name), "kind": _kind(group), "arguments": arguments}
 
 
 def _security_group(spec: ClusterSpec) -> dict[str, Any]:
@@ -244,14 +240,15 @@ def _outputs(spec: ClusterSpec) -> list[dict[str, Any]]:
         _output(
             group.role,
             f"The {group.role}, as the SSH stage needs it.",
-            Expression(f"module.{module_label(group)}.node"),
+            Expression(f"module.{label(group.role, group.name)}.node"),
         )
         for group in (spec.notebook, spec.head)
         if group
     ]
     if spec.workers:
         pools = {
-            group.name: Expression(f"module.{module_label(group)}.nodes") for group in spec.workers
+            group.name: Expression(f"module.{label(group.role, group.name)}.nodes")
+            for group in spec.workers
         }
         outputs.append(
             _output(
@@ -282,13 +279,7 @@ def _terraform_version(spec: ClusterSpec) -> str:
 
 
 def _backend(state: SharedState, cluster: str) -> dict[str, Any]:
-    return {
-        "bucket": state.bucket,
-        "encrypt": True,
-        "key": state.key(cluster),
-        "region": state.region,
-        "use_lockfile": True,
-    }
+    return dict(sorted({**state.backend(cluster), "encrypt": True, "use_lockfile": True}.items()))
 
 
 def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
@@ -302,7 +293,7 @@ def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
         document.setdefault("access", {})["cidrs"] = list(spec.cidrs)
     for group in spec.workers:
         counted = worker_part(document, spec.engine or "", group.name)
-        counted["count"] = Expression(f"module.{module_label(group)}.instance_count")
+        counted["count"] = Expression(f"module.{label(group.role, group.name)}.instance_count")
     ports = {group.machine.ssh_port for group in spec.groups()}
     own = (*ONES_OWN, "ssh_port") if len(ports) == 1 else ONES_OWN
     shared: dict[str, Any] = _without(document, own)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from bilbo.addresses import RESOURCE_TYPES
 from bilbo.errors import TerraformError
+from bilbo.resources import folder
 from bilbo.terraform import Terraform
 from bilbo.terraform.environment import MIRROR, binary, environment
 from bilbo.terraform.hints import hint_for
@@ -18,9 +21,9 @@ from bilbo.terraform.stream import outcome, parse, to_error
 @pytest.fixture
 def terraform(tmp_path: Path) -> Terraform:
     """Terraform in an empty cluster's folder."""
-    folder = tmp_path / "clusters" / "test" / "terraform"
-    folder.mkdir(parents=True)
-    return Terraform(folder.parent, {}, tmp_path)
+    root = tmp_path / "clusters" / "test" / "terraform"
+    root.mkdir(parents=True)
+    return Terraform(root.parent, {}, tmp_path)
 
 
 def test_argv_is_what_terraform_is_given(terraform: Terraform) -> None:
@@ -172,3 +175,30 @@ def test_the_folder_holds_just_what_was_rendered(terraform: Terraform) -> None:
     terraform.write({"main.tf": ""})
     left = sorted(path.name for path in terraform.folder.rglob("*.tf"))
     assert left == ["main.tf", "own.tf"]
+
+
+def test_the_backend_is_told_and_not_read_from_hcl(terraform: Terraform) -> None:
+    """What the files were rendered for is kept beside them; from before, `init` has kept it. What
+    is damaged is nothing."""
+    backend = {"bucket": "b", "key": "k/c.tfstate", "region": "r"}
+    terraform.write({"main.tf": ""}, {"backend": backend, "owner": "0" * 16})
+    assert terraform.backend() == backend and terraform.told()["owner"] == "0" * 16
+    told = terraform.cluster_folder / "rendered.json"
+    told.unlink()
+    assert terraform.backend() == {}
+    recorded = terraform.folder / ".terraform" / "terraform.tfstate"
+    recorded.parent.mkdir()
+    recorded.write_text(json.dumps({"backend": {"config": {**backend, "encrypt": True}}}))
+    assert terraform.backend() == backend
+    for text in ("{", "[]", '{"backend": 1}', '{"backend": {"config": null}}'):
+        recorded.write_text(text)
+        told.write_text(text)
+        assert terraform.backend() == {}, text
+
+
+def test_the_types_of_the_modules() -> None:
+    """The list of what may change in a reviewed plan is what the modules hold."""
+    modules = folder("templates") / "terraform" / "modules"
+    text = "\n".join(path.read_text(encoding="utf-8") for path in modules.rglob("*.tf"))
+    found = set(re.findall(r'^(?:resource|data) "(\w+)"', text, re.MULTILINE))
+    assert found == RESOURCE_TYPES

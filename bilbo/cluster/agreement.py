@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bilbo import addresses
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError
 from bilbo.model import ClusterSpec
@@ -47,7 +48,7 @@ def _losses(spec: ClusterSpec, planned: Outcome, before: Record) -> Iterator[str
         if (
             group
             and types.get(group.name, group.machine.ec2type) != group.machine.ec2type
-            and any(f"module.{group.role}." in address for address in touched)
+            and any(addresses.within(each, group.role, group.name) for each in touched)
         ):
             yield f"the {group.role} would be stopped, and started as {group.machine.ec2type}"
 

@@ -25,12 +25,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bilbo import aws
+from bilbo import addresses, aws
 from bilbo import record as states
 from bilbo.cluster.agreement import agree
 from bilbo.cluster.leaving import dismiss, leaving
-from bilbo.cluster.orphans import adopt, tainted
+from bilbo.cluster.orphans import adopt
 from bilbo.cluster.planned import PLAN_FILE
+from bilbo.cluster.rendered import write_rendered
 from bilbo.cluster.reviewed import Reviewed
 from bilbo.cluster.starting import tell
 from bilbo.cluster.work import Work, interrupted
@@ -39,7 +40,6 @@ from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import ClusterSpec, Inventory
 from bilbo.profile import expand_key_path
 from bilbo.record import Record
-from bilbo.render import render
 from bilbo.terraform import Outcome, Terraform
 
 # How long addresses may be missing from AWS's answers after the instances are there.
@@ -117,7 +117,7 @@ def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
     task.work.progress.status("Preparing Terraform, and looking at AWS")
     _preflight(task)
     reviewed.still_true(task.spec, task.work, task.terraform)
-    reviewed.place(task.terraform)
+    reviewed.place(task.spec, task.terraform)
     task.terraform.init()
     _begin(task)
     if task.before:
@@ -131,7 +131,7 @@ def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
 def _prepare(task: Undertaking) -> None:
     """Everything that goes before Terraform's own work; the looking while `init` runs."""
     task.work.progress.status("Preparing Terraform, and looking at AWS")
-    task.terraform.write(render(task.spec))
+    write_rendered(task.spec, task.terraform)
     with ThreadPoolExecutor(1) as pool:
         initialised = pool.submit(task.terraform.init)
         if task.look:
@@ -200,7 +200,7 @@ def _forget_try(task: Undertaking) -> None:
 
 def _keep(terraform: Terraform) -> None:
     """Has Terraform go on with what did not come up well: replacing it would end what runs."""
-    for address in tainted(terraform.state()):
+    for address in addresses.tainted(terraform.state()):
         terraform.untaint(address)
 
 

@@ -10,6 +10,7 @@ from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.account import owned, right_account
 from bilbo.cluster.notebook_token import with_token
+from bilbo.cluster.rendered import write_rendered
 from bilbo.cluster.settling import settle
 from bilbo.cluster.shared_profile import taken
 from bilbo.cluster.shared_state import (
@@ -25,7 +26,6 @@ from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, RecordError, UsageError
 from bilbo.model import ONES_OWN, ClusterSpec, SharedState
 from bilbo.record import Record, now
-from bilbo.render import render
 
 
 def shared_document(
@@ -126,7 +126,7 @@ def attach(spec: ClusterSpec, work: Work) -> Record:
         spec = owned(settle(spec, work, record, my_ip=False), work, record, shared)
         record = record.changed(account=spec.account)
         terraform = work.terraform(spec.name)
-        terraform.write(render(spec))
+        write_rendered(spec, terraform)
         terraform.init()
         record = with_token(record, record, record.inventory, work)
         record = with_nodes(record, spec, record.inventory)

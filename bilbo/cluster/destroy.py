@@ -6,11 +6,11 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from bilbo import aws
+from bilbo import addresses, aws
 from bilbo import record as states
 from bilbo.aws import Resource
 from bilbo.cluster.account import own_of, same_account
-from bilbo.cluster.orphans import address_of, adopt_to_destroy, orphans
+from bilbo.cluster.orphans import adopt_to_destroy, orphans
 from bilbo.cluster.ownership import Own
 from bilbo.cluster.shared_state import initialised
 from bilbo.cluster.work import Work, finish_earlier
@@ -127,7 +127,7 @@ class _Watch:
 
     def _groups(self, address: str) -> list[str]:
         for resource in self._terraform.state().get("resources", []):
-            if address_of(resource) == address:
+            if addresses.of_resource(resource) == address:
                 return [instance["attributes"]["id"] for instance in resource["instances"]]
         return []
 

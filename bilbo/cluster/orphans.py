@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from bilbo import aws
+from bilbo import addresses, aws
 from bilbo.aws import Resource
 from bilbo.cluster.ownership import ORPHAN, Own, ids
 from bilbo.cluster.work import Work, interrupted
-from bilbo.model import WORKER, ClusterSpec
+from bilbo.model import ClusterSpec
 from bilbo.terraform import Terraform
 
 _ORPHANS = "orphans.tf.json"
@@ -81,13 +81,13 @@ def adopt_to_destroy(name: str, work: Work, terraform: Terraform, own: Own) -> i
     Returns how many there were.
     """
     found, _ = orphans(name, work, terraform.state(), own)
-    addresses = [(f"{ORPHAN}{re.sub(r'[^0-9A-Za-z_]', '_', each.id)}", each) for each in found]
+    labelled = [(f"{ORPHAN}{re.sub(r'[^0-9A-Za-z_]', '_', each.id)}", each) for each in found]
     resources: dict[str, dict[str, Any]] = {}
-    for label, resource in addresses:
+    for label, resource in labelled:
         resources.setdefault(resource.kind, {})[label] = _ARGUMENTS[resource.kind]
     if resources:
         terraform.write_extra(_ORPHANS, json.dumps({"resource": resources}, indent=2))
-    for label, resource in addresses:
+    for label, resource in labelled:
         work.progress.say(f"Found by its tag, to be destroyed too: {resource.id}")
         terraform.import_(f"{resource.kind}.{label}", resource.id)
     if "aws_autoscaling_group" in resources:
@@ -99,31 +99,8 @@ def adopt_to_destroy(name: str, work: Work, terraform: Terraform, own: Own) -> i
 def _taken(terraform: Terraform) -> set[str]:
     """The addresses with something at them. Killed while it creates, Terraform leaves some bare."""
     resources = terraform.state().get("resources", [])
-    return {address_of(resource) for resource in resources if resource["instances"]}
+    return {addresses.of_resource(resource) for resource in resources if resource["instances"]}
 
 
 def _place(resource: Resource) -> str | None:
-    """The address that `render` gives to a resource of this kind, role and group."""
-    if resource.kind == "aws_security_group":
-        return "module.security_group.aws_security_group.this"
-    label = (
-        resource.role if resource.group == resource.role else f"{resource.role}_{resource.group}"
-    )
-    if resource.kind in ("aws_launch_template", "aws_autoscaling_group"):
-        return f"module.{label}.{resource.kind}.this"
-    if resource.kind == "aws_instance" and resource.role not in ("", WORKER):
-        return f"module.{label}.aws_instance.this"
-    return None
-
-
-def address_of(resource: Mapping[str, Any]) -> str:
-    """The address of a resource as the state lists it, without an instance's index."""
-    prefix = f"{resource['module']}." if "module" in resource else ""
-    return f"{prefix}{resource['type']}.{resource['name']}"
-
-
-def tainted(state: Mapping[str, Any]) -> Iterator[str]:
-    """Addresses of what Terraform would replace because its creation did not end well."""
-    for resource in state.get("resources", []):
-        if any(instance.get("status") == "tainted" for instance in resource["instances"]):
-            yield address_of(resource)
+    return addresses.rendered(resource.kind, resource.role, resource.group)

@@ -24,10 +24,6 @@ _ARN = re.compile(r"arn:aws[\w-]*:[\w-]*:[\w-]*:(\d{12}):")
 _OWNER = re.compile("[0-9a-f]{16}")
 
 
-# As `render` writes it for a cluster that is planned, and not yet made.
-_PLANNED = re.compile(r'^output "owner" \{\n.*\n +value += "([0-9a-f]{16})"\n\}$', re.MULTILINE)
-
-
 # What an orphan that is to be destroyed is called: it may be another's, named to be taken.
 ORPHAN = "orphan_"
 
@@ -59,9 +55,8 @@ def new_owner() -> str:
 
 def planned_owner(terraform: Terraform) -> str | None:
     """The owner that a plan before the first `create` has chosen; None where there was none."""
-    main = terraform.folder / "main.tf"
-    found = _PLANNED.search(main.read_text(encoding="utf-8")) if main.is_file() else None
-    return found[1] if found else None
+    found = terraform.told().get("owner")
+    return found if isinstance(found, str) and _OWNER.fullmatch(found) else None
 
 
 def kept_in(terraform: Terraform) -> SharedState | None:

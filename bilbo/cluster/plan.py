@@ -6,13 +6,13 @@ from bilbo.cluster.account import owned, right_account
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.ownership import stored
 from bilbo.cluster.planned import PLAN_FILE, Planned
+from bilbo.cluster.rendered import write_rendered
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import initialised, not_moving
 from bilbo.cluster.work import Work
 from bilbo.errors import Interrupted
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec
-from bilbo.render import render
 
 _NO_OWNER = (
     "This cluster was made before owners: its resources carry no tag bilbo:owner, and adding it "
@@ -39,8 +39,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         spec = owned(spec, work, before, state)
         if spec.owner is None:
             work.progress.say(_NO_OWNER)
-        files = render(spec)
-        terraform.write(files)
+        files = write_rendered(spec, terraform)
         initialised(terraform, work, spec.name)
         settings = compare(spec, known(spec, work, before))
         path = terraform.cluster_folder / PLAN_FILE

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bilbo import __version__, aws, bundle
+from bilbo import __version__, addresses, aws, bundle
 from bilbo.bundle import Bundle, Manifest
 from bilbo.cluster.ownership import Own
 from bilbo.cluster.planned import PLAN_FILE, Planned
+from bilbo.cluster.rendered import write_rendered
 from bilbo.cluster.shared_state import not_moving
 from bilbo.cluster.work import Work, interrupted
 from bilbo.errors import RenderError, ReviewError
@@ -27,7 +27,6 @@ from bilbo.terraform import planfile as terraform_plan
 # Where those who review, and the runners that apply, may sit.
 PLATFORMS = ("linux_amd64", "linux_arm64", "darwin_amd64", "darwin_arm64", "windows_amd64")
 _LOCK_FILE = ".terraform.lock.hcl"
-_TYPE = re.compile(r'^(?:resource|data) "(\w+)"', re.MULTILINE)
 _AGAIN = "Make a new plan with `bilbo plan PROFILE -o FILE`, and have it reviewed."
 
 
@@ -191,11 +190,11 @@ class Reviewed:
             hint=_AGAIN,
         )
 
-    def place(self, terraform: Terraform) -> None:
+    def place(self, spec: ClusterSpec, terraform: Terraform) -> None:
         """Writes the reviewed files, the lock file included, into the cluster's folder."""
         files = self.bundle.hcl
         lock = files.pop(_LOCK_FILE)
-        terraform.write(files)
+        write_rendered(spec, terraform, files)
         terraform.write_extra(_LOCK_FILE, lock)
         private_write(terraform.cluster_folder / PLAN_FILE, self.bundle.contents[bundle.PLAN])
 
@@ -206,7 +205,7 @@ class Reviewed:
         with TemporaryDirectory(prefix="bilbo-review-") as scratch:
             looking = work.terraform(spec.name, Path(scratch))
             looking.borrow(terraform)
-            self.place(looking)
+            self.place(spec, looking)
             self._versions(looking)  # as the lock file has them: nothing is installed yet
             looking.init()
             self._types(looking)
@@ -222,10 +221,9 @@ class Reviewed:
 
     def _types(self, terraform: Terraform) -> None:
         """Whether each resource that would change is of a type that bilbo renders."""
-        rendered = {found for text in self.bundle.hcl.values() for found in _TYPE.findall(text)}
         changes = terraform.show(terraform.cluster_folder / PLAN_FILE).get("resource_changes", [])
         for change in changes:
-            if change["type"] not in rendered:
+            if change["type"] not in addresses.RESOURCE_TYPES:
                 raise self._forged(f"it would change {change['address']}")
 
     def _state(self, terraform: Terraform) -> None:

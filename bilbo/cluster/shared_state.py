@@ -8,7 +8,7 @@ from typing import Any
 
 from bilbo import aws, hostside
 from bilbo import record as states
-from bilbo.cluster.ownership import account_in, kept_in, owner_in, stored
+from bilbo.cluster.ownership import account_in, ids, kept_in, owner_in, stored
 from bilbo.cluster.work import Work
 from bilbo.errors import RecordError
 from bilbo.inventory import inventory
@@ -168,10 +168,7 @@ def not_moving(spec: ClusterSpec, terraform: Terraform) -> None:
 
 
 def _wanted(spec: ClusterSpec) -> dict[str, str]:
-    if spec.state is None:
-        return {}
-    state = spec.state
-    return {"bucket": state.bucket, "key": state.key(spec.name), "region": state.region}
+    return spec.state.backend(spec.name) if spec.state else {}
 
 
 def _stays_or_comes(spec: ClusterSpec, terraform: Terraform) -> None:
@@ -190,19 +187,10 @@ def _same_cluster(spec: ClusterSpec, terraform: Terraform, shared: Mapping[str, 
     if not shared.get("resources") or terraform.backend() == _wanted(spec):
         return
     local = terraform.state()  # a move that was cut off has left the same in both
-    if local.get("resources") and _ids(local) != _ids(shared):
+    if local.get("resources") and ids(local) != ids(shared):
         raise RecordError(
             f"there are two clusters {spec.name!r}: one of this machine's own, one in the shared "
             "state",
             hint="Choose another name with -n, or first destroy the one of this machine with the "
             "profile that it was made from.",
         )
-
-
-def _ids(state: Mapping[str, Any]) -> set[str]:
-    return {
-        str(instance["attributes"].get("id"))
-        for resource in state["resources"]
-        if resource["mode"] == "managed"
-        for instance in resource["instances"]
-    }

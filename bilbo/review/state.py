@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from bilbo.addresses import of_instance
 from bilbo.review.reading import SENSITIVE
 from bilbo.review.settings import redacted
 
@@ -17,7 +18,7 @@ def state_document(folder: str, state: Mapping[str, Any]) -> dict[str, Any]:
     there once; attributes of resources are not shown at all.
     """
     resources = [
-        {"address": _address(resource, instance), "type": resource["type"],
+        {"address": of_instance(resource, instance), "type": resource["type"],
          "id": instance["attributes"].get("id")}
         for resource in state.get("resources", [])
         if resource["mode"] == "managed"
@@ -49,9 +50,3 @@ def state_text(document: Mapping[str, Any]) -> str:
         for name, value in sorted(document["outputs"].items())
     ]
     return "\n".join(lines)
-
-
-def _address(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
-    module = f"{resource['module']}." if "module" in resource else ""
-    key = f"[{json.dumps(instance['index_key'])}]" if "index_key" in instance else ""
-    return f"{module}{resource['type']}.{resource['name']}{key}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -26,6 +25,7 @@ from bilbo.terraform.planfile import plan_misfit
 from bilbo.terraform.stream import Diagnostic, OnEvent, Outcome, to_error
 
 _OUTPUTS = mapped(having({"value": anything}))
+_TOLD = "rendered.json"
 _VERSIONS = having({}, provider_selections=mapped(string))
 
 
@@ -43,6 +43,14 @@ def _link(source: str, target: str) -> None:
 class _Argv(ArgvBuilder):
     def read_state_file(self, file_path: str | None = None) -> None:
         """Reads nothing: with a remote backend it would take its settings for the state."""
+
+
+def _place(config: Any) -> dict[str, str]:
+    """Bucket, key and region of an S3 backend; `{}` where one is missing."""
+    keys = ("bucket", "key", "region")
+    if not isinstance(config, dict) or not all(isinstance(config.get(key), str) for key in keys):
+        return {}
+    return {key: config[key] for key in keys}
 
 
 class Terraform:
@@ -85,8 +93,13 @@ class Terraform:
 
     # -- without the provider ------------------------------------------------------------
 
-    def write(self, files: Mapping[str, str]) -> None:
-        """Makes the folder hold exactly these files of HCL beside what `init` made."""
+    def write(self, files: Mapping[str, str], told: Mapping[str, Any] | None = None) -> None:
+        """Makes the folder hold exactly these files of HCL beside what `init` made.
+
+        `told` is what the next bilbo must know of them without reading HCL.
+        """
+        text = json.dumps(dict(told or {}), sort_keys=True)
+        private_write(self.cluster_folder / _TOLD, text)
         for path in [*self.folder.rglob("*.tf"), *self.folder.glob("*.tf.json")]:
             relative = path.relative_to(self.folder)
             if relative.parts[0] != ".terraform" and relative.as_posix() not in files:
@@ -143,23 +156,34 @@ class Terraform:
         private_write(stamp, self._init_digest())
         return True
 
+    def told(self) -> dict[str, Any]:
+        """What `write` was told of the files; `{}` where an earlier release wrote them."""
+        return self._read_json(self.cluster_folder / _TOLD)
+
     def backend(self) -> dict[str, str]:
         """Where the rendered files keep the state: bucket, key and region; `{}` for here."""
-        main = self.folder / "main.tf"
-        text = main.read_text(encoding="utf-8") if main.is_file() else ""
-        block = re.search(r'^  backend "s3" \{\n(.*?)^  \}', text, re.MULTILINE | re.DOTALL)
-        pairs = re.findall(r'^ +(bucket|key|region) += "(.*)"$', block[1] if block else "", re.M)
-        return dict(pairs)
+        found = self.told().get("backend")
+        return self._initialised_backend() if found is None else _place(found)
+
+    def _initialised_backend(self) -> dict[str, str]:
+        """The backend that `init` was last run with."""
+        recorded = self._read_json(self.folder / ".terraform" / "terraform.tfstate")
+        found = recorded.get("backend")
+        return _place(found.get("config")) if isinstance(found, dict) else {}
+
+    @staticmethod
+    def _read_json(path: Path) -> dict[str, Any]:
+        """The object in a file; `{}` where it is not there or is damaged: `init` writes it anew."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def moves(self) -> bool:
         """Whether `init` would move the state, from here or from another bucket."""
-        recorded = self.folder / ".terraform" / "terraform.tfstate"
         local = self.folder / "terraform.tfstate"
-        before: dict[str, str] = {}
-        if recorded.is_file():
-            found = json.loads(recorded.read_text(encoding="utf-8")).get("backend") or {}
-            config = found.get("config", {})
-            before = {key: config[key] for key in ("bucket", "key", "region") if key in config}
+        before = self._initialised_backend()
         kept = bool(before) or (local.is_file() and local.stat().st_size > 0)
         return kept and before != self.backend()
 

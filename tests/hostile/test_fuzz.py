@@ -24,12 +24,12 @@ import pytest
 from fuzzing import BYTES, EVIL, GARBAGE, Fuzzer, garbled, spoiled, written
 
 from bilbo import bundle, profile, report, review, services
+from bilbo.addresses import of_resource, tainted
 from bilbo.aws.shared import parsed_lock, parsed_state
 from bilbo.bundle import Manifest
 from bilbo.cli.console import Console
 from bilbo.cli.pages import _PAGE
 from bilbo.cluster import host_access
-from bilbo.cluster.orphans import address_of, tainted
 from bilbo.cluster.reviewed import Reviewed, home_id
 from bilbo.cluster.shared_profile import taken
 from bilbo.cluster.shared_state import admitted, outputs_of, recorded
@@ -328,7 +328,7 @@ def test_states(fuzz: Fuzzer) -> None:
 
     def read(data: bytes) -> None:
         state = admitted(parsed_state(data.decode(errors="replace"), "s3://team/x"), "s3://team/x")
-        list(map(address_of, state.get("resources", [])))
+        list(map(of_resource, state.get("resources", [])))
         list(tainted(state))
         document = state_document("folder", state)
         json_text(document).encode()
