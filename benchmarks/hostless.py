@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bilbo import local, profile
 from bilbo import record as states
-from bilbo.cluster.ownership import stored
-from bilbo.cluster.work import Work
 from bilbo.cluster.account import owned
+from bilbo.cluster.ownership import stored
 from bilbo.cluster.settling import settle
+from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.model import Inventory
 from bilbo.record import Record, Store, now

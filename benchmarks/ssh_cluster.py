@@ -39,8 +39,8 @@ def ours(home: Path) -> None:
     from hostless import work_of
 
     from bilbo import profile
-    from bilbo.cluster.starting import conclude, start, with_nodes
     from bilbo.cluster.settling import settle
+    from bilbo.cluster.starting import conclude, start, with_nodes
 
     work = work_of(home)
     record = work.store.load(NAME)

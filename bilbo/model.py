@@ -361,3 +361,19 @@ class StagePlan:
         if self.notebook:
             yield self.notebook
         yield from self.workers
+
+
+ANOTHERS = "foreign"
+
+
+@dataclass(frozen=True)
+class InstanceDifference:
+    """One instance of which AWS says something else than the record: `state` is `gone`,
+    `stopped` (and the like), `moved` to another address, `unknown` to the record, or `foreign`: it
+    carries the cluster's tag, and is another's.
+    """
+
+    instance_id: str
+    role: str
+    state: str
+    public_ip: str = ""

@@ -24,7 +24,7 @@ from bilbo.agent import await_dask
 from bilbo.agent.measure import count_cpus
 from bilbo.agent.service import MARKER, processes_with, start_time
 from bilbo.engines import dask
-from bilbo.remote.session import AGENT_MODULES, COMMAND, agent_source, opening_lines
+from bilbo.remote.agent_session import AGENT_MODULES, COMMAND, agent_source, opening_lines
 
 FOREVER = "echo here we are; exec sleep 1000"
 

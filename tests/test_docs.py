@@ -18,7 +18,7 @@ from bilbo.cli import bilbo
 from bilbo.local import faults
 from bilbo.profile import build, check_profile
 from bilbo.profile.checking import schema
-from bilbo.profile.reading import parse
+from bilbo.profile.parsing import parse
 
 PROJECT = Path(__file__).parent.parent
 READMES = ("README.md", "README.ko.md")

@@ -27,7 +27,7 @@ from bilbo import local
 from bilbo.errors import LocalError, UsageError
 from bilbo.local.faults import FORMS, Faults
 from bilbo.local.processes import of_standin
-from bilbo.local.state import erase
+from bilbo.local.standin_state import erase
 
 T = TypeVar("T")
 

@@ -10,13 +10,16 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bilbo import bundle, review
+from bilbo import bundle, plans
 from bilbo.errors import ReviewError
 from bilbo.model import ClusterSpec, Machine, NodeGroup
-from bilbo.review.effects import effects, machines
-from bilbo.review.exposure import exposure, is_world
-from bilbo.review.markdown import code
-from bilbo.review.state import state_document, state_text
+from bilbo.plans import InstanceHours, Review, open_to_world
+from bilbo.plans.effects import effects, machines
+from bilbo.plans.exposure import exposure, is_world
+from bilbo.present.document import drift_document, plan_document
+from bilbo.present.markdown import code, drift_markdown, plan_markdown
+from bilbo.present.review_text import drift_text, hours_text
+from bilbo.present.state_listing import state_document, state_text
 
 SCHEMA = json.loads(
     (Path(__file__).parent.parent / "schemas" / "plan-01.schema.json").read_text(encoding="utf-8")
@@ -67,15 +70,15 @@ def tagged(role: str, **values: Any) -> dict[str, Any]:
     return {"tags": {"bilbo:role": role, "bilbo:group": role}, **values}
 
 
-def read(*changes: dict[str, Any], drift: tuple[dict[str, Any], ...] = ()) -> review.Review:
+def read(*changes: dict[str, Any], drift: tuple[dict[str, Any], ...] = ()) -> Review:
     """The review of these changes."""
-    return review.read({"resource_changes": list(changes), "resource_drift": list(drift)})
+    return plans.read({"resource_changes": list(changes), "resource_drift": list(drift)})
 
 
-def markdown(found: review.Review, **more: Any) -> str:
+def markdown(found: Review, **more: Any) -> str:
     """A review as Markdown, with nothing beside it unless said."""
     settings: dict[str, Any] = {"sizes": {}, "prices": {}, "warnings": [], **more}
-    return review.plan_markdown(spec(), found, **settings)
+    return plan_markdown(spec(), found, **settings)
 
 
 NOTEBOOK = "module.notebook.aws_instance.this"
@@ -190,9 +193,9 @@ def test_what_the_world_is(network: str, world: bool) -> None:
 
 def test_ports_open_to_the_world() -> None:
     """Every port of the generated security group is named, and none of a profile's own group."""
-    open_ports = review.open_to_world(spec(("0.0.0.0/0", "10.0.0.0/8")))
+    open_ports = open_to_world(spec(("0.0.0.0/0", "10.0.0.0/8")))
     assert [line.split()[1] for line in open_ports] == ["22", "8786", "8787", "8888"]
-    assert review.open_to_world(spec()) == []
+    assert open_to_world(spec()) == []
 
 
 def test_secrets_are_taken_out() -> None:
@@ -204,12 +207,12 @@ def test_secrets_are_taken_out() -> None:
         NOTEBOOK, "update", before, after, before_sensitive=marks, after_sensitive=marks
     )
     found = read(change, drift=(change,))
-    document = review.plan_document(spec(), found, sizes={}, prices={}, warnings=[])
+    document = plan_document(spec(), found, sizes={}, prices={}, warnings=[])
     for text in (
         markdown(found),
         json.dumps(document),
-        review.drift_text("team", found, []),
-        review.drift_markdown("team", "us-east-1", found, []),
+        drift_text("team", found, []),
+        drift_markdown("team", "us-east-1", found, []),
     ):
         assert "secret" not in text
         assert "(sensitive)" in text
@@ -260,7 +263,7 @@ def test_drift_that_is_none() -> None:
     gone = resource(NOTEBOOK, "delete", tagged("notebook"))
     found = read(drift=(spelled, gone))
     assert [change.address for change in found.drift] == [NOTEBOOK]
-    assert "| gone |" in review.drift_markdown("team", "us-east-1", found, [])
+    assert "| gone |" in drift_markdown("team", "us-east-1", found, [])
 
 
 def test_the_documents_have_their_schema() -> None:
@@ -272,12 +275,12 @@ def test_the_documents_have_their_schema() -> None:
         resource(RULES, "create", None, rules("0.0.0.0/0")),
         drift=(resource(GROUP, "update", {"desired_capacity": 2}, {"desired_capacity": 1}),),
     )  # fmt: skip
-    document = review.plan_document(
+    document = plan_document(
         spec(), found, sizes={"worker": "x"}, prices={"m5.large": 0.1}, warnings=["w"], digest="d"
     )
     jsonschema.validate(document, SCHEMA)
     gone = {"instance_id": "i-1", "role": "worker", "state": "gone", "public_ip": ""}
-    jsonschema.validate(review.drift_document("team", "us-east-1", found, [gone]), SCHEMA)
+    jsonschema.validate(drift_document("team", "us-east-1", found, [gone]), SCHEMA)
 
 
 def test_a_long_diff_fits_a_comment() -> None:
@@ -384,8 +387,8 @@ def test_a_profiles_digest() -> None:
 
 def test_prices_in_the_text() -> None:
     """The text of a plan has the prices, too; a type without one makes the sum a least."""
-    found = [review.InstanceHours("t3.micro", 1, 3, 0.01), review.InstanceHours("m5.large", 0, 1)]
-    text = review.hours_text(found)
+    found = [InstanceHours("t3.micro", 1, 3, 0.01), InstanceHours("m5.large", 0, 1)]
+    text = hours_text(found)
     assert "t3.micro: 1 -> 3, 0.0300 USD an hour" in text
     assert text.endswith("then at least 0.0300 USD an hour")
-    assert review.hours_text([]) == ""
+    assert hours_text([]) == ""

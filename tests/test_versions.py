@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wheels import wheel
 
-from bilbo import report
 from bilbo.agent import software as agent
 from bilbo.cluster.software import local_software
 from bilbo.engines import ENGINES
 from bilbo.engines.dask import DASK
 from bilbo.errors import BilboError
+from bilbo.present import report
 from bilbo.versions import Software, VersionDifference, differences, mend, minor, rows
 
 DOCS = Path(__file__).parents[1] / "docs" / "images.md"

@@ -1,12 +1,12 @@
 """Looks at AWS through boto3. Never creates anything: that is Terraform's."""
 
 from bilbo.aws.address import caller_cidr
-from bilbo.aws.groups import group_members, protect
-from bilbo.aws.images import image_tags, newest_images
-from bilbo.aws.look import Resource, holders, instance_types, start_instances, tagged
+from bilbo.aws.amis import image_tags, newest_images
+from bilbo.aws.autoscaling import group_members, protect
 from bilbo.aws.preflight import preflight
-from bilbo.aws.session import client, refusal
-from bilbo.aws.shared import Lock, account, shared_state, state_lock
+from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
+from bilbo.aws.session import client
+from bilbo.aws.tagged import Resource, holders, instance_types, start_instances, tagged
 
 __all__ = [
     "Lock",
@@ -21,7 +21,6 @@ __all__ = [
     "newest_images",
     "preflight",
     "protect",
-    "refusal",
     "shared_state",
     "start_instances",
     "state_lock",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bilbo.aws.look import Resource, everything_tagged
-from bilbo.aws.session import client, refusal
+from bilbo.aws.session import asking, client
+from bilbo.aws.tagged import Resource, everything_tagged
 from bilbo.errors import AwsError
 from bilbo.model import CLUSTER_TAG, ClusterSpec, Target
 
@@ -25,17 +25,13 @@ def preflight(
     AWS user may not look at is passed over. Four calls, whatever the cluster's size, and five more
     where the name was in use.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     problems = _private_keys(spec, key_path)
-    try:
+    with asking(f"AWS cannot be asked about cluster {spec.name!r}"):
         ec2 = client(target, "ec2")
         problems += _allowed(lambda: _key_pairs(spec, ec2, key_path))
         problems += _allowed(lambda: _images_and_types(spec, ec2))
         if new:
             problems += _allowed(lambda: _names(spec, target, ec2))
-    except (BotoCoreError, ClientError) as error:
-        raise refusal(error, f"AWS cannot be asked about cluster {spec.name!r}") from error
     if problems:
         raise AwsError(
             f"cluster {spec.name!r} cannot be created, and nothing was",

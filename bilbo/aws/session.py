@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -33,16 +35,24 @@ def client(target: Target, service: str, region: str | None = None) -> Any:
     )
 
 
-def refusal(error: Exception, what: str) -> AwsError:
-    """A botocore error in a person's words."""
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Within it, botocore's errors become an AwsError that says `what` could not be done."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise AwsError(what, details=(str(error),), hint=_hint(error)) from error
+
+
+def _hint(error: Exception) -> str:
     from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
     if isinstance(error, NoCredentialsError):
-        hint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-    elif isinstance(error, EndpointConnectionError):
-        hint = "Check the network (for the stand-in: bilbo local start)."
-    elif isinstance(error, ClientError) and "Expired" in error.response["Error"]["Code"]:
-        hint = "The AWS credentials have expired: log in again (for SSO: aws sso login)."
-    else:
-        hint = "Check the credentials and their permissions."
-    return AwsError(what, details=(str(error),), hint=hint)
+        return "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+    if isinstance(error, EndpointConnectionError):
+        return "Check the network (for the stand-in: bilbo local start)."
+    if isinstance(error, ClientError) and "Expired" in error.response["Error"]["Code"]:
+        return "The AWS credentials have expired: log in again (for SSO: aws sso login)."
+    return "Check the credentials and their permissions."

@@ -28,7 +28,7 @@ def reaching(
 
 def numbers_of(record: Record, nodes: tuple[Node, ...]) -> dict[str, int]:
     """The numbers of some hosts, by instance id, as `desc` prints them."""
-    from bilbo import report
+    from bilbo.present import report
 
     chosen = {node.instance_id for node in nodes}
     return {key: number for key, number in report.numbers(record.inventory) if key in chosen}

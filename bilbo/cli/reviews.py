@@ -53,11 +53,16 @@ def show_plan(
     overrides: tuple[str, ...] = (),
 ) -> str:
     """What was planned in the form that was asked for; `digest` is empty without a bundle."""
-    from bilbo import report, review
+    from bilbo.plans import machines, open_to_world, read
+    from bilbo.present import report
+    from bilbo.present.document import plan_document
+    from bilbo.present.markdown import ApplyCommand, plan_markdown
+    from bilbo.present.review_text import hours_text, warnings_text
+    from bilbo.present.settings import overrides_text, settings_text
 
-    warnings = [] if planned.spec.public else review.open_to_world(planned.spec)
+    warnings = [] if planned.spec.public else open_to_world(planned.spec)
     if form == "text":
-        beside = (review.overrides_text(overrides), review.settings_text(planned.settings))
+        beside = (overrides_text(overrides), settings_text(planned.settings))
         parts = [
             report.plan_text(
                 planned.spec,
@@ -66,10 +71,8 @@ def show_plan(
                 beside=beside,
                 has_changes=planned.has_changes,
             ),
-            review.warnings_text(warnings),
-            review.hours_text(review.machines(review.read(planned.shown), prices))
-            if prices
-            else "",
+            warnings_text(warnings),
+            hours_text(machines(read(planned.shown), prices)) if prices else "",
             f"Digest: {digest}\nApply exactly this: {command}" if digest else "",
         ]
         return "\n\n".join(part for part in parts if part)
@@ -80,12 +83,12 @@ def show_plan(
         "settings": planned.settings,
         "overrides": overrides,
     }
-    found = review.read(planned.shown)
+    found = read(planned.shown)
     if form == "json":
-        document = review.plan_document(planned.spec, found, digest=digest, **shown)
+        document = plan_document(planned.spec, found, digest=digest, **shown)
         return json_text(document)
-    applied = review.ApplyCommand(digest, command) if digest else None
-    return review.plan_markdown(planned.spec, found, applied=applied, **shown).rstrip("\n")
+    applied = ApplyCommand(digest, command) if digest else None
+    return plan_markdown(planned.spec, found, applied=applied, **shown).rstrip("\n")
 
 
 def save_plan(planned: Planned, w: Work, path: Path, overrides: tuple[str, ...]) -> str:

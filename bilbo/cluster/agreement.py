@@ -8,8 +8,8 @@ from bilbo import addresses
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError
 from bilbo.model import ClusterSpec
+from bilbo.present.report import changes
 from bilbo.record import Record
-from bilbo.report import changes
 from bilbo.terraform import Outcome
 
 

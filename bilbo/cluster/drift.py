@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bilbo.cluster.account import same_account
-from bilbo.cluster.instances import ANOTHERS, InstanceDifference, differences
+from bilbo.cluster.instances import differences
 from bilbo.cluster.shared_state import initialised
 from bilbo.cluster.work import Work
 from bilbo.errors import Interrupted
+from bilbo.model import ANOTHERS, InstanceDifference
+from bilbo.plans import Review, read
 from bilbo.record import Record
-from bilbo.review import Review, read
 
 
 @dataclass(frozen=True)

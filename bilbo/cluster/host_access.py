@@ -11,9 +11,9 @@ from bilbo.cluster.reach import reach
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, PartlyDone, RemoteError
 from bilbo.model import Node
+from bilbo.present.report import numbers
 from bilbo.profile import expand_key_path
 from bilbo.record import Record
-from bilbo.report import numbers
 
 if TYPE_CHECKING:
     from bilbo.remote import CommandResult, Copying, HostFailure, LogLines

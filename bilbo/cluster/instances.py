@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bilbo import aws
 from bilbo.cluster.account import own_of, same_account
 from bilbo.cluster.work import Work
-from bilbo.model import WORKER
+from bilbo.model import ANOTHERS, WORKER, InstanceDifference
 from bilbo.record import Record
-
-ANOTHERS = "foreign"
-
-
-@dataclass(frozen=True)
-class InstanceDifference:
-    """One instance of which AWS says something else than the record: `state` is `gone`,
-    `stopped` (and the like), `moved` to another address, `unknown` to the record, or `foreign`: it
-    carries the cluster's tag, and is another's.
-    """
-
-    instance_id: str
-    role: str
-    state: str
-    public_ip: str = ""
 
 
 def differences(record: Record, work: Work) -> list[InstanceDifference]:

@@ -18,9 +18,9 @@ from bilbo.cluster.work import Work, interrupted
 from bilbo.errors import RenderError, ReviewError
 from bilbo.files import private_write
 from bilbo.model import ClusterSpec
+from bilbo.plans import drift_digests, open_to_world
 from bilbo.record import Store
 from bilbo.render import render
-from bilbo.review import drift_digests, open_to_world
 from bilbo.terraform import PROVIDERS, Terraform, locked_providers
 from bilbo.terraform import planfile as terraform_plan
 

@@ -14,8 +14,8 @@ from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.errors import BilboError
 from bilbo.model import HostResult, Node
+from bilbo.present.report import numbers
 from bilbo.record import Record
-from bilbo.report import numbers
 from bilbo.versions import Software, VersionDifference, differences, software
 
 LOCAL = "local"
@@ -137,7 +137,7 @@ def warn(record: Record, work: Work, results: Sequence[HostResult]) -> None:
     One without the engine, such as that of a bilbo in an environment of its own, is no client
     of anybody's: nothing is told of it.
     """
-    from bilbo.report import local_warning
+    from bilbo.present.report import local_warning
 
     facts = {each.node.instance_id: each.facts for each in results if "versions" in each.facts}
     if record.type is None or not facts:

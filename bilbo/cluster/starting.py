@@ -14,8 +14,8 @@ from bilbo.engines import ENGINES
 from bilbo.errors import AwsError, BilboError, PartlyDone, RemoteError
 from bilbo.inventory import missing
 from bilbo.model import HEADS, NOTEBOOK, ClusterSpec, HostResult, Inventory, Node, Served
+from bilbo.present.report import failures, numbers
 from bilbo.record import Record, now
-from bilbo.report import failures, numbers
 
 
 @dataclass(frozen=True)

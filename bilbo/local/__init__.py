@@ -22,8 +22,8 @@ from types import MappingProxyType
 from typing import Any
 
 from bilbo.errors import LocalError, UsageError
-from bilbo.local import faults, processes, state
-from bilbo.local.environment import environment
+from bilbo.local import faults, processes, standin_state
+from bilbo.local.sdk_environment import environment
 from bilbo.model import Target
 
 __all__ = ["Status", "calls", "inject", "objects", "owns", "start", "status", "stop", "target"]
@@ -60,7 +60,7 @@ def start(home: Path, region: str = "us-east-1") -> Target:
     when moto is not installed, or on another system than Linux.
     """
     _check_system()
-    paths = state.Paths.of(home)
+    paths = standin_state.Paths.of(home)
     paths.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     running = target(home, region)
     if running:
@@ -76,22 +76,22 @@ def start(home: Path, region: str = "us-east-1") -> Target:
 
 def stop(home: Path) -> None:
     """End the stand-in of `home` and every process of its instances; nothing when it is down."""
-    paths = state.Paths.of(home)
+    paths = standin_state.Paths.of(home)
     if not paths.root.is_dir() or sys.platform != "linux":
         return
     with _locked(paths):
-        found = state.load(paths)
+        found = standin_state.load(paths)
         if found and processes.is_same(found.pid, found.started):
             _end(found)
-            state.save(paths, replace(found, pid=0, started=""))
+            standin_state.save(paths, replace(found, pid=0, started=""))
         processes.end_of_standin(paths.mark)
-        state.remove_links(paths.instances)
+        standin_state.remove_links(paths.instances)
 
 
 def target(home: Path, region: str | None = None) -> Target | None:
     """How the running stand-in of `home` is reached, in `region` (None: the one it was
     started with); None when it does not run."""
-    paths = state.Paths.of(home)
+    paths = standin_state.Paths.of(home)
     found = _running(paths)
     if not found:
         return None
@@ -107,7 +107,7 @@ def target(home: Path, region: str | None = None) -> Target | None:
 
 def status(home: Path) -> Status | None:
     """What the running stand-in of `home` holds; None when it does not run."""
-    paths = state.Paths.of(home)
+    paths = standin_state.Paths.of(home)
     found = _running(paths)
     if not found:
         return None
@@ -117,7 +117,7 @@ def status(home: Path) -> Status | None:
         region=found.region,
         pid=found.pid,
         ami=KNOWN_AMI,
-        key_name=state.KEY_NAME,
+        key_name=standin_state.KEY_NAME,
         private_key=str(paths.private_key),
         instances=_ask(found, "GET", "status")["instances"],
     )
@@ -125,7 +125,7 @@ def status(home: Path) -> Status | None:
 
 def owns(home: Path, endpoint_url: str) -> bool:
     """Whether `endpoint_url` is the stand-in of `home`, or was when it last ran."""
-    found = state.load(state.Paths.of(home))
+    found = standin_state.load(standin_state.Paths.of(home))
     return bool(found and found.port and found.endpoint_url == endpoint_url.rstrip("/"))
 
 
@@ -169,7 +169,7 @@ def _check_system() -> None:
 
 
 @contextlib.contextmanager
-def _locked(paths: state.Paths) -> Iterator[None]:
+def _locked(paths: standin_state.Paths) -> Iterator[None]:
     """Hold the lock of this home's stand-in; ends by itself with the process."""
     import fcntl
 
@@ -190,7 +190,7 @@ def _locked(paths: state.Paths) -> Iterator[None]:
         yield
 
 
-def _launch(paths: state.Paths, region: str) -> None:
+def _launch(paths: standin_state.Paths, region: str) -> None:
     """Start the server process and wait until it answers."""
     package = str(Path(__file__).parents[2])
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TF_", "MOTO_"))}
@@ -207,7 +207,7 @@ def _launch(paths: state.Paths, region: str) -> None:
         )
     deadline = time.monotonic() + START_WITHIN
     while time.monotonic() < deadline:
-        found = state.load(paths)
+        found = standin_state.load(paths)
         if found and found.pid == process.pid and _answers(found):
             # It is meant to outlive us: no warning that it does.
             process.returncode = 0
@@ -220,7 +220,7 @@ def _launch(paths: state.Paths, region: str) -> None:
     raise _failed(paths, f"did not answer within {START_WITHIN:.0f} s")
 
 
-def _failed(paths: state.Paths, how: str) -> LocalError:
+def _failed(paths: standin_state.Paths, how: str) -> LocalError:
     lines: list[str] = []
     for path in (paths.log, paths.output):
         with contextlib.suppress(OSError):
@@ -230,7 +230,7 @@ def _failed(paths: state.Paths, how: str) -> LocalError:
     )
 
 
-def _end(found: state.State) -> None:
+def _end(found: standin_state.State) -> None:
     """End the server process, by force when it takes too long."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
@@ -247,21 +247,21 @@ def _end(found: state.State) -> None:
     raise LocalError(f"process {found.pid} of the stand-in AWS cannot be ended")
 
 
-def _running(paths: state.Paths) -> state.State | None:
-    found = state.load(paths) if sys.platform == "linux" else None
+def _running(paths: standin_state.Paths) -> standin_state.State | None:
+    found = standin_state.load(paths) if sys.platform == "linux" else None
     if found and processes.is_same(found.pid, found.started) and _answers(found):
         return found
     return None
 
 
-def _needed(home: Path) -> state.State:
-    found = _running(state.Paths.of(home))
+def _needed(home: Path) -> standin_state.State:
+    found = _running(standin_state.Paths.of(home))
     if not found:
         raise LocalError("the stand-in AWS does not run", hint="Start it with: bilbo local start")
     return found
 
 
-def _answers(found: state.State) -> bool:
+def _answers(found: standin_state.State) -> bool:
     try:
         _ask(found, "GET", "ping")
     except LocalError:
@@ -269,12 +269,15 @@ def _answers(found: state.State) -> bool:
     return True
 
 
-def _ask(found: state.State, method: str, route: str, body: str = "") -> Any:
+def _ask(found: standin_state.State, method: str, route: str, body: str = "") -> Any:
     """What the server process says on `route`; LocalError when it does not, or refuses."""
     connection = http.client.HTTPConnection("127.0.0.1", found.port, timeout=10)
     try:
         connection.request(
-            method, state.ADMIN + route, body.encode(), {state.ADMIN_HEADER: found.access_key}
+            method,
+            standin_state.ADMIN + route,
+            body.encode(),
+            {standin_state.ADMIN_HEADER: found.access_key},
         )
         answer = connection.getresponse()
         content = json.loads(answer.read())

@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 from bilbo.errors import UsageError
 from bilbo.local.faults import Faults
 from bilbo.local.hooks import World
-from bilbo.local.state import ADMIN, ADMIN_HEADER
+from bilbo.local.standin_state import ADMIN, ADMIN_HEADER
 
 log = logging.getLogger(__name__)
 

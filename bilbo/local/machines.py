@@ -14,7 +14,7 @@ import asyncssh
 from bilbo.local import ssh
 from bilbo.local.hooks import World, all_instances, tags_of
 from bilbo.local.processes import end_of_standin
-from bilbo.local.state import erase
+from bilbo.local.standin_state import erase
 
 log = logging.getLogger(__name__)
 

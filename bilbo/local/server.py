@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bilbo.errors import LocalError
-from bilbo.local import network, state
+from bilbo.local import network, standin_state
 from bilbo.local.processes import end_of_standin, start_time
 
 log = logging.getLogger("bilbo.local")
@@ -43,17 +43,17 @@ MOTO_SETTINGS = {
 
 def main(home: str, region: str) -> None:
     """Be the stand-in of the bilbo home `home`, until SIGTERM."""
-    paths = state.Paths.of(Path(home))
+    paths = standin_state.Paths.of(Path(home))
     _log_to(paths)
     _allow_many_files()
     end_of_standin(paths.mark)
-    state.erase(paths.instances)
+    standin_state.erase(paths.instances)
     paths.instances.mkdir(mode=0o700)
     with _places(paths, region) as (found, api_socket):
         asyncio.run(_serve(paths, found, api_socket))
 
 
-def _log_to(paths: state.Paths) -> None:
+def _log_to(paths: standin_state.Paths) -> None:
     handler = logging.handlers.RotatingFileHandler(paths.log, maxBytes=1_000_000, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -70,9 +70,11 @@ def _allow_many_files() -> None:
 
 
 @contextlib.contextmanager
-def _places(paths: state.Paths, region: str) -> Iterator[tuple[state.State, socket.socket]]:
+def _places(
+    paths: standin_state.Paths, region: str
+) -> Iterator[tuple[standin_state.State, socket.socket]]:
     """Ports, addresses and credentials, those of the last time where they are free."""
-    last = state.load(paths) or state.State()
+    last = standin_state.load(paths) or standin_state.State()
     octet, claim = network.claim_range(paths.mark, last.octet)
     with claim, network.api_socket(paths.mark, last.port) as api_socket:
         yield (
@@ -84,7 +86,7 @@ def _places(paths: state.Paths, region: str) -> Iterator[tuple[state.State, sock
                 port=api_socket.getsockname()[1],
                 ssh_port=network.ssh_port(octet, last.ssh_port),
                 octet=octet,
-                access_key=last.access_key or state.new_access_key(),
+                access_key=last.access_key or standin_state.new_access_key(),
                 secret_key=last.secret_key or secrets.token_urlsafe(30),
                 log=str(paths.log),
             ),
@@ -92,7 +94,9 @@ def _places(paths: state.Paths, region: str) -> Iterator[tuple[state.State, sock
         )
 
 
-async def _serve(paths: state.Paths, found: state.State, api_socket: socket.socket) -> None:
+async def _serve(
+    paths: standin_state.Paths, found: standin_state.State, api_socket: socket.socket
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -102,7 +106,7 @@ async def _serve(paths: state.Paths, found: state.State, api_socket: socket.sock
     tasks, web = _start(paths, found, api_socket)
     gc.freeze()
     gc.enable()
-    state.save(paths, found)
+    standin_state.save(paths, found)
     _go_quiet()
     log.info("up at %s, instances on 127.%s.0.0/16", found.endpoint_url, found.octet)
     try:
@@ -113,12 +117,12 @@ async def _serve(paths: state.Paths, found: state.State, api_socket: socket.sock
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         end_of_standin(paths.mark)
-        state.save(paths, replace(found, pid=0, started=""))
+        standin_state.save(paths, replace(found, pid=0, started=""))
         log.info("down")
 
 
 def _start(
-    paths: state.Paths, found: state.State, api_socket: socket.socket
+    paths: standin_state.Paths, found: standin_state.State, api_socket: socket.socket
 ) -> tuple[list[asyncio.Task[None]], Any]:
     """Put together moto, its mends, the machines and the API; returns what to end."""
     from moto.core.models import DEFAULT_ACCOUNT_ID
@@ -131,7 +135,7 @@ def _start(
 
     if not version("moto").startswith(f"{hooks.TESTED_MOTO}."):
         raise LocalError(f"moto {version('moto')} is installed, {hooks.TESTED_MOTO} is needed")
-    key = (state.KEY_NAME, _public_key(paths))
+    key = (standin_state.KEY_NAME, _public_key(paths))
     world = hooks.World(network.Addresses(found.octet), key)
     hooks.install(world)
     diary = groups.install(world)
@@ -175,13 +179,13 @@ def _web_server(api: Any, api_socket: socket.socket) -> Any:
     )
 
 
-def _public_key(paths: state.Paths) -> bytes:
+def _public_key(paths: standin_state.Paths) -> bytes:
     """The OpenSSH public key of the key pair `local`, whose private key is made once a home."""
     import asyncssh
 
     if not paths.private_key.exists():
-        made = asyncssh.generate_private_key("ssh-ed25519", comment=state.KEY_NAME)
-        state.write_private(paths.private_key, made.export_private_key("openssh").decode())
+        made = asyncssh.generate_private_key("ssh-ed25519", comment=standin_state.KEY_NAME)
+        standin_state.write_private(paths.private_key, made.export_private_key("openssh").decode())
     return asyncssh.read_private_key(paths.private_key).export_public_key("openssh").strip()
 
 

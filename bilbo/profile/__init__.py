@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         find,
         names,
     )
+    from bilbo.profile.parsing import read
     from bilbo.profile.places import Places
-    from bilbo.profile.reading import read
 
 _HOMES = {
     "Places": "places",

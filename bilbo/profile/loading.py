@@ -12,8 +12,8 @@ from bilbo.profile.checking import check_profile
 from bilbo.profile.naming import check_cluster_name, cluster_name, find
 from bilbo.profile.overrides import override_with_paths
 from bilbo.profile.packages import with_packages
+from bilbo.profile.parsing import source
 from bilbo.profile.places import Places, shown
-from bilbo.profile.reading import source
 
 
 def load(

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bilbo.errors import ProfileError
+from bilbo.profile.parsing import DuplicateKeyError, parse
 from bilbo.profile.places import KeyPath, dotted, shown
-from bilbo.profile.reading import DuplicateKeyError, parse
 from bilbo.text import without_credentials
 
 MAX_STEPS = 16

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bilbo.errors import ProfileError
+from bilbo.profile.parsing import TOKEN, parse
 from bilbo.profile.places import KeyPath, shown
-from bilbo.profile.reading import TOKEN, parse
 
 _CHOICES = ("ami", "image")
 

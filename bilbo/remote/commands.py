@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import asyncssh
 
 from bilbo.model import HostPlan, Node
+from bilbo.remote.agent_session import Event, Session
 from bilbo.remote.connection import PrivateKeys, connected
-from bilbo.remote.session import Event, Session
 from bilbo.remote.terms import STOP_GRACE, HostFailure, Remote, on_each
 
 Output = Callable[[Node, bytes, bool], None]

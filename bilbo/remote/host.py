@@ -13,8 +13,8 @@ import asyncssh
 
 from bilbo import model
 from bilbo.model import HostPlan, HostResult, Measurement, Page, Served, Service
+from bilbo.remote.agent_session import FOREIGN, Event, Session, agent_source
 from bilbo.remote.roll import Members
-from bilbo.remote.session import FOREIGN, Event, Session, agent_source
 from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, Remote
 from bilbo.versions import differences, software
 

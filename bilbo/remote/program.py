@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bilbo.model import Node
+from bilbo.remote.agent_session import Session, agent_source
 from bilbo.remote.answers import is_texts
 from bilbo.remote.commands import with_agent
-from bilbo.remote.session import Session, agent_source
 from bilbo.remote.terms import HostFailure, Remote
 
 

@@ -18,11 +18,11 @@ from bilbo import process
 from bilbo.errors import TerraformError
 from bilbo.files import private_write
 from bilbo.shape import Check, anything, having, mapped, string
-from bilbo.state import misfit
 from bilbo.terraform import running
 from bilbo.terraform.environment import binary, environment
 from bilbo.terraform.planfile import plan_misfit
 from bilbo.terraform.stream import Diagnostic, OnEvent, Outcome, to_error
+from bilbo.tfstate import misfit
 
 _OUTPUTS = mapped(having({"value": anything}))
 _TOLD = "rendered.json"

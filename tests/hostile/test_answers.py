@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bilbo.remote.agent_session import LONGEST_LINE, Lines, Session
 from bilbo.remote.answers import misfit
-from bilbo.remote.session import LONGEST_LINE, Lines, Session
 from bilbo.remote.terms import HostFailure
 
 VALUES = st.recursive(

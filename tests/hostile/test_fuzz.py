@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 from fuzzing import BYTES, EVIL, GARBAGE, Fuzzer, garbled, spoiled, written
 
-from bilbo import bundle, profile, report, review, services
+from bilbo import bundle, profile, services
 from bilbo.addresses import of_resource, tainted
-from bilbo.aws.shared import parsed_lock, parsed_state
+from bilbo.aws.s3_state import parsed_lock, parsed_state
 from bilbo.bundle import Manifest
 from bilbo.cli.console import Console
 from bilbo.cli.pages import _PAGE
@@ -39,14 +39,19 @@ from bilbo.errors import TerraformError
 from bilbo.images import stream as packer
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import ClusterSpec, HostPlan, Inventory, SharedState, Target
+from bilbo.plans import drift_digests, open_to_world
+from bilbo.present import report
+from bilbo.present.document import plan_document
+from bilbo.present.markdown import plan_markdown
+from bilbo.present.review_text import drift_text
+from bilbo.present.state_listing import state_document, state_text
 from bilbo.record import Store, from_json, to_json
 from bilbo.remote import HostFailure, KnownHosts, Remote
+from bilbo.remote.agent_session import AGENT_MODULES, Lines, Session
 from bilbo.remote.host import HostRun
 from bilbo.remote.program import answer
 from bilbo.remote.roll import Members
-from bilbo.remote.session import AGENT_MODULES, Lines, Session
 from bilbo.render import render
-from bilbo.review.state import state_document, state_text
 from bilbo.terraform import Terraform, locked_providers
 from bilbo.terraform.hints import lock_hint, unlock_hint
 from bilbo.terraform.planfile import plan_misfit
@@ -150,7 +155,7 @@ def test_profiles(fuzz: Fuzzer) -> None:
         for text in render(replace(spec, cidrs=spec.cidrs or ("10.0.0.0/8",))).values():
             text.encode()
         report.plan_blocks(spec, {})
-        review.open_to_world(spec)
+        open_to_world(spec)
 
     documents = []
     for honest in PROFILES:
@@ -668,13 +673,13 @@ def test_terraform_plans(fuzz: Fuzzer) -> None:
     def read(document: Any) -> None:
         if why := plan_misfit(document):
             raise TerraformError(why)  # as Terraform.show does
-        found = review.read(document)
-        review.drift_digests(document)
-        shown = review.plan_document(spec, found, sizes={}, prices={}, warnings=[])
+        found = read(document)
+        drift_digests(document)
+        shown = plan_document(spec, found, sizes={}, prices={}, warnings=[])
         json_text(shown).encode()
-        text = review.plan_markdown(spec, found, sizes={}, prices={}, warnings=[])
+        text = plan_markdown(spec, found, sizes={}, prices={}, warnings=[])
         plain(text).encode()
-        plain(review.drift_text("one", found, [])).encode()
+        plain(drift_text("one", found, [])).encode()
 
     def one(random: Random) -> None:
         fuzz(read, random, spoiled(random, SHOWN))

@@ -14,9 +14,9 @@ import pytest
 from ssh_hosts import Host, running
 
 from bilbo.model import HostPlan, HostResult, Node, Service, StagePlan
+from bilbo.present.report import failures
 from bilbo.remote import Deadlines, HostFailure, KnownHosts, Remote, bring_up, software
 from bilbo.remote.program import run_program
-from bilbo.report import failures
 
 QUICK = Deadlines(connect=5, start=20, ready=20, init=60, new_key=0.3)
 # What the interpreter itself takes from there before anything of ours is run, if it is told to.

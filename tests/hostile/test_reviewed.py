@@ -11,15 +11,19 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bilbo import hostside, profile, review
+from bilbo import hostside, profile
 from bilbo.cluster.shared_profile import told_spec
 from bilbo.cluster.shared_state import told_digests
 from bilbo.errors import ProfileError, RecordError
 from bilbo.hostside import OTHER, SAME, UNTOLD, Known
 from bilbo.model import ClusterSpec
+from bilbo.plans import read
+from bilbo.present.document import plan_document
+from bilbo.present.markdown import plan_markdown
+from bilbo.present.settings import settings_text
+from bilbo.present.state_listing import state_document, state_text
 from bilbo.profile.checking import schema
 from bilbo.render import render
-from bilbo.review.state import state_document, state_text
 from bilbo.text import visible, without_credentials
 
 PLAN = json.loads(
@@ -124,13 +128,13 @@ def test_every_key_is_in_terraforms_plan_or_in_the_review(place: tuple[str, ...]
 def shown(other: ClusterSpec, known: Known) -> tuple[str, str, str]:
     """What a review says of a change, in its three forms."""
     settings = hostside.compare(other, known)
-    found = review.read({})
+    found = read({})
     more: dict[str, Any] = {"sizes": {}, "prices": {}, "warnings": [], "settings": settings}
-    made = review.plan_document(other, found, **more)
+    made = plan_document(other, found, **more)
     jsonschema.validate(made, PLAN)
     return (
-        review.settings_text(settings),
-        review.plan_markdown(other, found, **more),
+        settings_text(settings),
+        plan_markdown(other, found, **more),
         json.dumps(made, ensure_ascii=False),
     )
 

@@ -18,7 +18,7 @@ from conftest import StandIn
 
 from bilbo import local
 from bilbo.local.api import LONGEST_BODY
-from bilbo.local.state import ADMIN, ADMIN_HEADER
+from bilbo.local.standin_state import ADMIN, ADMIN_HEADER
 
 
 def signed(standin: StandIn) -> str:

@@ -129,7 +129,7 @@ def images(context: Context, as_json: bool) -> None:
       bilbo images --json
     """
     from bilbo.images import all_images
-    from bilbo.report import local_time, table
+    from bilbo.present.report import local_time, table
 
     found = all_images(context.home)
     if as_json:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bilbo import report
 from bilbo.cli.context import Context, pass_context, target_of, work
 from bilbo.cli.output import echo, print_json
 from bilbo.cli.pages import open_dashboard, open_notebook
@@ -26,11 +25,12 @@ from bilbo.cli.params import (
 )
 from bilbo.cli.reaching import numbers_of, reaching
 from bilbo.errors import BilboError, PartlyDone, ProfileError, RecordError
+from bilbo.present import report
 from bilbo.record import Record, to_json
 
 if TYPE_CHECKING:
-    from bilbo.cluster.instances import InstanceDifference
     from bilbo.cluster.software import Checked
+    from bilbo.model import InstanceDifference
 
 
 @click.command(short_help="List active clusters.")
@@ -91,13 +91,12 @@ def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) 
     echo(report.summary(record))
     echo(f"\nTerraform's folder:   {record.terraform_dir}", err=True)
     if found is not None:
-        rows = [(each.instance_id, each.role, each.state, each.public_ip) for each in found]
-        echo("\n" + report.reality(name, rows))
+        echo("\n" + report.reality(name, found))
 
 
 def _show_state(context: Context, record: Record, *, as_json: bool) -> None:
     from bilbo.cli.context import target_of, work
-    from bilbo.review.state import state_document, state_text
+    from bilbo.present.state_listing import state_document, state_text
 
     with work(context, target_of(context, record)) as w:
         terraform = w.terraform(record.name)
@@ -168,7 +167,7 @@ def profiles(context: Context, as_json: bool) -> None:
 
 
 def _profile_document(path: Path) -> dict[str, object]:
-    from bilbo.profile.reading import read
+    from bilbo.profile.parsing import read
 
     document: dict[str, object] = {"name": path.name, "path": str(path)}
     try:
@@ -195,23 +194,24 @@ def drift(context: Context, name: str, form: str, as_json: bool, detailed_exitco
       bilbo drift test
       bilbo drift test --format markdown --detailed-exitcode
     """
-    from bilbo import report, review
     from bilbo.cluster.drift import drift as look_for_drift
+    from bilbo.present import report
+    from bilbo.present.document import drift_document
+    from bilbo.present.markdown import drift_markdown
+    from bilbo.present.review_text import drift_text
 
     record = context.store.load(name)
     with work(context, target_of(context, record)) as w:
         found = look_for_drift(record, w)
-    lines = report.reality_lines(
-        [(each.instance_id, each.role, each.state, each.public_ip) for each in found.instances]
-    )
+    lines = report.reality_lines(found.instances)
     if as_json or form == "json":
         instances = [asdict(each) for each in found.instances]
-        print_json(review.drift_document(name, record.region, found.review, instances))
+        print_json(drift_document(name, record.region, found.review, instances))
     elif form == "markdown":
-        text = review.drift_markdown(name, record.region, found.review, lines)
+        text = drift_markdown(name, record.region, found.review, lines)
         echo(text.rstrip("\n"))
     else:
-        echo(review.drift_text(name, found.review, lines))
+        echo(drift_text(name, found.review, lines))
     if detailed_exitcode and found:
         raise click.exceptions.Exit(2)
 
@@ -243,8 +243,8 @@ def check(
       bilbo check test --python ~/venv/bin/python
       bilbo check test --json
     """
-    from bilbo import report
     from bilbo.cluster.check import check as check_cluster
+    from bilbo.present import report
 
     record = context.store.load(name)
     with reaching(context, record, timeout) as w:

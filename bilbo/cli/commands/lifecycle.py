@@ -159,7 +159,7 @@ def create(
 
 def _tell(created: Created) -> None:
     """What the cluster is now, and what can be done with it."""
-    from bilbo import report
+    from bilbo.present import report
 
     if not created.changed:
         echo(report.NOTHING_TO_DO)
@@ -265,8 +265,8 @@ def scale(
       bilbo scale test gpu=2 cpu=16
       bilbo scale test 0 --force
     """
-    from bilbo import report
     from bilbo.cluster.scale import scale as scale_cluster
+    from bilbo.present import report
 
     record = context.store.load(name)
     with work(context, target_of(context, record), yes=yes, timeout=timeout) as w:
@@ -291,8 +291,8 @@ def restart(context: Context, name: str, notebook: bool, timeout: float | None) 
       bilbo restart test --notebook
       bilbo restart test --timeout 300
     """
-    from bilbo import report
     from bilbo.cluster.restart import restart as restart_cluster
+    from bilbo.present import report
 
     record = context.store.load(name)
     with work(context, target_of(context, record), timeout=timeout) as w:

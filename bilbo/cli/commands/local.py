@@ -6,7 +6,7 @@ import click
 
 from bilbo.cli.context import Context, pass_context
 from bilbo.cli.output import echo, print_json
-from bilbo.report import table
+from bilbo.present.report import table
 
 
 @click.group(short_help="Start and stop the stand-in AWS.")

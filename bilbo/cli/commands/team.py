@@ -84,8 +84,8 @@ def attach(
       bilbo attach test s3://my-team-bilbo-state/bilbo -i ~/.ssh/team.pem
     """
     from bilbo import profile as profiles
-    from bilbo import report
     from bilbo.cluster import attach as attaching
+    from bilbo.present import report
 
     target = default_target(context)
     state, mine = _source(context, name, source, bucket_region or target.region)

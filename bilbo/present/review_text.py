@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bilbo.review.effects import InstanceHours
-from bilbo.review.reading import Review
+from bilbo.plans.effects import InstanceHours
+from bilbo.plans.reading import Review
 
 _SYMBOLS = {"create": "+", "update": "~", "replace": "-/+", "delete": "-", "forget": "-"}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bilbo.aws.session import client, refusal
+from bilbo.aws.session import asking, client
 from bilbo.model import CLUSTER_TAG, GROUP_TAG, OWNER_TAG, ROLE_TAG, Target
 
 _GONE = ("terminated", "shutting-down")
@@ -40,12 +40,8 @@ def tagged(target: Target, cluster: str) -> list[Resource]:
 
     Raises AwsError when AWS refuses or does not answer.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
+    with asking(f"AWS cannot be asked what cluster {cluster!r} holds"):
         return list(everything_tagged(target, cluster))
-    except (BotoCoreError, ClientError) as error:
-        raise refusal(error, f"AWS cannot be asked what cluster {cluster!r} holds") from error
 
 
 def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
@@ -53,12 +49,8 @@ def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
 
     Raises AwsError when AWS refuses, does not answer, or knows one of them not.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
+    with asking("AWS cannot be asked about instance types"):
         answer = client(target, "ec2").describe_instance_types(InstanceTypes=names)
-    except (BotoCoreError, ClientError) as error:
-        raise refusal(error, "AWS cannot be asked about instance types") from error
     return {
         found["InstanceType"]: [
             found["VCpuInfo"]["DefaultVCpus"],
@@ -75,17 +67,14 @@ def holders(target: Target, security_group: str) -> list[str]:
 
     Raises AwsError.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
 
     def by(name: str) -> list[dict[str, Any]]:
         return [{"Name": name, "Values": [security_group]}]
 
-    try:
+    with asking(f"AWS cannot be asked what uses {security_group}"):
         ec2 = client(target, "ec2")
         interfaces = ec2.describe_network_interfaces(Filters=by("group-id"))["NetworkInterfaces"]
         named = ec2.describe_security_groups(Filters=by("ip-permission.group-id"))
-    except (BotoCoreError, ClientError) as error:
-        raise refusal(error, f"AWS cannot be asked what uses {security_group}") from error
     return [
         *(_interface(found) for found in interfaces),
         *(
@@ -106,15 +95,11 @@ def start_instances(target: Target, instance_ids: list[str]) -> None:
 
     Like protection from scale-in, a state that Terraform does not manage. Raises AwsError.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     ec2 = client(target, "ec2")
-    try:
+    with asking(f"AWS does not start {', '.join(instance_ids)}"):
         ec2.get_waiter("instance_stopped").wait(InstanceIds=instance_ids)
         ec2.start_instances(InstanceIds=instance_ids)
         ec2.get_waiter("instance_running").wait(InstanceIds=instance_ids)
-    except (BotoCoreError, ClientError) as error:
-        raise refusal(error, f"AWS does not start {', '.join(instance_ids)}") from error
 
 
 def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from bilbo.aws.session import client, refusal
+from bilbo.aws.session import asking, client
 from bilbo.model import OWNER_TAG, Target
 
 # AWS's own limit for one SetInstanceProtection.
@@ -24,10 +24,8 @@ def group_members(
     Left out are instances on their way out, and a group that carries another `owner`: it is another
     cluster's of that name. One call, paged. Raises AwsError.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     found: dict[str, dict[str, bool]] = {}
-    try:
+    with asking("AWS cannot be asked who is in the worker groups"):
         pages = client(target, "autoscaling").get_paginator("describe_auto_scaling_groups")
         for page in pages.paginate(AutoScalingGroupNames=sorted(names)):
             for group in page["AutoScalingGroups"]:
@@ -35,8 +33,6 @@ def group_members(
                 if tags.get(OWNER_TAG, "") != (owner or ""):
                     continue
                 found[group["AutoScalingGroupName"]] = _members(group)
-    except (BotoCoreError, ClientError) as error:
-        raise refusal(error, "AWS cannot be asked who is in the worker groups") from error
     return found
 
 
@@ -53,14 +49,10 @@ def protect(target: Target, group: str, instance_ids: Collection[str], protected
 
     A call for each 50 instances; none for none.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     rest = sorted(instance_ids)
-    try:
+    with asking(f"AWS does not let instances leave the group {group}"):
         while rest:
             some, rest = rest[:_AT_ONCE], rest[_AT_ONCE:]
             client(target, "autoscaling").set_instance_protection(
                 AutoScalingGroupName=group, InstanceIds=some, ProtectedFromScaleIn=protected
             )
-    except (BotoCoreError, ClientError) as error:
-        raise refusal(error, f"AWS does not let instances leave the group {group}") from error

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 from bilbo import versions
 from bilbo.engines import ENGINES
 from bilbo.errors import QUOTE
-from bilbo.model import WORKER, ClusterSpec, HostResult, Inventory, Node, NodeGroup
+from bilbo.model import (
+    ANOTHERS,
+    WORKER,
+    ClusterSpec,
+    HostResult,
+    InstanceDifference,
+    Inventory,
+    Node,
+    NodeGroup,
+)
 from bilbo.record import Record
 from bilbo.versions import VersionDifference
 
@@ -103,24 +112,25 @@ _SAID = {
     "gone": "is gone",
     "moved": "has another address, {public_ip}",
     "unknown": "runs and is billed, and no service was started on it",
-    "foreign": "carries this cluster's tag and is another's: it is left alone",
+    ANOTHERS: "carries this cluster's tag and is another's: it is left alone",
 }
 
 
-def reality_lines(found: Sequence[tuple[str, str, str, str]]) -> list[str]:
-    """A line for each difference: `(instance id, role, state, public ip)`."""
+def reality_lines(found: Sequence[InstanceDifference]) -> list[str]:
+    """A line for each difference."""
     return [
-        f"{role} {instance} {_SAID.get(state, f'is {state}').format(public_ip=public_ip)}"
-        for instance, role, state, public_ip in found
+        f"{each.role} {each.instance_id} "
+        + _SAID.get(each.state, f"is {each.state}").format(public_ip=each.public_ip)
+        for each in found
     ]
 
 
-def reality(name: str, found: Sequence[tuple[str, str, str, str]]) -> str:
-    """How AWS differs from the record: `(instance id, role, state, public ip)` each."""
+def reality(name: str, found: Sequence[InstanceDifference]) -> str:
+    """How AWS differs from the record."""
     if not found:
         return "In AWS: as recorded."
     lines = [f"  {line}" for line in reality_lines(found)]
-    if any(state != "foreign" for _, _, state, _ in found):
+    if any(each.state != ANOTHERS for each in found):
         lines.append(f"`bilbo create` of its profile with -n {name} repairs it.")
     return "\n".join(["In AWS, otherwise than recorded:", *lines])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from bilbo.aws.session import client, refusal
+from bilbo.aws.session import asking, client
 from bilbo.errors import AwsError
 from bilbo.model import IMAGE_TAG, Target
 
@@ -15,14 +15,12 @@ def newest_images(target: Target, names: Collection[str]) -> dict[str, str]:
 
     One call, paged. Raises AwsError when AWS refuses, or a name has no image.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     by_tag = [
         {"Name": f"tag:{IMAGE_TAG}", "Values": sorted(names)},
         {"Name": "state", "Values": ["available"]},
     ]
     found: dict[str, tuple[str, str, str]] = {}
-    try:
+    with asking(f"AWS cannot be asked for images in {target.region}"):
         pages = client(target, "ec2").get_paginator("describe_images")
         for page in pages.paginate(Owners=["self"], Filters=by_tag):
             for image in page["Images"]:
@@ -30,8 +28,6 @@ def newest_images(target: Target, names: Collection[str]) -> dict[str, str]:
                 # An AMI's name ends in the time at which its build began.
                 age = (image["CreationDate"], image["Name"], image["ImageId"])
                 found[name] = max(age, found.get(name, age))
-    except (BotoCoreError, ClientError) as error:
-        raise refusal(error, f"AWS cannot be asked for images in {target.region}") from error
     lacking = sorted(set(names) - found.keys())
     if lacking:
         raise AwsError(
@@ -44,12 +40,8 @@ def newest_images(target: Target, names: Collection[str]) -> dict[str, str]:
 
 def image_tags(target: Target, ami: str) -> Mapping[str, str]:
     """The tags of an AMI. Raises AwsError when AWS refuses or does not hold it."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
+    with asking(f"AWS cannot be asked about the image {ami}"):
         answer = client(target, "ec2").describe_images(ImageIds=[ami])
-    except (BotoCoreError, ClientError) as error:
-        raise refusal(error, f"AWS cannot be asked about the image {ami}") from error
     return _tags(answer["Images"][0])
 
 

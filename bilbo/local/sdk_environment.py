@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bilbo.local.state import Paths, State, write_private
+from bilbo.local.standin_state import Paths, State, write_private
 
 # Each has a variable of its own that would win over AWS_ENDPOINT_URL.
 SERVICES = ("EC2", "AUTO_SCALING", "IAM", "STS", "S3")

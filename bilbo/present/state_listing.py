@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bilbo.addresses import of_instance
-from bilbo.review.reading import SENSITIVE
-from bilbo.review.settings import redacted
+from bilbo.plans.reading import SENSITIVE
+from bilbo.present.settings import redacted
 
 
 def state_document(folder: str, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec, NodeGroup
-from bilbo.review.effects import effects, machines
-from bilbo.review.exposure import Rule, exposure
-from bilbo.review.reading import ResourceChange, Review
-from bilbo.review.settings import redacted
-from bilbo.review.text import counts
+from bilbo.plans.effects import effects, machines
+from bilbo.plans.exposure import Rule, exposure
+from bilbo.plans.reading import ResourceChange, Review
+from bilbo.present.review_text import counts
+from bilbo.present.settings import redacted
 
 VERSION = 2
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilbo.model import ClusterSpec
-from bilbo.review.reading import ResourceChange, Review
+from bilbo.plans.reading import ResourceChange, Review
 
 # A network wider than this is the world, cut in pieces or not.
 _WORLD_BITS = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilbo.model import HEAD, NOTEBOOK, SCHEDULER
-from bilbo.review.reading import ResourceChange, Review
+from bilbo.plans.reading import ResourceChange, Review
 
 # AWS changes these only while the instance is stopped.
 _STOPPING = ("instance_type", "ebs_optimized", "user_data", "user_data_base64", "cpu_options")

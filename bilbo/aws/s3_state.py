@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from bilbo.aws.session import client, refusal
+from bilbo.aws.session import asking, client
 from bilbo.errors import AwsError
 from bilbo.model import SharedState, Target
-from bilbo.state import misfit
+from bilbo.tfstate import misfit
 
 _LONGEST = 200  # characters of a lock's field
 _NOT_THERE = ("NoSuchKey", "404", "NotFound")
@@ -80,32 +80,30 @@ def parsed_lock(text: str) -> Lock | None:
 
 def account(target: Target) -> str | None:
     """The number of the AWS account that the credentials are of; None where it is not told."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     try:
-        number: str = client(target, "sts").get_caller_identity()["Account"]
-    except (BotoCoreError, ClientError):
+        with asking("AWS does not tell whose credentials these are"):
+            number: str = client(target, "sts").get_caller_identity()["Account"]
+    except AwsError:
         return None
     return number
 
 
 def _object(target: Target, state: SharedState, key: str) -> str:
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
 
-    what = f"the shared state s3://{state.bucket}/{key} cannot be read"
-    try:
+    with asking(f"the shared state s3://{state.bucket}/{key} cannot be read"):
         s3 = client(target, "s3", region=state.region)
-        data: bytes = s3.get_object(Bucket=state.bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code in _NOT_THERE:
-            return ""
-        if code == "NoSuchBucket":
-            raise AwsError(
-                f"there is no bucket {state.bucket!r} in {state.region}",
-                hint=f"Make it: bilbo state-bucket create {state.bucket} --region {state.region}",
-            ) from error
-        raise refusal(error, what) from error
-    except BotoCoreError as error:
-        raise refusal(error, what) from error
+        try:
+            data: bytes = s3.get_object(Bucket=state.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in _NOT_THERE:
+                return ""
+            if code == "NoSuchBucket":
+                raise AwsError(
+                    f"there is no bucket {state.bucket!r} in {state.region}",
+                    hint=f"Make it: bilbo state-bucket create {state.bucket} "
+                    f"--region {state.region}",
+                ) from error
+            raise
     return data.decode(errors="replace")

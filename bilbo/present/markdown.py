@@ -10,11 +10,11 @@ from typing import Any
 
 from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec
-from bilbo.review.effects import InstanceHours, effects, machines
-from bilbo.review.exposure import Rule, exposure
-from bilbo.review.reading import UNKNOWN, ResourceChange, Review
-from bilbo.review.settings import counted, diff, shown_override, title
-from bilbo.review.text import PUBLIC_HINT, counts
+from bilbo.plans.effects import InstanceHours, effects, machines
+from bilbo.plans.exposure import Rule, exposure
+from bilbo.plans.reading import UNKNOWN, ResourceChange, Review
+from bilbo.present.review_text import PUBLIC_HINT, counts
+from bilbo.present.settings import counted, diff, shown_override, title
 
 # GitHub cuts a comment off at 65,536 characters; the rest needs some of them.
 _DIFF_CHARACTERS = 45_000

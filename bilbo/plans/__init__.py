@@ -1,0 +1,20 @@
+"""A plan of Terraform's as a reviewer needs it: what ends, what opens, how much runs.
+
+Pure: Terraform's JSON of a plan and the specification in, frozen records out. Values that Terraform
+marks as sensitive never leave `reading`.
+"""
+
+from bilbo.plans.effects import InstanceHours, machines
+from bilbo.plans.exposure import open_to_world
+from bilbo.plans.reading import Attribute, ResourceChange, Review, drift_digests, read
+
+__all__ = [
+    "Attribute",
+    "InstanceHours",
+    "ResourceChange",
+    "Review",
+    "drift_digests",
+    "machines",
+    "open_to_world",
+    "read",
+]
