@@ -16,14 +16,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bilbo import local, profile
+from bilbo import local
 from bilbo import record as states
-from bilbo.cluster.account import owned
-from bilbo.cluster.ownership import stored
+from bilbo.cluster.ownership import owned, stored
 from bilbo.cluster.settling import settle
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.model import Inventory
+from bilbo.profile import loading
 from bilbo.record import Record, Store, now
 
 
@@ -75,7 +75,7 @@ def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
     before = work.store.find(name) if action == "scale" else None
     engine = "ray" if "ray" in json.loads(Path(path).read_text(encoding="utf-8")) else "dask"
     overrides = (f"{engine}.worker.count={count}",)
-    spec = profile.load(path, home, cluster=name, overrides=overrides, region=work.target.region)
+    spec = loading.load(path, home, cluster=name, overrides=overrides, region=work.target.region)
     with work.store.lock(name, action):
         spec = settle(spec, work, before, my_ip=False, newest=before is None)
         terraform = work.terraform(name)

@@ -38,13 +38,13 @@ def ours(home: Path) -> None:
     """bilbo's SSH stage, from the record; raises where it is not whole."""
     from hostless import work_of
 
-    from bilbo import profile
     from bilbo.cluster.settling import settle
     from bilbo.cluster.starting import conclude, start, with_nodes
+    from bilbo.profile import building
 
     work = work_of(home)
     record = work.store.load(NAME)
-    spec = settle(profile.build(record.profile, NAME, record.region), work, record, my_ip=False)
+    spec = settle(building.build(record.profile, NAME, record.region), work, record, my_ip=False)
     record = with_nodes(record, spec, record.inventory)
     conclude(spec, work, record, start(spec, work, record))
     joined()

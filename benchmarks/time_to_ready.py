@@ -36,11 +36,12 @@ from bench import (
     write_profile,
 )
 
-from bilbo import local, profile, services
+from bilbo import local, services
 from bilbo.engines import ENGINES
 from bilbo.engines.ray import GCS_PORT
 from bilbo.inventory import inventory
 from bilbo.model import HostPlan, Measurement, Page
+from bilbo.profile import building
 from bilbo.terraform.environment import environment as terraform_environment
 
 LIMIT = 1.15
@@ -145,7 +146,7 @@ def timed_services(home: Path, what: Measured, folder: Path) -> dict[str, float]
 
 def bare(what: Measured, outputs: Mapping[str, Any]) -> dict[str, Any]:
     """What `bare_services` starts and waits for: the scripts that bilbo writes."""
-    spec = profile.build(what.document(), "bare", "us-east-1")
+    spec = building.build(what.document(), "bare", "us-east-1")
     plan = services.stage_plan(spec, inventory(spec, outputs), TOKEN)
     assert plan.head and plan.notebook and plan.roll
     head = plan.head.node.private_ip

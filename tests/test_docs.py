@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from bilbo import __version__, errors
 from bilbo.cli import bilbo
 from bilbo.local import faults
-from bilbo.profile import build, check_profile
-from bilbo.profile.checking import schema
+from bilbo.profile.building import build
+from bilbo.profile.checking import check_profile, schema
 from bilbo.profile.parsing import parse
 
 PROJECT = Path(__file__).parent.parent

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from bilbo import profile, services
+from bilbo import services
 from bilbo.agent.leave_ray import Head, leave
 from bilbo.agent.watch import members
 from bilbo.engines import ENGINES, Engine, ray
 from bilbo.model import HEADS, ClusterSpec, Inventory, Measurement, Node
+from bilbo.profile import building, checking
 
 MACHINE = Measurement(cpus=4, threads_per_core=2, memory=16 * 2**30)
 INSTANCE = {
@@ -54,8 +55,8 @@ def node(role: str, number: int) -> Node:
 
 def spec(engine: str, part: dict[str, Any]) -> ClusterSpec:
     document = {"region": "us-east-1", "instance": INSTANCE, "notebook": {}, engine: part}
-    profile.check_profile(document)
-    return profile.build(document, "test")
+    checking.check_profile(document)
+    return building.build(document, "test")
 
 
 def inventory(engine: Engine) -> Inventory:

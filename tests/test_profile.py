@@ -18,6 +18,7 @@ from strategies import broken_profiles, broken_texts, json_values, texts, valid_
 from bilbo import profile
 from bilbo.errors import BilboError, ProfileError
 from bilbo.model import ClusterSpec
+from bilbo.profile import building, checking, loading, parsing
 from bilbo.profile.checking import schema
 from bilbo.profile.overrides import override_with_paths
 from bilbo.resources import folder
@@ -61,7 +62,7 @@ def save(home: Path, name: str, document: Any) -> Path:
 @pytest.mark.parametrize("name", cases(".spec"))
 def test_good_profile(name: str, home: Path) -> None:
     """Each good profile of the data cases gives exactly the specification beside it."""
-    spec = profile.load(str(CASES / f"{name}.json"), home, cluster="test", region=REGION)
+    spec = loading.load(str(CASES / f"{name}.json"), home, cluster="test", region=REGION)
     assert spec_as_json(spec) == json.loads((CASES / f"{name}.spec").read_text(encoding="utf-8"))
 
 
@@ -70,7 +71,7 @@ def test_bad_profile(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Each bad profile of the data cases is refused with exactly the text beside it."""
     monkeypatch.chdir(CASES)
     with pytest.raises(ProfileError) as caught:
-        profile.load(f"./{name}.json", home, cluster="test", region=REGION)
+        loading.load(f"./{name}.json", home, cluster="test", region=REGION)
     expected = (CASES / f"{name}.error").read_text(encoding="utf-8")
     assert str(caught.value) == expected.rstrip("\n")
 
@@ -83,7 +84,7 @@ def test_every_case_has_its_answer() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.stem)
 def test_examples(path: Path, home: Path) -> None:
     """Every example is a good profile, and its file name a good cluster name."""
-    assert profile.load(str(path), home, region=REGION).name == path.stem
+    assert loading.load(str(path), home, region=REGION).name == path.stem
 
 
 def test_schema_is_documented() -> None:
@@ -117,10 +118,10 @@ def test_byte_order_mark_and_windows_lines(home: Path) -> None:
     """A profile saved by a Windows editor is read, and its lines are counted right."""
     path = home / "profiles" / "test.json"
     path.write_bytes(b"\xef\xbb\xbf{\r\n// x\r\n}\r\n")
-    assert profile.read(path) == {}
+    assert parsing.read(path) == {}
     path.write_bytes(b"\xef\xbb\xbf{\r\n// x\r\n 1}\r\n")
     with pytest.raises(ProfileError, match=r"test\.json:3:2: a key in double quotes"):
-        profile.read(path)
+        parsing.read(path)
 
 
 def test_unreadable_files(home: Path) -> None:
@@ -128,14 +129,14 @@ def test_unreadable_files(home: Path) -> None:
     path = home / "profiles" / "test.json"
     path.write_bytes(b'{\n"description": "\xff"}')
     with pytest.raises(ProfileError, match=r"test\.json:2: the byte 0xff is not UTF-8"):
-        profile.read(path)
+        parsing.read(path)
     path.write_bytes(b" " * (1 << 20) + b"{}")
     with pytest.raises(ProfileError, match="larger than 1 MiB"):
-        profile.read(path)
+        parsing.read(path)
     with pytest.raises(ProfileError, match="this is a folder"):
-        profile.read(home)
+        parsing.read(home)
     with pytest.raises(ProfileError, match="cannot be read: No such file"):
-        profile.read(home / "none.json")
+        parsing.read(home / "none.json")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_override_is_checked_and_named(home: Path) -> None:
     save(home, "test.json", {"instance": COMMON, "dask": {}})
     overrides = ["dask.worker.count=many", "dask.worker.nproc=2"]
     with pytest.raises(ProfileError) as caught:
-        profile.load("test.json", home, overrides=overrides, region=REGION)
+        loading.load("test.json", home, overrides=overrides, region=REGION)
     words = '-p dask.worker.count=many: dask.worker.count: must be a whole number, not "many"'
     assert caught.value.details == (words,)
 
@@ -193,7 +194,7 @@ def test_override_is_checked_and_named(home: Path) -> None:
 def test_spec_holds_the_profile_after_overrides(home: Path) -> None:
     """The specification keeps the profile as it was used."""
     save(home, "test.json", {"instance": COMMON, "dask": {}})
-    spec = profile.load("test.json", home, overrides=["dask.worker.count=0"], region=REGION)
+    spec = loading.load("test.json", home, overrides=["dask.worker.count=0"], region=REGION)
     assert spec.profile == {"instance": COMMON, "dask": {"worker": {"count": 0}}}
     assert spec.workers[0].count == 0 and spec.profile_name == "test.json"
 
@@ -201,14 +202,14 @@ def test_spec_holds_the_profile_after_overrides(home: Path) -> None:
 def test_region(home: Path) -> None:
     """The profile's region wins over the environment's; one of them there must be, and good."""
     save(home, "test.json", {"region": "eu-west-1"})
-    assert profile.load("test.json", home, region="not used").region == "eu-west-1"
+    assert loading.load("test.json", home, region="not used").region == "eu-west-1"
     save(home, "none.json", {})
-    assert profile.load("none.json", home, region=REGION).region == REGION
+    assert loading.load("none.json", home, region=REGION).region == REGION
     for missing in (None, ""):
         with pytest.raises(ProfileError, match="AWS_DEFAULT_REGION"):
-            profile.load("none.json", home, region=missing)
+            loading.load("none.json", home, region=missing)
     with pytest.raises(ProfileError, match="must be an AWS region"):
-        profile.load("none.json", home, region="Seoul")
+        loading.load("none.json", home, region="Seoul")
 
 
 def test_wild_profiles_do_not_take_long(home: Path) -> None:
@@ -217,7 +218,7 @@ def test_wild_profiles_do_not_take_long(home: Path) -> None:
     cidrs: list[Any] = [number if number % 2 else str(number) for number in range(5000)]
     path = save(home, "test.json", {**keys, "access": {"cidrs": cidrs}})
     with pytest.raises(ProfileError) as caught:
-        profile.load(str(path), home, region=REGION)
+        loading.load(str(path), home, region=REGION)
     assert len(caught.value.details) == 101 and caught.value.details[-1].startswith("and ")
 
 
@@ -255,7 +256,7 @@ def test_valid_profiles_are_taken(
     """Every valid profile becomes a specification that holds its texts unchanged."""
     path = tmp_path_factory.getbasetemp() / "valid.json"
     path.write_text(json.dumps(document, ensure_ascii=ascii_only), encoding="utf-8", newline="")
-    spec = profile.load(str(path), path.parent, cluster="test")
+    spec = loading.load(str(path), path.parent, cluster="test")
     assert spec.profile == document
     assert spec.description == document.get("description", "")
     assert spec.webbrowser == document.get("webbrowser")
@@ -281,7 +282,7 @@ def test_broken_profiles_are_refused(
     path = tmp_path_factory.getbasetemp() / "broken.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(ProfileError) as caught:
-        profile.load(str(path), path.parent, cluster="test", region=REGION)
+        loading.load(str(path), path.parent, cluster="test", region=REGION)
     assert caught.value.details or caught.value.hint
     assert all(is_safe(line) for line in str(caught.value).split("\n"))
 
@@ -293,7 +294,7 @@ def test_any_text_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, 
     path = tmp_path_factory.getbasetemp() / "text.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
-        profile.load(str(path), path.parent, cluster="test", region=REGION)
+        loading.load(str(path), path.parent, cluster="test", region=REGION)
     except ProfileError as error:
         assert all(is_safe(line) for line in str(error).split("\n"))
 
@@ -310,8 +311,8 @@ def test_any_override_is_taken_or_refused(document: dict[str, Any], key: str, va
     before = json.dumps(document)
     try:
         changed = override_with_paths(document, [f"{key}={value}"])[0]
-        profile.check_profile(changed)
-        assert isinstance(profile.build(changed, "test", REGION), ClusterSpec)
+        checking.check_profile(changed)
+        assert isinstance(building.build(changed, "test", REGION), ClusterSpec)
     except ProfileError as error:
         assert all(is_safe(line) for line in str(error).split("\n"))
     assert json.dumps(document) == before

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bilbo import profile
 from bilbo.errors import ProfileError, UsageError
+from bilbo.profile import naming
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def test_find_prefers_the_profiles_folder(home: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(home)
     here = home / "test.json"
     here.write_text("{}", encoding="utf-8")
-    assert profile.find("test.json", home) == Path("test.json")
+    assert naming.find("test.json", home) == Path("test.json")
     saved = save(home, "test.json")
-    assert profile.find("test.json", home) == saved
-    assert profile.find("./test.json", home) == Path("test.json")
-    assert profile.find(str(here), home) == here
+    assert naming.find("test.json", home) == saved
+    assert naming.find("./test.json", home) == Path("test.json")
+    assert naming.find(str(here), home) == here
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_find_says_what_there_is(name: str, hint: str, home: Path) -> None:
     save(home, "test.json")
     save(home, "other.json")
     (home / "profiles" / "notes.txt").touch()
-    assert profile.names(home) == ["other.json", "test.json"]
+    assert naming.names(home) == ["other.json", "test.json"]
     with pytest.raises(ProfileError) as caught:
-        profile.find(name, home)
+        naming.find(name, home)
     assert caught.value.hint == hint
 
 
@@ -62,20 +62,20 @@ def test_find_says_what_there_is(name: str, hint: str, home: Path) -> None:
 def test_find_refuses_missing_paths(name: str, home: Path) -> None:
     """A path that leads nowhere is named, however odd it is."""
     with pytest.raises(ProfileError, match="there is no such file"):
-        profile.find(name, home)
+        naming.find(name, home)
 
 
 def test_no_profiles_folder(tmp_path: Path) -> None:
     """A home without profiles has none, and says where they go."""
-    assert profile.names(tmp_path) == []
+    assert naming.names(tmp_path) == []
     with pytest.raises(ProfileError, match="Save a profile there"):
-        profile.find("test.json", tmp_path)
+        naming.find("test.json", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a", "test-cluster", "my_cluster2", "A" * 40])
 def test_good_cluster_names(name: str) -> None:
     """Ordinary names are taken."""
-    profile.check_cluster_name(name)
+    naming.check_cluster_name(name)
 
 
 @pytest.mark.parametrize(
@@ -99,16 +99,15 @@ def test_good_cluster_names(name: str) -> None:
 def test_bad_cluster_names(name: str, words: str) -> None:
     """Names that would escape a folder, or that AWS or a file system refuses, are refused."""
     with pytest.raises(UsageError, match=words) as caught:
-        profile.check_cluster_name(name)
+        naming.check_cluster_name(name)
     assert caught.value.exit_code == 2 and "\0" not in str(caught.value)
 
 
 def test_key_path_follows_the_home(tmp_path: Path) -> None:
     """A key in bilbo's own folder is found wherever BILBO_HOME is; other paths stay."""
     assert (
-        profile.expand_key_path("~/.bilbo/local/local.pem", tmp_path)
-        == tmp_path / "local/local.pem"
+        naming.expand_key_path("~/.bilbo/local/local.pem", tmp_path) == tmp_path / "local/local.pem"
     )
-    assert profile.expand_key_path("~/.ssh/k.pem", tmp_path) == Path.home() / ".ssh/k.pem"
-    assert profile.expand_key_path("/k $HOME.pem", tmp_path) == Path("/k $HOME.pem")
-    assert profile.expand_key_path("~nobody-here/k", tmp_path) == Path("~nobody-here/k")
+    assert naming.expand_key_path("~/.ssh/k.pem", tmp_path) == Path.home() / ".ssh/k.pem"
+    assert naming.expand_key_path("/k $HOME.pem", tmp_path) == Path("/k $HOME.pem")
+    assert naming.expand_key_path("~nobody-here/k", tmp_path) == Path("~nobody-here/k")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from strategies import valid_profiles
 
-from bilbo import profile
 from bilbo.errors import RenderError
 from bilbo.model import ClusterSpec
+from bilbo.profile import building
 from bilbo.render import attributes, hcl, hcl_string, render
 from bilbo.terraform.environment import binary
 
@@ -26,7 +26,7 @@ def spec_of(document: dict[str, Any], name: str = "test") -> ClusterSpec:
     """The specification of a profile whose caller has one address."""
     from dataclasses import replace
 
-    spec = profile.build(document, name, "us-east-1")
+    spec = building.build(document, name, "us-east-1")
     return spec if spec.cidrs else replace(spec, cidrs=("192.0.2.1/32",))
 
 
@@ -96,7 +96,7 @@ def test_keys_align_by_what_terraform_counts(tmp_path: Path) -> None:
 
 def test_a_security_group_without_addresses_is_refused() -> None:
     """The generated security group never admits nobody or everybody by default."""
-    spec = profile.build(json.loads((CASES / "notebook.json").read_text()), "test", "us-east-1")
+    spec = building.build(json.loads((CASES / "notebook.json").read_text()), "test", "us-east-1")
     with pytest.raises(RenderError, match="no address to admit"):
         render(spec)
 

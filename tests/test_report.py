@@ -7,7 +7,7 @@ from dataclasses import replace
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import SCHEDULER, WORKER, HostResult, Inventory, Node
 from bilbo.present import report
-from bilbo.profile import build
+from bilbo.profile.building import build
 from bilbo.record import Record
 from bilbo.terraform import Outcome, PlannedChange
 

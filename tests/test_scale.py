@@ -17,9 +17,10 @@ import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, client, clients, nothing_is_left
 from reliability import errors, told
 
-from bilbo import bundle, local, profile
+from bilbo import bundle, local
 from bilbo.cli.commands.lifecycle import _counts
 from bilbo.errors import ProfileError
+from bilbo.profile import building, checking
 from bilbo.render import render
 
 GROUPS = [
@@ -37,7 +38,7 @@ def document(worker: Any) -> dict[str, Any]:
 
 def main_tf(worker: Any) -> str:
     """The root module of such a profile."""
-    spec = profile.build(document(worker), "c", "us-east-1")
+    spec = building.build(document(worker), "c", "us-east-1")
     return render(replace(spec, cidrs=("127.0.0.0/8",)))["main.tf"]
 
 
@@ -85,7 +86,7 @@ def test_another_count_is_another_number() -> None:
 def test_groups_that_are_refused(worker: Any, says: str) -> None:
     """What cannot be a group is refused at its place."""
     with pytest.raises(ProfileError) as refused:
-        profile.check_profile(document(worker))
+        checking.check_profile(document(worker))
     assert any(says in line for line in refused.value.details), refused.value.details
 
 

@@ -84,8 +84,14 @@ def test_what_is_imported(words: list[str], own: set[str], tmp_path: Path) -> No
     if not own & RECORDS:
         assert ours == ALWAYS | own
     else:
-        allowed = {"bilbo.present", "bilbo.present.report", "bilbo.versions", "bilbo.profile", "bilbo.profile.naming"}
-        allowed |= {"bilbo.profile.places", "bilbo.engines"}
+        allowed = {
+            "bilbo.present",
+            "bilbo.present.report",
+            "bilbo.versions",
+            "bilbo.profile",
+            "bilbo.profile.naming",
+        }
+        allowed |= {"bilbo.profile.naming", "bilbo.profile.places", "bilbo.engines"}
         unasked = ours - ALWAYS - own - allowed
         assert not {each for each in unasked if not each.startswith("bilbo.engines.")}
 

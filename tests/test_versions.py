@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from wheels import wheel
 
 from bilbo.agent import software as agent
-from bilbo.cluster.software import local_software
+from bilbo.cluster.compatibility import local_software
 from bilbo.engines import ENGINES
 from bilbo.engines.dask import DASK
 from bilbo.errors import BilboError

@@ -71,11 +71,11 @@ def load(
     context: Context, profile: str, name: str | None, overrides: tuple[str, ...] = ()
 ) -> tuple[ClusterSpec, Target]:
     """The profile's specification and its AWS: the cluster's own where it exists already."""
-    from bilbo import profile as profiles
     from bilbo.model import Target
+    from bilbo.profile import loading, naming
 
-    cluster = profiles.cluster_name(profiles.find(profile, context.home)) if name is None else name
-    profiles.check_cluster_name(cluster)
+    cluster = naming.cluster_name(naming.find(profile, context.home)) if name is None else name
+    naming.check_cluster_name(cluster)
     record = context.store.known(cluster)
     standin = _started(context) if context.local else None
     if record:
@@ -90,7 +90,7 @@ def load(
     else:
         endpoint = os.environ.get("AWS_ENDPOINT_URL")
         target = Target(region=_region() or "", endpoint_url=endpoint)
-    spec = profiles.load(
+    spec = loading.load(
         profile,
         context.home,
         cluster=cluster,

@@ -24,8 +24,6 @@ else:  # click before 8.4 has no generic types
 
 
 ROLES = ("notebook", *HEADS, "workers", "all")
-
-
 LONGEST_TIMEOUT = 86400.0
 
 
@@ -142,38 +140,20 @@ class Seconds(NumberType):
 
 
 CLUSTER = ClusterName()
-
-
 DIGEST = Digest()
-
-
 PROFILE = ProfileName()
-
-
 TARGET = TargetName()
-
-
 SECONDS = Seconds()
-
-
 STAGE_TIMEOUT_OPTION = click.option(
     "--timeout",
     type=SECONDS,
     help="Seconds for every stage on every host.  [default: connect 180, start 60, ready 120]",
 )
-
-
 FORMATS = ("text", "json", "markdown")
-
-
 FORMAT_OPTION = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="text", help="How it is shown."
 )
-
-
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="As JSON.")
-
-
 TIMEOUT_OPTION = click.option(
     "--timeout", type=SECONDS, help="Seconds to wait for a host.  [default: 30]"
 )

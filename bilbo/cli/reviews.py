@@ -13,7 +13,7 @@ from bilbo.errors import UsageError
 from bilbo.text import json_text
 
 if TYPE_CHECKING:
-    from bilbo.cluster.planned import Planned
+    from bilbo.cluster.planning import Planned
     from bilbo.cluster.reviewed import Reviewed
     from bilbo.cluster.work import Work
     from bilbo.model import ClusterSpec

@@ -30,15 +30,14 @@ from bilbo import record as states
 from bilbo.cluster.agreement import agree
 from bilbo.cluster.leaving import dismiss, leaving
 from bilbo.cluster.orphans import adopt
-from bilbo.cluster.planned import PLAN_FILE
-from bilbo.cluster.rendered import write_rendered
+from bilbo.cluster.planning import PLAN_FILE, write_rendered
 from bilbo.cluster.reviewed import Reviewed
 from bilbo.cluster.starting import tell
 from bilbo.cluster.work import Work, interrupted
 from bilbo.errors import BilboError
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import ClusterSpec, Inventory
-from bilbo.profile import expand_key_path
+from bilbo.profile.naming import expand_key_path
 from bilbo.record import Record
 from bilbo.terraform import Outcome, Terraform
 

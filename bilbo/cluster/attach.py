@@ -8,11 +8,10 @@ from typing import Any
 
 from bilbo import aws
 from bilbo import record as states
-from bilbo.cluster.account import owned, right_account
-from bilbo.cluster.notebook_token import with_token
-from bilbo.cluster.rendered import write_rendered
+from bilbo.cluster.host_settings import taken
+from bilbo.cluster.ownership import owned, right_account
+from bilbo.cluster.planning import write_rendered
 from bilbo.cluster.settling import settle
-from bilbo.cluster.shared_profile import taken
 from bilbo.cluster.shared_state import (
     admitted,
     outputs_of,
@@ -21,7 +20,7 @@ from bilbo.cluster.shared_state import (
     told_digests,
     unlocked,
 )
-from bilbo.cluster.starting import with_nodes
+from bilbo.cluster.starting import with_nodes, with_token
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, RecordError, UsageError
 from bilbo.model import ONES_OWN, ClusterSpec, SharedState

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from bilbo import profile as profiles
 from bilbo import services
+from bilbo.cluster.compatibility import Checked, compared
 from bilbo.cluster.reach import reach
-from bilbo.cluster.software import Checked, compared
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError
+from bilbo.profile import building
 from bilbo.record import Record
 
 
@@ -20,7 +20,7 @@ def check(record: Record, work: Work, python: str | None = None) -> Checked:
     """
     from bilbo import remote
 
-    spec = profiles.build(record.profile, record.name, record.region)
+    spec = building.build(record.profile, record.name, record.region)
     plan = services.stage_plan(spec, record.inventory, record.token)
     hosts = {host.node.instance_id: host for host in plan.hosts()}
     nodes = [node for node in record.inventory.nodes() if node.instance_id in hosts]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import secrets
 
 from bilbo import record as states
-from bilbo.cluster.account import owned, right_account
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
 from bilbo.cluster.host_settings import known
-from bilbo.cluster.notebook_token import with_token
+from bilbo.cluster.ownership import owned, right_account
 from bilbo.cluster.reviewed import Reviewed, allowed
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import found_before, say_unlike
-from bilbo.cluster.starting import Created, conclude, start, tell, with_nodes
+from bilbo.cluster.starting import Created, conclude, start, tell, with_nodes, with_token
 from bilbo.cluster.work import Work, finish_earlier, interruptible
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec

@@ -9,9 +9,8 @@ from typing import Any
 from bilbo import addresses, aws
 from bilbo import record as states
 from bilbo.aws import Resource
-from bilbo.cluster.account import own_of, same_account
 from bilbo.cluster.orphans import adopt_to_destroy, orphans
-from bilbo.cluster.ownership import Own
+from bilbo.cluster.ownership import Own, own_of, same_account
 from bilbo.cluster.shared_state import initialised
 from bilbo.cluster.work import Work, finish_earlier
 from bilbo.errors import AwsError, BilboError, Interrupted, RecordError, UsageError

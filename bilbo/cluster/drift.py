@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bilbo.cluster.account import same_account
 from bilbo.cluster.instances import differences
+from bilbo.cluster.ownership import same_account
 from bilbo.cluster.shared_state import initialised
 from bilbo.cluster.work import Work
 from bilbo.errors import Interrupted

@@ -12,7 +12,7 @@ from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, PartlyDone, RemoteError
 from bilbo.model import Node
 from bilbo.present.report import numbers
-from bilbo.profile import expand_key_path
+from bilbo.profile.naming import expand_key_path
 from bilbo.record import Record
 
 if TYPE_CHECKING:

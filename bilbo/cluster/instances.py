@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bilbo import aws
-from bilbo.cluster.account import own_of, same_account
+from bilbo.cluster.ownership import own_of, same_account
 from bilbo.cluster.work import Work
 from bilbo.model import ANOTHERS, WORKER, InstanceDifference
 from bilbo.record import Record

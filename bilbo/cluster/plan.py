@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bilbo.cluster.account import owned, right_account
 from bilbo.cluster.host_settings import known
-from bilbo.cluster.ownership import stored
-from bilbo.cluster.planned import PLAN_FILE, Planned
-from bilbo.cluster.rendered import write_rendered
+from bilbo.cluster.ownership import owned, right_account, stored
+from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import initialised, not_moving
 from bilbo.cluster.work import Work

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.model import HEADS
-from bilbo.profile import expand_key_path
+from bilbo.profile.naming import expand_key_path
 
 if TYPE_CHECKING:
     from bilbo.remote import Remote

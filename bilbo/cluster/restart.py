@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bilbo import profile as profiles
 from bilbo.cluster.settling import settle
 from bilbo.cluster.starting import conclude, start, with_nodes
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.errors import BilboError, Interrupted
 from bilbo.model import HEADS, NOTEBOOK, WORKER
+from bilbo.profile import building
 from bilbo.record import Record
 
 
@@ -33,7 +33,7 @@ def restart(name: str, work: Work, *, notebook: bool = False) -> Record | None:
             )
         if notebook and record.inventory.notebook is None:
             raise BilboError(f"cluster {name!r} has no notebook")
-        spec = profiles.build(record.profile, name, record.region)
+        spec = building.build(record.profile, name, record.region)
         spec = settle(spec, work, record, my_ip=False)
         record = work.store.save(with_nodes(record, spec, record.inventory))
         fresh: tuple[str, ...] = ()

@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory
 from bilbo import __version__, addresses, aws, bundle
 from bilbo.bundle import Bundle, Manifest
 from bilbo.cluster.ownership import Own
-from bilbo.cluster.planned import PLAN_FILE, Planned
-from bilbo.cluster.rendered import write_rendered
+from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
 from bilbo.cluster.shared_state import not_moving
 from bilbo.cluster.work import Work, interrupted
 from bilbo.errors import RenderError, ReviewError

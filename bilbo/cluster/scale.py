@@ -7,18 +7,17 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bilbo import profile as profiles
 from bilbo import record as states
-from bilbo.cluster.account import owned, right_account
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes
 from bilbo.cluster.host_settings import must_be_alike
-from bilbo.cluster.ownership import stored
+from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.settling import settle
 from bilbo.cluster.shared_state import unlocked
 from bilbo.cluster.starting import Created, conclude, start, with_nodes
 from bilbo.cluster.work import Work, finish_earlier
 from bilbo.errors import BilboError, Interrupted, UsageError
 from bilbo.model import ClusterSpec, worker_part
+from bilbo.profile import building
 from bilbo.record import Record
 
 # Nothing is known for sure of what was interrupted: then all is looked at.
@@ -73,7 +72,7 @@ def _scaled(before: Record, counts: Mapping[str | None, int]) -> ClusterSpec:
             f"cluster {before.name!r} is being destroyed",
             hint=f"Go on with: bilbo destroy {before.name}",
         )
-    spec = profiles.build(before.profile, before.name, before.region)
+    spec = building.build(before.profile, before.name, before.region)
     known = [group.name for group in spec.workers]
     document = json.loads(json.dumps(dict(before.profile)))
     for wanted, count in counts.items():
@@ -81,7 +80,7 @@ def _scaled(before: Record, counts: Mapping[str | None, int]) -> ClusterSpec:
         if group not in known or spec.engine is None:
             raise _no_such(before.name, wanted, known)
         worker_part(document, spec.engine, group)["count"] = count
-    spec = profiles.build(document, before.name, before.region)
+    spec = building.build(document, before.name, before.region)
     return replace(spec, profile_name=before.profile_name)
 
 

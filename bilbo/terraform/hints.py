@@ -51,8 +51,6 @@ _HINTS = (
         "AWS's endpoint does not answer: check the network (for the stand-in: bilbo local start).",
     ),
 )
-
-
 _REFUSED = re.compile(r"UnauthorizedOperation|AccessDenied|not authorized to perform")
 _ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
 _OPERATION = re.compile(r"operation error ([\w ]+): (\w+)")

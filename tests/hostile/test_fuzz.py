@@ -23,15 +23,15 @@ from typing import Any
 import pytest
 from fuzzing import BYTES, EVIL, GARBAGE, Fuzzer, garbled, spoiled, written
 
-from bilbo import bundle, profile, services
+from bilbo import bundle, services
 from bilbo.addresses import of_resource, tainted
 from bilbo.aws.s3_state import parsed_lock, parsed_state
 from bilbo.bundle import Manifest
 from bilbo.cli.console import Console
 from bilbo.cli.pages import _PAGE
 from bilbo.cluster import host_access
+from bilbo.cluster.host_settings import taken
 from bilbo.cluster.reviewed import Reviewed, home_id
-from bilbo.cluster.shared_profile import taken
 from bilbo.cluster.shared_state import admitted, outputs_of, recorded
 from bilbo.cluster.starting import with_nodes
 from bilbo.cluster.work import Work
@@ -45,6 +45,7 @@ from bilbo.present.document import plan_document
 from bilbo.present.markdown import plan_markdown
 from bilbo.present.review_text import drift_text
 from bilbo.present.state_listing import state_document, state_text
+from bilbo.profile import building, checking, loading
 from bilbo.record import Store, from_json, to_json
 from bilbo.remote import HostFailure, KnownHosts, Remote
 from bilbo.remote.agent_session import AGENT_MODULES, Lines, Session
@@ -149,7 +150,7 @@ def test_profiles(fuzz: Fuzzer) -> None:
     overrides = ("dask.worker.count", "instance.tags", "instance.init_cmd", "notebook", "a.b", "")
 
     def read(given: list[str]) -> None:
-        spec = profile.load(
+        spec = loading.load(
             str(path), fuzz.scratch, cluster="one", overrides=given, region="us-east-1"
         )
         for text in render(replace(spec, cidrs=spec.cidrs or ("10.0.0.0/8",))).values():
@@ -252,7 +253,7 @@ def rehashed(random: Random, members: dict[str, bytes]) -> dict[str, bytes]:
 
 def test_bundles(fuzz: Fuzzer) -> None:
     """What is taken for a reviewed plan holds what bilbo renders, and is written there alone."""
-    spec = replace(profile.build(DOCUMENT, "one"), profile_name="team.json")
+    spec = replace(building.build(DOCUMENT, "one"), profile_name="team.json")
     files = render(spec)
     work = work_in(fuzz.scratch / "bilbo")
     plan = plan_of(files)
@@ -341,8 +342,8 @@ def test_states(fuzz: Fuzzer) -> None:
         outputs = outputs_of(state)
         told = taken(outputs["profile"]) if "profile" in outputs else DOCUMENT
         told.setdefault("instance", {})["ssh_private_key"] = "~/key.pem"
-        profile.check_profile(told)
-        spec = replace(profile.build(told, "one"), state=SharedState("team", "us-east-1"))
+        checking.check_profile(told)
+        spec = replace(building.build(told, "one"), state=SharedState("team", "us-east-1"))
         stopped(spec, outputs)
         believed(work, spec, outputs)
 
@@ -509,7 +510,7 @@ class Host:
 
 def test_agent_answers(fuzz: Fuzzer) -> None:
     """Whatever a host's agent answers is the named failure of that host, or what it should be."""
-    spec = profile.build(DOCUMENT, "one")
+    spec = building.build(DOCUMENT, "one")
     found = inventory(spec, OUTPUTS)
     plans = list(services.stage_plan(spec, found, "token").hosts())
     plans = [replace(each, init_cmd=("true",), requirements=("x",)) for each in plans]
@@ -546,7 +547,7 @@ async def stages(random: Random, remote: Remote, plan: HostPlan, found: Inventor
             case 1:
                 await run.until_joined(Members(), new=new)
             case _:
-                where = services.stage_plan(profile.build(DOCUMENT, "one"), found, "t").roll
+                where = services.stage_plan(building.build(DOCUMENT, "one"), found, "t").roll
                 assert where
                 await run.keep_roll(where, Members())
     except HostFailure as failure:
@@ -592,7 +593,7 @@ STREAM = [
 
 def test_terraform_streams(fuzz: Fuzzer) -> None:
     """Whatever comes in place of Terraform's stream is shown, told, and believed by its form."""
-    spec = profile.build(DOCUMENT, "one")
+    spec = building.build(DOCUMENT, "one")
     log = logging.Logger("fuzz")
     log.addHandler(logging.NullHandler())
 
@@ -668,7 +669,7 @@ SHOWN = {
 def test_terraform_plans(fuzz: Fuzzer) -> None:
     """A plan as Terraform shows it is a review in every form, or an answer that does not fit; what
     is sensitive is in none of them."""
-    spec = profile.build(DOCUMENT, "one")
+    spec = building.build(DOCUMENT, "one")
 
     def read(document: Any) -> None:
         if why := plan_misfit(document):

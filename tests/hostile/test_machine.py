@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bilbo.cli.logfile import _Lines, _Private
-from bilbo.cluster.software import local_software
+from bilbo.cluster.compatibility import local_software
 from bilbo.errors import TerraformError
 from bilbo.terraform import Terraform
 from bilbo.terraform.environment import trusted

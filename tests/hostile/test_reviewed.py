@@ -11,8 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bilbo import hostside, profile
-from bilbo.cluster.shared_profile import told_spec
+from bilbo import hostside
+from bilbo.cluster.host_settings import told_spec
 from bilbo.cluster.shared_state import told_digests
 from bilbo.errors import ProfileError, RecordError
 from bilbo.hostside import OTHER, SAME, UNTOLD, Known
@@ -22,6 +22,7 @@ from bilbo.present.document import plan_document
 from bilbo.present.markdown import plan_markdown
 from bilbo.present.settings import settings_text
 from bilbo.present.state_listing import state_document, state_text
+from bilbo.profile import building, checking, loading
 from bilbo.profile.checking import schema
 from bilbo.render import render
 from bilbo.text import visible, without_credentials
@@ -77,8 +78,8 @@ def nested(levels: int) -> Any:
 
 def spec(document: dict[str, Any]) -> ClusterSpec:
     """The cluster of a profile that is good."""
-    profile.check_profile(document)
-    return profile.build(document, "team", "us-east-1")
+    checking.check_profile(document)
+    return building.build(document, "team", "us-east-1")
 
 
 def document(engine: str = "dask") -> dict[str, Any]:
@@ -212,7 +213,7 @@ def test_passwords_in_urls_are_in_no_error(tmp_path: Path) -> None:
         made["instance"]["packages"] = packages
         path.write_text(json.dumps(made), encoding="utf-8")
         with pytest.raises(ProfileError) as caught:
-            profile.load(str(path), tmp_path, overrides=given)
+            loading.load(str(path), tmp_path, overrides=given)
         assert "a password or token" in str(caught.value)
         assert "hunter2" not in str(caught.value)
     old = {"outputs": {"profile": {"value": {"instance": {"packages": [line]}}}}}

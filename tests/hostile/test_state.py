@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bilbo.cluster.shared_profile import taken
+from bilbo.cluster.host_settings import taken
 from bilbo.cluster.shared_state import admitted
 from bilbo.errors import RecordError
 from bilbo.profile.checking import schema

@@ -93,12 +93,12 @@ def build(
       bilbo image build --var base=cuda --var instance_type=g4dn.xlarge
     """
     from bilbo import images
-    from bilbo import profile as profiles
     from bilbo.cluster.build_image import build_image
+    from bilbo.profile import naming
     from bilbo.profile.writing import with_ami, write_ami
 
     found = images.read_recipe(recipe)
-    path = profiles.find(write_profile, context.home) if write_profile else None
+    path = naming.find(write_profile, context.home) if write_profile else None
     if path:
         with_ami(path.read_text(encoding="utf-8"), "ami-00000000", str(path))  # before the minutes
     with work(context, default_target(context)) as w:

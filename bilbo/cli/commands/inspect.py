@@ -29,7 +29,7 @@ from bilbo.present import report
 from bilbo.record import Record, to_json
 
 if TYPE_CHECKING:
-    from bilbo.cluster.software import Checked
+    from bilbo.cluster.compatibility import Checked
     from bilbo.model import InstanceDifference
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 NAME_OPTION = click.option(
     "-n", "--name", type=CLUSTER, help="Name of the cluster; else the profile's."
 )
-
-
 OVERRIDE_OPTION = click.option(
     "-p",
     "overrides",
@@ -30,8 +28,6 @@ OVERRIDE_OPTION = click.option(
     metavar="KEY.PATH=VALUE",
     help="Change a value of the profile, given as JSON; may be repeated.",
 )
-
-
 MY_IP_OPTION = click.option(
     "--my-ip", is_flag=True, help="Ask again for your public address, and admit that."
 )

@@ -44,11 +44,11 @@ def render(context: Context, profile: str, name: str | None, output: Path) -> No
     Examples:
       bilbo render test.json -o infrastructure/test
     """
-    from bilbo import profile as profiles
     from bilbo.cluster.export import export
+    from bilbo.profile import loading
 
     # Any region: one that the profile does not name is refused.
-    spec = profiles.load(profile, context.home, cluster=name, region="us-east-1")
+    spec = loading.load(profile, context.home, cluster=name, region="us-east-1")
 
     def target() -> Target:
         record = context.store.known(spec.name)
@@ -83,17 +83,17 @@ def attach(
       bilbo attach test test.json -i ~/.ssh/team.pem
       bilbo attach test s3://my-team-bilbo-state/bilbo -i ~/.ssh/team.pem
     """
-    from bilbo import profile as profiles
     from bilbo.cluster import attach as attaching
     from bilbo.present import report
+    from bilbo.profile import building, checking
 
     target = default_target(context)
     state, mine = _source(context, name, source, bucket_region or target.region)
     path = str(key.expanduser().absolute()) if key else None
     with work(context, replace(target, region=target.region or state.region)) as w:
         document = attaching.shared_document(name, state, w, mine=mine, key=path)
-        profiles.check_profile(document)
-        spec = profiles.build(document, name)
+        checking.check_profile(document)
+        spec = building.build(document, name)
         w = replace(w, target=replace(target, region=spec.region))
         record = attaching.attach(spec, w)
     echo(report.summary(record))
@@ -112,9 +112,9 @@ def _source(
         if not bucket_region:
             raise UsageError("the bucket's region is not known: name it with --region")
         return SharedState(found[1], bucket_region, found[2] or "bilbo"), None
-    from bilbo import profile as profiles
+    from bilbo.profile import loading
 
-    spec = profiles.load(source, context.home, cluster=name, region=bucket_region or None)
+    spec = loading.load(source, context.home, cluster=name, region=bucket_region or None)
     if spec.state is None:
         raise BilboError(
             "the profile shares no state, so that nobody else can work on its cluster",

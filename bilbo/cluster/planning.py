@@ -1,4 +1,4 @@
-"""What `terraform plan` came to: made by `plan`, packed and shown for a review."""
+"""What `plan` and `apply` share: the rendered files in a cluster's folder, and what was planned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from typing import Any
 
 from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec
-from bilbo.terraform import Outcome
+from bilbo.render import render
+from bilbo.terraform import Outcome, Terraform
+
+
+def write_rendered(
+    spec: ClusterSpec, terraform: Terraform, files: Mapping[str, str] | None = None
+) -> Mapping[str, str]:
+    """Makes the folder hold what `spec` renders to, `files` where that is done already."""
+    found = render(spec) if files is None else files
+    backend = spec.state.backend(spec.name) if spec.state else {}
+    terraform.write(found, {"backend": backend, "owner": spec.owner})
+    return found
+
 
 PLAN_FILE = "plan.tfplan"
 

@@ -19,11 +19,7 @@ from bilbo.record import Record
 from bilbo.versions import Software, VersionDifference, differences, software
 
 LOCAL = "local"
-
-
 _LOOK_SECONDS = 60
-
-
 _LOOK = """
 import json, sys
 from importlib import metadata
