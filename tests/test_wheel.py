@@ -26,9 +26,9 @@ def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
     profile = bilbo.profile("test", {"instance": INSTANCE, "notebook": {}})
     code = (
         "import pathlib, sys, bilbo\n"
-        "from bilbo import profile, render\n"
+        "from bilbo import render\nfrom bilbo.profile import loading\n"
         "assert bilbo.__file__.startswith(sys.argv[1]), bilbo.__file__\n"
-        "spec = profile.load(sys.argv[3], pathlib.Path(sys.argv[2]), region='us-east-1')\n"
+        "spec = loading.load(sys.argv[3], pathlib.Path(sys.argv[2]), region='us-east-1')\n"
         "import dataclasses\n"
         "spec = dataclasses.replace(spec, cidrs=('192.0.2.1/32',))\n"
         "print(sorted(render.render(spec)))\n"
