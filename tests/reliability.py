@@ -14,8 +14,8 @@ from filelock import FileLock
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 _HEADING = """# When things break
 
-What a person sees when something breaks, and what is left behind. Each row is proved by a
-test on the stand-in AWS, and written by it: ids, addresses, times and folders are put as `…`.
+What you see when something breaks, and what is left behind. A test on the stand-in AWS writes
+and checks each row. `…` replaces ids, addresses, times and folders.
 
 | fault | what is shown | exit code | what is left |
 |---|---|---|---|

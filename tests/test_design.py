@@ -82,3 +82,42 @@ def test_every_file_is_short_enough_to_be_read() -> None:
                 if lines > 50:
                     long.append(f"{path.relative_to(PROJECT)}:{node.name}: {lines} lines")
     assert not long, "\n".join(long)
+
+
+VERBS = {
+    "attach", "build_image", "check", "create", "destroy", "drift", "export", "host_access", "plan",
+    "restart", "scale", "state_bucket",
+}  # fmt: skip
+
+
+def test_a_verb_imports_no_other() -> None:
+    """Neither in `cluster` nor among the commands: what two of them share has a place of its own."""
+    wrong = []
+    for package, verbs in (("cluster", VERBS), ("cli/commands", None)):
+        for path in sorted((PACKAGE / package).glob("*.py")):
+            siblings = {
+                node.module.rpartition(".")[2]
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.ImportFrom)
+                and node.module
+                and node.module.startswith(f"bilbo.{package.replace('/', '.')}.")
+            }
+            known = verbs if verbs is not None else siblings
+            if path.stem in known or verbs is None:
+                wrong += [f"{package}/{path.name} imports {name}" for name in siblings & known]
+    assert not wrong, "\n".join(wrong)
+    assert {path.stem for path in (PACKAGE / "cluster").glob("*.py")} >= VERBS
+
+
+def test_one_file_name_one_thing() -> None:
+    """No two modules share a file name, no two public classes a name."""
+    stems: dict[str, list[str]] = {}
+    classes: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE).as_posix()
+        if not path.stem.startswith("__"):
+            stems.setdefault(path.stem, []).append(place)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                classes.setdefault(node.name, []).append(place)
+    assert not {name: where for name, where in (stems | classes).items() if len(where) > 1}

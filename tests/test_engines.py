@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -186,3 +190,73 @@ def test_the_idle_leave_ray_first_and_actors_stay() -> None:
     forced = leave(Known({"b"}), {**everyone, "must": True})
     assert time.monotonic() - began < 5  # an actor that has nothing to do is not waited for
     assert sorted(forced["left"]) == ["i-1", "i-2", "i-3", "i-gone"]
+
+
+# -- a third engine -------------------------------------------------------------------------
+
+PROJECT = Path(services.__file__).parent.parent
+# What docs/engines.md says that a third engine is: a module, the schema, and `ENGINES`.
+BUILD = """
+from dataclasses import replace
+
+from bilbo import render
+from bilbo.engines import ENGINES
+from test_engines import spec, test_every_engine_is_whole
+
+test_every_engine_is_whole(ENGINES["third"])
+third = replace(spec("third", {"worker": {"count": 3}}), cidrs=("203.0.113.7/32",))
+main = render.render(third)["main.tf"]
+assert "test-third-worker" in main and "test-third-head" in main
+"""
+
+
+def test_a_third_engine_takes_three_places(tmp_path: Path) -> None:
+    """A copy of bilbo with a third engine in the three places that docs/engines.md names, and in
+    no other, reads its profile, renders it and starts it."""
+    for folder in ("bilbo", "schemas", "templates"):
+        shutil.copytree(
+            PROJECT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    engines = tmp_path / "bilbo" / "engines"
+    text = (engines / "ray.py").read_text(encoding="utf-8")
+    text = text.replace('name="ray"', 'name="third"').replace('"ray_', '"third_')
+    (engines / "third.py").write_text(text.replace("RAY =", "THIRD ="), encoding="utf-8")
+
+    path = tmp_path / "schemas" / "profile-01.schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    schema["properties"]["third"] = schema["properties"]["ray"]
+    path.write_text(json.dumps(schema), encoding="utf-8")
+
+    path = engines / "__init__.py"
+    text = path.read_text(encoding="utf-8").replace("(DASK, RAY)", "(DASK, RAY, THIRD)")
+    text = text.replace("import RAY\n", "import RAY\nfrom bilbo.engines.third import THIRD\n")
+    path.write_text(text, encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(PROJECT / "tests")))},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_an_engine_s_own_files_name_it() -> None:
+    """No code outside `engines/` and the agent's programs of one engine compares with an engine's
+    name, its packages or services, or imports its module."""
+    own = {f"{kind}_{name}.py" for name in ENGINES for kind in ("leave", "await", "roll")}
+    services_ = {f"{each.name}-{role}" for each in ENGINES.values() for role in (*HEADS, "worker")}
+    names = {*ENGINES, *services_, "distributed", *(f"bilbo.engines.{name}" for name in ENGINES)}
+    found = []
+    for path in sorted((PROJECT / "bilbo").rglob("*.py")):
+        if path.parent.name == "engines" or path.name in own:
+            continue
+        for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            said = each.value if isinstance(each, ast.Constant) else None
+            said = each.module if isinstance(each, ast.ImportFrom) else said
+            if isinstance(said, str) and said in names:
+                found.append(f"{path.relative_to(PROJECT)}:{each.lineno}: {said}")
+    assert not found, "\n".join(found)
