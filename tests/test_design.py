@@ -91,7 +91,7 @@ VERBS = {
 
 
 def test_a_verb_imports_no_other() -> None:
-    """Neither in `cluster` nor among the commands: what two of them share has a place of its own."""
+    """In `cluster` and among the commands: what two of them share has a place of its own."""
     wrong = []
     for package, verbs in (("cluster", VERBS), ("cli/commands", None)):
         for path in sorted((PACKAGE / package).glob("*.py")):
