@@ -41,9 +41,15 @@ def status(folder: Path) -> str | None:
 
 def applying(folder: Path) -> bool:
     """Terraform has written of a resource."""
-    return (folder / "terraform.pid").is_file() and (
-        folder / "terraform" / "terraform.tfstate"
-    ).is_file()
+    return terraform_pid(folder) > 0 and (folder / "terraform" / "terraform.tfstate").is_file()
+
+
+def terraform_pid(folder: Path) -> int:
+    """The number of the Terraform that works on a cluster; 0 for none, or not yet known."""
+    try:
+        return int(json.loads((folder / "terraform.pid").read_text(encoding="utf-8"))["pid"])
+    except OSError:
+        return 0
 
 
 STEPS = (
@@ -77,8 +83,7 @@ def kill_at(bilbo: Bilbo, step: Step, name: str, profile: str) -> None:
         time.sleep(0.01)
     if step.with_terraform:
         running.process.kill()
-        left = json.loads((folder / "terraform.pid").read_text(encoding="utf-8"))
-        kill(psutil.Process(left["pid"]))
+        kill(psutil.Process(terraform_pid(folder)))
     kill(running.process)
 
 

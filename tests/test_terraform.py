@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bilbo.addresses import RESOURCE_TYPES
@@ -15,6 +20,7 @@ from bilbo.resources import folder
 from bilbo.terraform import Terraform
 from bilbo.terraform.environment import MIRROR, binary, environment
 from bilbo.terraform.hints import hint_for
+from bilbo.terraform.running import PID_FILE, Run, left_running
 from bilbo.terraform.stream import outcome, parse, to_error
 
 
@@ -202,3 +208,31 @@ def test_the_types_of_the_modules() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in modules.rglob("*.tf"))
     found = set(re.findall(r'^(?:resource|data) "(\w+)"', text, re.MULTILINE))
     assert found == RESOURCE_TYPES
+
+
+def test_a_terraform_that_was_only_just_started(tmp_path: Path) -> None:
+    """A bilbo killed before it knew the number of its Terraform: that is found by where it works
+    and by its arguments. Whoever else is in that folder is not taken for it."""
+    folder = tmp_path / "terraform"
+    folder.mkdir()
+    run = Run(0, 0.0, "apply", str(tmp_path / "log"), str(folder), ("apply", "-json"))
+    (tmp_path / PID_FILE).write_text(json.dumps(asdict(run)))
+    program = "import time; time.sleep(60)"
+    words = [sys.executable, "-c", program]
+    with subprocess.Popen(words, cwd=folder) as shell:
+        assert left_running(tmp_path) is None
+        with subprocess.Popen([*words, "apply", "-json"], cwd=folder) as terraform:
+            wait_for_argv(terraform.pid)
+            found = left_running(tmp_path)
+            assert found is not None and found.pid == terraform.pid
+            terraform.kill()
+        assert left_running(tmp_path) is None
+        shell.kill()
+
+
+def wait_for_argv(pid: int) -> None:
+    """Until a process has become the program that was started."""
+    deadline = time.monotonic() + 10
+    while psutil.Process(pid).cmdline()[-1] != "-json":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

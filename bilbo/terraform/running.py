@@ -22,12 +22,18 @@ PID_FILE = "terraform.pid"
 
 @dataclass(frozen=True)
 class Run:
-    """A Terraform process as the next bilbo can find it again."""
+    """A Terraform process as the next bilbo can find it again.
+
+    `pid` is 0 from right before the start until its number is known; until then the `folder` that
+    it works in and its `arguments` identify it.
+    """
 
     pid: int
     start_time: float
     operation: str
     log: str
+    folder: str = ""
+    arguments: tuple[str, ...] = ()
 
 
 def run(
@@ -44,9 +50,17 @@ def run(
     Ctrl-C, or `on_event` saying True, sends one SIGINT and waits for the state to be written;
     more of them are absorbed. The outcome is `interrupted` by Ctrl-C alone.
     """
-    started = process.start(argv, folder=folder, environment=environment, log=log)
     pid_file = log.parent / PID_FILE
-    private_write(pid_file, json.dumps(asdict(_describe(started.pid, operation, log))))
+    left = Run(0, 0.0, operation, str(log), str(folder), tuple(argv[1:]))
+    # Before the start: a bilbo killed right after it would leave a Terraform that nobody knows.
+    private_write(pid_file, json.dumps(asdict(left)))
+    try:
+        started = process.start(argv, folder=folder, environment=environment, log=log)
+    except OSError:
+        pid_file.unlink()
+        raise
+    left = replace(left, pid=started.pid, start_time=_start_time(started.pid))
+    private_write(pid_file, json.dumps(asdict(left)))
     try:
         return _follow(started, log, on_event)
     finally:
@@ -74,6 +88,7 @@ def left_running(cluster_folder: Path) -> Run | None:
 
     try:
         left = Run(**json.loads((cluster_folder / PID_FILE).read_text(encoding="utf-8")))
+        left = left if left.pid else _found(left)
         found = psutil.Process(left.pid)
         if found.create_time() != left.start_time or found.status() == psutil.STATUS_ZOMBIE:
             return None
@@ -82,14 +97,34 @@ def left_running(cluster_folder: Path) -> Run | None:
     return left
 
 
-def _describe(pid: int, operation: str, log: Path) -> Run:
+def _start_time(pid: int) -> float:
     import psutil
 
     try:
-        started = psutil.Process(pid).create_time()
+        return float(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
-        started = 0.0
-    return Run(pid=pid, start_time=started, operation=operation, log=str(log))
+        return 0.0
+
+
+def _found(left: Run) -> Run:
+    """With the number of the process that has these arguments, in that folder. A wrapper of
+    Terraform's is older than what it starts.
+
+    Raises psutil.NoSuchProcess where there is none.
+    """
+    import psutil
+
+    arguments = list(left.arguments)
+    there = [
+        (each.info["create_time"], each.pid)
+        for each in psutil.process_iter(["cwd", "cmdline", "create_time"])
+        if arguments and each.info["cwd"] == left.folder
+        if (each.info["cmdline"] or [])[-len(arguments) :] == arguments
+    ]
+    if not there:
+        raise psutil.NoSuchProcess(0)
+    start_time, pid = min(there)
+    return replace(left, pid=pid, start_time=start_time)
 
 
 def _follow(
