@@ -10,7 +10,7 @@ from bilbo.cli.context import Context, pass_context
 from bilbo.cli.hosts import TIMEOUT_OPTION, reaching
 from bilbo.cli.look import JSON_OPTION
 from bilbo.cli.names import CLUSTER
-from bilbo.cli.output import echo, print_json
+from bilbo.cli.output import echo, echo_table, print_json
 from bilbo.errors import BilboError, PartlyDone
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check(
       bilbo check test --python ~/venv/bin/python
       bilbo check test --json
     """
-    from bilbo import report
+    from bilbo import report, versions
     from bilbo.cluster.check import check as check_cluster
 
     record = context.store.load(name)
@@ -53,7 +53,11 @@ def check(
     if as_json:
         print_json(_document(name, found))
     else:
-        echo(report.versions_text(found.reference.where, found.differences))
+        where = found.reference.where
+        if found.differences:
+            echo_table(versions.rows(found.differences, where))
+        else:
+            echo(report.versions_text(where, found.differences))
         for line in report.mending(found.local_differences):
             echo(line)
     _judge(name, found)

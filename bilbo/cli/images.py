@@ -10,7 +10,7 @@ import click
 from bilbo.cli.context import Context, default_target, pass_context, work
 from bilbo.cli.look import JSON_OPTION
 from bilbo.cli.names import PROFILE
-from bilbo.cli.output import echo, print_json
+from bilbo.cli.output import echo, echo_table, print_json
 from bilbo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def images(context: Context, as_json: bool) -> None:
       bilbo images --json
     """
     from bilbo.images import all_images
-    from bilbo.report import local_time, table
+    from bilbo.report import local_time
 
     found = all_images(context.home)
     if as_json:
@@ -152,7 +152,7 @@ def images(context: Context, as_json: bool) -> None:
         )
         for each in found
     ]
-    echo(table(rows))
+    echo_table(rows)
 
 
 def _engines(image: Image) -> str:

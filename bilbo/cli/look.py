@@ -17,7 +17,7 @@ import click
 from bilbo import report
 from bilbo.cli.context import Context, pass_context
 from bilbo.cli.names import CLUSTER
-from bilbo.cli.output import echo, print_json
+from bilbo.cli.output import echo, echo_table, print_json
 from bilbo.errors import BilboError, ProfileError, RecordError
 from bilbo.files import private_write
 from bilbo.record import Record, Store, to_json
@@ -57,7 +57,7 @@ def clusters(context: Context, as_json: bool) -> None:
     if as_json:
         print_json(report.clusters_document(records, damaged))
     elif names:
-        echo(report.clusters(records, damaged))
+        echo_table(report.clusters(records, damaged))
     else:
         echo("There are no clusters.", err=True)
 

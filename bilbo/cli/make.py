@@ -11,7 +11,7 @@ from bilbo.cli.context import Context, load, pass_context, target_of, work
 from bilbo.cli.formats import FORMAT_OPTION
 from bilbo.cli.look import open_dashboard, open_notebook
 from bilbo.cli.names import CLUSTER, DIGEST, PROFILE, STAGE_TIMEOUT_OPTION
-from bilbo.cli.output import echo
+from bilbo.cli.output import echo, echo_lines
 from bilbo.errors import UsageError
 from bilbo.model import ClusterSpec
 
@@ -81,7 +81,8 @@ def plan(
         sizes = estimates(planned.spec, w)
         digest = gitops.save_plan(planned, w, output, overrides) if output else ""
     command = gitops.apply_command(context, profile, name, output, digest) if output else ""
-    echo(gitops.show_plan(planned, sizes, form, costs, digest, command, overrides))
+    shown = gitops.show_plan(planned, sizes, form, costs, digest, command, overrides)
+    (echo_lines if form == "text" else echo)(shown)
     if detailed_exitcode and planned.has_changes:
         raise click.exceptions.Exit(2)
 

@@ -43,8 +43,13 @@ class Progress(Protocol):
     def status(self, text: str) -> None:
         """What goes on now, for whoever waits."""
 
-    def host(self, instance_id: str, role: str, stage: str, message: str) -> None:
-        """A host reached a stage."""
+    def hosts(self, count: int) -> None:
+        """The SSH stage begins, with so many hosts."""
+
+    def host(
+        self, instance_id: str, role: str, stage: str, message: str, milestone: str = ""
+    ) -> None:
+        """A host reached a stage, and perhaps one of `model.MILESTONES` or FAILED with it."""
 
     def confirm(self, question: str) -> bool:
         """Whether a person agrees. Raises BilboError where nobody can be asked."""
@@ -270,7 +275,8 @@ def reach(work: Work, name: str, engine: str | None = None) -> Remote:
         if engine and event.node.role in HEADS and event.stage == "ready" and not waiting:
             waiting.append(True)
             work.progress.say(f"Waiting for {ENGINES[engine].title} dashboard ready.")
-        work.progress.host(event.node.instance_id, event.node.role, event.stage, event.message)
+        node = event.node
+        work.progress.host(node.instance_id, node.role, event.stage, event.message, event.milestone)
 
     return Remote(
         known_hosts=KnownHosts(work.store.folder(name) / "known_hosts"),
