@@ -20,7 +20,9 @@ HOSTS = """
 import logging, sys, time
 from bilbo.cli.console import Console
 from bilbo.model import CONNECTED, FAILED, READY, STARTED
-with Console(logging.Logger('quiet')) as console:
+log = logging.Logger('quiet')
+log.addHandler(logging.NullHandler())
+with Console(log) as console:
     console.say("Start dask scheduler & workers.")
     console.hosts(1000)
     for milestone, count in ((CONNECTED, 1000), (STARTED, 990), (READY, 980)):
@@ -38,7 +40,9 @@ from bilbo.cli.console import Console
 def event(kind, number, action="create"):
     resource = {"addr": f"module.{number}[red]x[/red]\\x1b[2J", "resource_type": "x"}
     return {"type": kind, "hook": {"resource": resource, "action": action, "elapsed_seconds": 3}}
-with Console(logging.Logger('quiet')) as console:
+log = logging.Logger('quiet')
+log.addHandler(logging.NullHandler())
+with Console(log) as console:
     console.terraform({"type": "version"})
     time.sleep(0.3)
     changes = {"operation": "plan", "add": 8, "change": 0, "remove": 2}
