@@ -39,7 +39,12 @@ class Silent:
     def terraform(self, event: Mapping[str, Any]) -> None:
         """Nothing."""
 
-    def host(self, instance_id: str, role: str, stage: str, message: str) -> None:
+    def hosts(self, count: int) -> None:
+        """Nothing."""
+
+    def host(
+        self, instance_id: str, role: str, stage: str, message: str, milestone: str = ""
+    ) -> None:
         """Nothing."""
 
     def confirm(self, question: str) -> bool:

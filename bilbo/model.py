@@ -15,6 +15,13 @@ WORKER = "worker"
 # The roles of an engine's one machine that coordinates: Dask's own word for it, and any other's.
 HEADS = (SCHEDULER, HEAD)
 
+# How far a host is in the SSH stage, in this order, unless it has failed.
+CONNECTED = "connected"
+STARTED = "started"
+READY = "ready"
+MILESTONES = (CONNECTED, STARTED, READY)
+FAILED = "failed"
+
 # The tags by which everything of a cluster is found, whatever its Terraform state says.
 CLUSTER_TAG = "bilbo:cluster"
 ROLE_TAG = "bilbo:role"

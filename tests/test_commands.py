@@ -349,7 +349,9 @@ def test_restart_with_a_sick_host_is_partly_done(cluster: Cluster) -> None:
     assert f"[4] worker {worker}" in done.stderr and "refuses connections" in done.stderr
     record = cluster.bilbo.record(cluster.name)
     assert (record["status"], list(record["problems"])) == ("partial", [worker])
-    cluster.bilbo("restart", cluster.name)
+    child = terminal(cluster, "restart", cluster.name)
+    child.expect("4 connected, 4 started, 4 ready of 4")
+    assert ended(child) == 0
     record = cluster.bilbo.record(cluster.name)
     assert (record["status"], record["problems"]) == ("ready", {})
 
@@ -407,9 +409,9 @@ def test_clusters_and_profiles(cluster: Cluster, forget: None) -> None:
     (cluster.bilbo.home / "clusters" / "torn" / "cluster.json").write_text("{")
     assert cluster.bilbo("clusters").stdout == f"{cluster.name}\ntorn\n"
     child = terminal(cluster, "clusters")
-    child.expect("NAME +STATUS +TYPE +NODES +AGE\r\n")
-    child.expect(rf"{cluster.name} +ready +dask +4 +\d+[sm]\r\n")
-    child.expect(r"torn +damaged")
+    child.expect("NAME +STATUS +TYPE +NODES +AGE *\r\n")
+    child.expect(rf"{cluster.name} +\x1b\[32mready *\x1b\[0m +dask +4 +\d+[sm] *\r\n")
+    child.expect(r"torn +\x1b\[31mdamaged *\x1b\[0m")
     assert ended(child) == 0
     first, second = json.loads(cluster.bilbo("clusters", "--json").stdout)
     assert (first["name"], first["status"], first["nodes"]) == (cluster.name, "ready", 4)

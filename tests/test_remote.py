@@ -152,6 +152,7 @@ def test_a_host_that_refuses_is_named_after_its_deadline(place: Place) -> None:
     assert "refuses connections (tried for" in result.cause
     assert "security group" in result.hint
     assert "waiting: " in place.events[0].message
+    assert [each.milestone for each in place.events] == ["", "failed"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ SLOW = {
     "moto",
     "psutil",
     "python_terraform",
+    "rich",
 }
 ALWAYS = {
     "bilbo",

@@ -12,7 +12,7 @@ import click
 
 from bilbo import __version__
 from bilbo.cli.context import Context, home
-from bilbo.cli.output import echo
+from bilbo.cli.output import echo, echo_lines
 from bilbo.errors import BilboError
 
 # What lists a command without importing it: its module and its short help.
@@ -112,7 +112,7 @@ def main() -> None:
     try:
         code = bilbo.main(standalone_mode=False, prog_name="bilbo")
     except BilboError as error:
-        echo(f"bilbo: {error}", err=True)
+        echo_lines(f"bilbo: {error}", err=True)
         code = error.exit_code
     except click.ClickException as error:
         said = io.StringIO()  # it quotes what it was given

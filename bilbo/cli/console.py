@@ -1,26 +1,21 @@
-"""Progress on stderr: a live line on a terminal, a line a step elsewhere."""
+"""Progress on stderr: a live region on a terminal, a line a step elsewhere."""
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from logging import Logger
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bilbo.cli.output import ask, echo, live_line
+from bilbo.cli.bars import VERBS, Hosts, Resources
+from bilbo.cli.output import ask, can_move, echo_lines
 from bilbo.errors import BilboError
 
-_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_TICK_SECONDS = 0.1
-_VERBS = {
-    "create": ("Creating", "Created"),
-    "update": ("Changing", "Changed"),
-    "delete": ("Destroying", "Destroyed"),
-}
+if TYPE_CHECKING:
+    from bilbo.cli.screen import Display
 
 
 class Console:
@@ -32,20 +27,17 @@ class Console:
         self._log = log
         self._yes = yes
         self._verbose = verbose
-        self._live = live and sys.stderr.isatty()
-        self._status = ""
+        self._display: Display | None = None
+        if live and can_move(sys.stderr):
+            from bilbo.cli.screen import Display
+
+            self._display = Display()
         self._since = time.monotonic()
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._busy: dict[str, str] = {}
-        self._done = 0
-        self._total = 0
-        self._ticker: threading.Thread | None = None
+        self._resources = Resources()
+        self._hosts: Hosts | None = None
+        self._bar: Resources | Hosts | None = None
 
     def __enter__(self) -> Console:
-        if self._live:
-            self._ticker = threading.Thread(target=self._tick, daemon=True)
-            self._ticker.start()
         return self
 
     def __exit__(
@@ -54,19 +46,18 @@ class Console:
         if kind is not None and not issubclass(kind, click.exceptions.Exit):
             told = error.logged() if isinstance(error, BilboError) else error
             self._log.error("%s: %s", kind.__name__, told)
-        self._stop.set()
-        if self._ticker:
-            self._ticker.join()
-        self._clear()
+        if self._display:
+            self._display.clear()
 
     # -- what operations call ------------------------------------------------------------
 
     def say(self, text: str) -> None:
         """A line that stays."""
         self._log.info("%s", text.strip())
-        with self._lock:
-            self._erase()
-            echo(text, err=True)
+        if self._display:
+            self._display.print(text)
+        else:
+            echo_lines(text, err=True)
 
     def terraform(self, event: Mapping[str, Any]) -> None:
         """Follows Terraform's stream: what it plans, makes and removes."""
@@ -77,26 +68,45 @@ class Console:
             case "bilbo_interrupt":
                 self.say("Interrupted: waiting for Terraform to write its state …")
             case "version":
-                self._done = self._total = 0
-                self._set("Terraform looks at AWS")
+                self._resources = Resources()
+                self._begin(self._resources)
+                self._show("Terraform looks at AWS")
             case "change_summary" if event["changes"].get("operation") == "plan":
                 counted = event["changes"]
-                self._total = sum(counted.get(key, 0) for key in ("add", "change", "remove"))
+                total = sum(counted.get(key, 0) for key in ("add", "change", "remove"))
+                self._resources.total = max(0, total)
             case "apply_start" if event["hook"]["action"] != "read":
-                self._begun(event["hook"])
+                self._resources.begun(event["hook"]["resource"]["addr"], event["hook"]["action"])
+                self._show(self._resources.doing)
             case "apply_complete" if event["hook"]["action"] != "read":
                 self._ended(event["hook"])
-            case "apply_progress" if not self._live:
+            case "apply_errored":
+                self._resources.ended(event["hook"]["resource"]["addr"], well=False)
+                self._show(self._resources.doing)
+            case "apply_progress" if not self._display:
                 hook = event["hook"]
-                self.say(f"  still {self._doing(hook)}: {int(hook['elapsed_seconds'])} s")
+                verb = VERBS.get(hook["action"], (hook["action"], ""))[0].lower()
+                address = hook["resource"]["addr"]
+                self.say(f"  still {verb} {address}: {int(hook['elapsed_seconds'])} s")
 
-    def host(self, instance_id: str, role: str, stage: str, message: str) -> None:
-        """A host reached a stage of the SSH stage."""
+    def hosts(self, count: int) -> None:
+        """The SSH stage begins, with so many hosts."""
+        self._hosts = Hosts(count)
+        self._begin(self._hosts)
+
+    def host(
+        self, instance_id: str, role: str, stage: str, message: str, milestone: str = ""
+    ) -> None:
+        """A host reached a stage of the SSH stage, and perhaps a milestone with it."""
+        if self._hosts and milestone:
+            self._hosts.reached(instance_id, milestone)
         line = f"{role} {instance_id}: {message or stage}"
-        if self._live and not self._verbose:
-            self._set(line)
+        if self._display and not self._verbose:
+            self._show(line)
         else:
             self.say(f"  {line}")
+            if self._hosts:
+                self._show("")
 
     def confirm(self, question: str) -> bool:
         """Asks on a terminal. Raises BilboError where nobody can be asked."""
@@ -107,67 +117,39 @@ class Console:
                 f"{question} Nobody can be asked here, and nothing was changed",
                 hint="Say yes beforehand with -y.",
             )
-        with self._lock:
-            self._erase()
-            self._status = ""
-            return ask(question)
+        self._begin(None)
+        return ask(question)
 
     def status(self, text: str) -> None:
         """What goes on now; off a terminal it is a line of its own."""
-        if self._live:
-            self._set(text)
-        else:
+        if not self._display:
             self.say(f"  {text}")
+            return
+        if self._bar:
+            self._begin(None)
+        self._show(text)
 
-    # -- the live line -------------------------------------------------------------------
+    # -- the live region -----------------------------------------------------------------
 
-    def _begun(self, hook: Mapping[str, Any]) -> None:
-        self._busy[hook["resource"]["addr"]] = hook["action"]
-        self._show()
+    def _begin(self, bar: Resources | Hosts | None) -> None:
+        """Something else goes on from now, and what was shown goes."""
+        self._bar = bar
+        self._since = time.monotonic()
+        if self._display:
+            self._display.clear()
 
     def _ended(self, hook: Mapping[str, Any]) -> None:
         address = hook["resource"]["addr"]
-        self._busy.pop(address, None)
-        self._done += 1
-        if not self._live:
-            done = _VERBS.get(hook["action"], ("", hook["action"]))[1]
-            of = f" [{self._done}/{self._total}]" if self._total else ""
+        resources = self._resources
+        resources.ended(address)
+        if not self._display:
+            done = VERBS.get(hook["action"], ("", hook["action"]))[1]
+            of = f" [{resources.done}/{resources.total}]" if resources.total else ""
             self.say(f"  {done} {address}{of}")
-        self._show()
+        self._show(resources.doing)
 
-    def _doing(self, hook: Mapping[str, Any]) -> str:
-        verb = _VERBS.get(hook["action"], (hook["action"], ""))[0].lower()
-        return f"{verb} {hook['resource']['addr']}"
-
-    def _show(self) -> None:
-        if not self._busy:
-            return
-        address, action = next(reversed(self._busy.items()))
-        more = f" and {len(self._busy) - 1} more" if len(self._busy) > 1 else ""
-        of = f"[{self._done}/{self._total}] " if self._total else ""
-        self._set(f"{of}{_VERBS.get(action, (action, ''))[0]} {address}{more}")
-
-    def _set(self, text: str) -> None:
-        with self._lock:
-            if not self._status:
-                self._since = time.monotonic()
-            self._status = text
-
-    def _clear(self) -> None:
-        with self._lock:
-            self._status = ""
-            self._erase()
-
-    def _erase(self) -> None:
-        if self._live:
-            live_line()
-
-    def _tick(self) -> None:
-        frame = 0
-        while not self._stop.wait(_TICK_SECONDS):
-            with self._lock:
-                if self._status:
-                    seconds = int(time.monotonic() - self._since)
-                    line = f"{_SPINNER[frame % len(_SPINNER)]} {self._status} ({seconds} s)"
-                    live_line(line)
-            frame += 1
+    def _show(self, note: str) -> None:
+        """Shows the bar and what goes on now; with neither, what was shown stays."""
+        bar = self._bar.bar() if self._bar else None
+        if self._display and (bar or note):
+            self._display.show(note, bar, self._since)

@@ -1,20 +1,26 @@
-"""The one way to a terminal: whatever the commands print goes through here.
+"""The one way to a terminal: whatever the commands print goes through here, or through
+`bilbo.cli.screen` where it is coloured or live.
 
 What hosts, AWS, Terraform, states and locks said may stand in any of it, so nothing that a
-terminal would obey leaves this module. A test forbids every other way in `bilbo.cli`.
+terminal would obey leaves these modules. A test forbids every other way in `bilbo.cli`.
 """
 
 from __future__ import annotations
 
 import codecs
-import shutil
+import os
 import sys
+from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
 from bilbo.text import json_text, plain
 
-_ERASE = "\r\x1b[2K"
+
+def can_move(stream: TextIO) -> bool:
+    """Whether a stream leads to a terminal that knows colours and moves its cursor."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
@@ -32,11 +38,27 @@ def ask(question: str) -> bool:
     return click.confirm(plain(question), err=True)
 
 
-def live_line(text: str = "") -> None:
-    """Replaces the line that the cursor stands in on a terminal's stderr; without text it goes."""
-    line = plain(text).replace("\n", " ").replace("\t", " ")
-    sys.stderr.write(_ERASE + line[: shutil.get_terminal_size().columns - 1])
-    sys.stderr.flush()
+def echo_lines(text: str, *, err: bool = False) -> None:
+    """As `echo`; on a terminal lines that tell of an end, a failure or a change are coloured."""
+    stream = sys.stderr if err else sys.stdout
+    if can_move(stream):
+        from bilbo.cli.screen import print_lines
+
+        print_lines(text, stream)
+    else:
+        echo(text, err=err)
+
+
+def echo_table(rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table as a result, its first row the heading; on a terminal it fits the width."""
+    if can_move(sys.stdout):
+        from bilbo.cli.screen import print_table
+
+        print_table(rows, sys.stdout)
+    else:
+        from bilbo.present.report import table
+
+        echo(table(rows))
 
 
 class Foreign:

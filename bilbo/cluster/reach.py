@@ -26,7 +26,8 @@ def reach(work: Work, name: str, engine: str | None = None) -> Remote:
         if engine and event.node.role in HEADS and event.stage == "ready" and not waiting:
             waiting.append(True)
             work.progress.say(f"Waiting for {ENGINES[engine].title} dashboard ready.")
-        work.progress.host(event.node.instance_id, event.node.role, event.stage, event.message)
+        node = event.node
+        work.progress.host(node.instance_id, node.role, event.stage, event.message, event.milestone)
 
     return Remote(
         known_hosts=KnownHosts(work.store.folder(name) / "known_hosts"),

@@ -28,8 +28,13 @@ class Progress(Protocol):
     def status(self, text: str) -> None:
         """What goes on now, for whoever waits."""
 
-    def host(self, instance_id: str, role: str, stage: str, message: str) -> None:
-        """A host reached a stage."""
+    def hosts(self, count: int) -> None:
+        """The SSH stage begins, with so many hosts."""
+
+    def host(
+        self, instance_id: str, role: str, stage: str, message: str, milestone: str = ""
+    ) -> None:
+        """A host reached a stage, and perhaps one of `model.MILESTONES` or FAILED with it."""
 
     def confirm(self, question: str) -> bool:
         """Whether a person agrees. Raises BilboError where nobody can be asked."""

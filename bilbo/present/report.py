@@ -265,16 +265,16 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> str:
-    """Name, status, type, nodes and age of each cluster; `damaged` have but a name."""
-    rows = [("NAME", "STATUS", "TYPE", "NODES", "AGE")]
+def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[tuple[str, ...]]:
+    """A table's rows: name, status, type, nodes and age; `damaged` have but a name."""
+    rows: list[tuple[str, ...]] = [("NAME", "STATUS", "TYPE", "NODES", "AGE")]
     for record in records:
         nodes = sum(1 for _ in record.inventory.nodes())
         rows.append(
             (record.name, record.status, _kind(record) or "-", str(nodes), age(record.created_time))
         )
     rows += [(name, "damaged", "-", "-", "-") for name in damaged]
-    return table(rows)
+    return rows
 
 
 def clusters_document(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[object]:

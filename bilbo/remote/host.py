@@ -12,7 +12,18 @@ from typing import Any, NoReturn
 import asyncssh
 
 from bilbo import model
-from bilbo.model import HostPlan, HostResult, Measurement, Page, Served, Service
+from bilbo.model import (
+    CONNECTED,
+    FAILED,
+    READY,
+    STARTED,
+    HostPlan,
+    HostResult,
+    Measurement,
+    Page,
+    Served,
+    Service,
+)
 from bilbo.remote.agent_session import FOREIGN, Event, Session, agent_source
 from bilbo.remote.roll import Members
 from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, Remote
@@ -34,18 +45,18 @@ class HostRun:
         self._session: Session
         self._service: Service
 
-    def _enters(self, stage: str, message: str) -> None:
+    def _enters(self, stage: str, message: str, milestone: str = "") -> None:
         self.stage = stage
-        self.remote.on_event(HostEvent(self.plan.node, stage, message))
+        self.remote.on_event(HostEvent(self.plan.node, stage, message, milestone))
 
     def succeeded(self) -> HostResult:
         """The result of a host that is ready."""
-        self._enters("ready", f"{self.plan.service_name} is ready")
+        self._enters("ready", f"{self.plan.service_name} is ready", READY)
         return HostResult(self.plan.node, "ready", True, facts=self.facts)
 
     def failed(self, failure: HostFailure) -> HostResult:
         """The result of a host that has stopped in its present stage, or its failure's."""
-        self._enters(failure.stage or self.stage, f"failed: {failure.what}")
+        self._enters(failure.stage or self.stage, f"failed: {failure.what}", FAILED)
         return HostResult(
             self.plan.node,
             self.stage,
@@ -63,7 +74,7 @@ class HostRun:
 
     async def prepare(self, connection: asyncssh.SSHClientConnection) -> None:
         """Run the profile's own commands, measure the host and check what it has."""
-        self._enters("measure", "connected")
+        self._enters("measure", "connected", CONNECTED)
         self._session = await Session.open(connection, self._cluster)
         if self.plan.init_cmd and await self._init():
             self._session.close()  # a new login sees what the commands have put on PATH
@@ -158,7 +169,7 @@ class HostRun:
             state += ", though not as it would be started now"
         elif self.facts.get("installed") and not new:
             state += "; it takes up the packages at its restart"
-        self._enters("ready", f"{service.name} {state}")
+        self._enters("ready", f"{service.name} {state}", STARTED)
         return new
 
     async def stop(self) -> None:

@@ -46,11 +46,15 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class HostEvent:
-    """Progress of one host: it has come to `stage`, or something there is worth telling."""
+    """Progress of one host: it has come to `stage`, or something there is worth telling.
+
+    `milestone` is one of `model.MILESTONES` or FAILED where it has reached that with it.
+    """
 
     node: Node
     stage: str
     message: str
+    milestone: str = ""
 
 
 class HostFailure(RemoteError):

@@ -41,6 +41,7 @@ _FORMS = {
     ),
     "apply_start": _HOOK,
     "apply_complete": _HOOK,
+    "apply_errored": _HOOK,
     "apply_progress": having(
         {"hook": having({"resource": _ADDRESSED, "action": string, "elapsed_seconds": number})}
     ),

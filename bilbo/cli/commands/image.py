@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bilbo.cli.context import Context, default_target, pass_context, work
-from bilbo.cli.output import echo, print_json
+from bilbo.cli.output import echo, echo_table, print_json
 from bilbo.cli.params import JSON_OPTION, PROFILE
 from bilbo.errors import UsageError
 
@@ -129,7 +129,7 @@ def images(context: Context, as_json: bool) -> None:
       bilbo images --json
     """
     from bilbo.images import all_images
-    from bilbo.present.report import local_time, table
+    from bilbo.present.report import local_time
 
     found = all_images(context.home)
     if as_json:
@@ -151,7 +151,7 @@ def images(context: Context, as_json: bool) -> None:
         )
         for each in found
     ]
-    echo(table(rows))
+    echo_table(rows)
 
 
 def _engines(image: Image) -> str:

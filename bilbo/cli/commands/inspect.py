@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bilbo.cli.context import Context, pass_context, target_of, work
-from bilbo.cli.output import echo, print_json
+from bilbo.cli.output import echo, echo_table, print_json
 from bilbo.cli.pages import open_dashboard, open_notebook
 from bilbo.cli.params import (
     CLUSTER,
@@ -58,7 +58,7 @@ def clusters(context: Context, as_json: bool) -> None:
     if as_json:
         print_json(report.clusters_document(records, damaged))
     elif names:
-        echo(report.clusters(records, damaged))
+        echo_table(report.clusters(records, damaged))
     else:
         echo("There are no clusters.", err=True)
 
@@ -243,6 +243,7 @@ def check(
       bilbo check test --python ~/venv/bin/python
       bilbo check test --json
     """
+    from bilbo import versions
     from bilbo.cluster.check import check as check_cluster
     from bilbo.present import report
 
@@ -252,7 +253,11 @@ def check(
     if as_json:
         print_json(_document(name, found))
     else:
-        echo(report.versions_text(found.reference.where, found.differences))
+        where = found.reference.where
+        if found.differences:
+            echo_table(versions.rows(found.differences, where))
+        else:
+            echo(report.versions_text(where, found.differences))
         for line in report.mending(found.local_differences):
             echo(line)
     _judge(name, found)

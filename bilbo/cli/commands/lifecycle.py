@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bilbo.cli.context import Context, load, pass_context, target_of, work
-from bilbo.cli.output import echo
+from bilbo.cli.output import echo, echo_lines
 from bilbo.cli.pages import open_dashboard, open_notebook
 from bilbo.cli.params import CLUSTER, DIGEST, FORMAT_OPTION, PROFILE, STAGE_TIMEOUT_OPTION
 from bilbo.errors import UsageError
@@ -81,7 +81,8 @@ def plan(
         sizes = estimates(planned.spec, w)
         digest = reviews.save_plan(planned, w, output, overrides) if output else ""
     command = reviews.apply_command(context, profile, name, output, digest) if output else ""
-    echo(reviews.show_plan(planned, sizes, form, costs, digest, command, overrides))
+    shown = reviews.show_plan(planned, sizes, form, costs, digest, command, overrides)
+    (echo_lines if form == "text" else echo)(shown)
     if detailed_exitcode and planned.has_changes:
         raise click.exceptions.Exit(2)
 

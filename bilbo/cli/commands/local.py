@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from bilbo.cli.context import Context, pass_context
-from bilbo.cli.output import echo, print_json
-from bilbo.present.report import table
+from bilbo.cli.output import echo, echo_table, print_json
 
 
 @click.group(short_help="Start and stop the stand-in AWS.")
@@ -62,7 +61,8 @@ def status(context: Context, as_json: bool) -> None:
             rows: list[tuple[str, ...]] = [("INSTANCE", "STATE", "ADDRESS", "NAME")]
             keys = ("instance_id", "state", "private_ip", "name")
             rows += [tuple(str(item.get(key) or "-") for key in keys) for item in found.instances]
-            echo("\n" + table(rows))
+            echo()
+            echo_table(rows)
 
 
 @local.command(short_help="Make the stand-in AWS misbehave.")
