@@ -9,10 +9,11 @@ BIN := $(VENV)/bin
 PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check chaos fuzz scan clean requirements
+.PHONY: help demo quick test bench check chaos fuzz scan clean requirements
 
 help:
 	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
+	@echo "make quick  the linters, and every test that needs no stand-in AWS"
 	@echo "make test   everything the tests need, and the tests"
 	@echo "make chaos  kill -9 at N=20 random moments, and look for what is orphaned"
 	@echo "make fuzz   N=1000 spoiled inputs to each reader of other people's documents"
@@ -41,6 +42,10 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What a person runs before each commit: tests/touching.py says what it leaves out.
+quick: check
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not standin" --durations 5
 
 test: check
 	$(BIN)/pytest $(PYTEST)

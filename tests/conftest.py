@@ -14,6 +14,8 @@ from filelock import FileLock
 from bilbo import local
 from bilbo.model import Target
 
+pytest_plugins = ["touching"]
+
 # The longest first, so that none of them is begun last; much of their time is waiting.
 LONGEST_FIRST = (
     "test_faults_interrupt",

@@ -1,0 +1,104 @@
+"""Which tests touch a stand-in AWS or apply with Terraform: looked at, not believed.
+
+`make quick` runs the tests without the marker `standin`. This plugin watches every process that a
+test or its fixtures start, and fails a test whose marker says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MARKER = "standin"
+# Whoever uses one of these is marked by that; others that touch are marked where they stand.
+FIXTURES = frozenset({"standin", "bilbo", "cluster", "team", "aws"})
+
+
+def touches(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether a process is a stand-in, a Terraform that applies, or a bilbo that uses either."""
+    if "bilbo.local.server" in argv:
+        return True
+    if Path(argv[0]).name in ("terraform", "tofu"):
+        return bool({"apply", "destroy"} & set(argv))
+    if "bilbo" not in argv and Path(argv[0]).name != "bilbo":
+        return False
+    home = Path(environment.get("BILBO_HOME", "/nonexistent"))
+    standin = (home / "local" / "state.json").is_file()
+    return "--local" in argv or "AWS_ENDPOINT_URL" in environment or standin
+
+
+class Watcher:
+    """Remembers what touched: the test that runs now, and each fixture by its name."""
+
+    def __init__(self) -> None:
+        self.fixtures: set[str] = set()
+        self.now = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "subprocess.Popen":
+            return
+        _, argv, _, environment = arguments
+        words = [argv] if isinstance(argv, str | bytes | os.PathLike) else list(argv)
+        found = os.environ if environment is None else environment
+        texts = {os.fsdecode(key): os.fsdecode(value) for key, value in found.items()}
+        if touches([os.fsdecode(word) for word in words], texts):
+            self.now = True
+
+
+watcher = Watcher()
+sys.addaudithook(watcher)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests whose fixtures are known to touch, before `-m` chooses."""
+    for item in items:
+        if FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKER)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    """A fixture that touches makes every test touch that uses it."""
+    before, watcher.now = watcher.now, False
+    try:
+        return (yield)
+    finally:
+        if watcher.now:
+            watcher.fixtures.add(fixturedef.argname)
+        watcher.now = watcher.now or before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Begins anew for each test."""
+    watcher.now = False
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Fails a test that passed under the wrong marker."""
+    report: Any = yield
+    if call.when != "call" or report.outcome != "passed":
+        return report
+    fixtures = getattr(item, "fixturenames", ())
+    touched = watcher.now or bool(watcher.fixtures.intersection(fixtures))
+    marked = item.get_closest_marker(MARKER) is not None
+    record = os.environ.get("BILBO_RECORD_TOUCHING")
+    if record:
+        with Path(record).open("a", encoding="utf-8") as file:
+            file.write(f"{touched}\t{marked}\t{call.duration:.2f}\t{item.nodeid}\n")
+    elif touched != marked:
+        report.outcome = "failed"
+        does = "touches a stand-in or applies" if touched else "touches neither"
+        report.longrepr = (
+            f"{item.nodeid} {does}, and {'has' if marked else 'lacks'} the marker `{MARKER}`: "
+            f"`make quick` runs what has none. See tests/touching.py."
+        )
+    return report
