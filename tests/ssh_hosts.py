@@ -104,7 +104,8 @@ class Host:
         self.children.append(child)
         assert child.stdin and child.stdout and child.stderr
         feeding = asyncio.ensure_future(pump(process.stdin, child.stdin))
-        feeding.add_done_callback(lambda _, stdin=child.stdin: stdin.close())
+        stdin = child.stdin
+        feeding.add_done_callback(lambda _: stdin.close())
         await asyncio.gather(
             pump(child.stdout, process.stdout), pump(child.stderr, process.stderr), child.wait()
         )

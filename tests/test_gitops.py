@@ -57,7 +57,7 @@ class Machine:
 
     def __call__(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Runs bilbo in this machine's folder."""
-        return self.bilbo(*arguments, code=code, **self.environment)
+        return self.bilbo(*arguments, code=code, around=self.environment)
 
     def profile(self, document: dict[str, Any]) -> str:
         """Writes the team's profile here; its path."""
@@ -663,10 +663,10 @@ def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path)
         assert said in refused(ben, other), field
 
     for word in ("", "f00d"):
-        said = ben("create", ben.path("team.json"), "--plan", str(change), "--digest", word, code=2)
-        assert "64 hex digits" in said.stderr
-    said = ben("create", ben.path("team.json"), "--plan", str(change), code=2).stderr
-    assert "--digest" in said
+        done = ben("create", ben.path("team.json"), "--plan", str(change), "--digest", word, code=2)
+        assert "64 hex digits" in done.stderr
+    done = ben("create", ben.path("team.json"), "--plan", str(change), code=2)
+    assert "--digest" in done.stderr
 
     broken = tmp_path / "broken.plan"
     data = change.read_bytes()

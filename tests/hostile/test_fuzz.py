@@ -334,7 +334,7 @@ def test_states(fuzz: Fuzzer) -> None:
         json_text(document).encode()
         plain(state_text(document)).encode()
         outputs = outputs_of(state)
-        told = taken(outputs["profile"]) if "profile" in outputs else DOCUMENT
+        told: dict[str, Any] = taken(outputs["profile"]) if "profile" in outputs else DOCUMENT
         told.setdefault("instance", {})["ssh_private_key"] = "~/key.pem"
         profile.check_profile(told)
         spec = replace(profile.build(told, "one"), state=SharedState("team", "us-east-1"))

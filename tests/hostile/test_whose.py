@@ -66,7 +66,7 @@ def run(two: Two, who: Bilbo, *words: str, code: int = 0) -> str:
     target = local.target(two.standin)
     assert target and target.endpoint_url
     aws = {**target.environment, "AWS_ENDPOINT_URL": target.endpoint_url}
-    done = who(*words, code=code, **aws)
+    done = who(*words, code=code, around=aws)
     return done.stdout + done.stderr
 
 
