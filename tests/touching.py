@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 MARKER = "standin"
 # Whoever uses one of these is marked by that; others that touch are marked where they stand.
-FIXTURES = frozenset({"standin", "bilbo", "cluster", "team", "aws"})
+FIXTURES = frozenset({"standin", "bilbo", "cluster", "team", "aws", "workshop"})
 
 
 def touches(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
     """A fixture that touches makes every test touch that uses it."""
     before, watcher.now = watcher.now, False
     try:
@@ -75,16 +75,18 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Begins anew for each test."""
     watcher.now = False
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Fails a test that passed under the wrong marker."""
-    report: Any = yield
+    report = yield
     if call.when != "call" or report.outcome != "passed":
         return report
     fixtures = getattr(item, "fixturenames", ())
