@@ -1,7 +1,9 @@
-"""Which tests touch a stand-in AWS or apply with Terraform: looked at, not believed.
+"""Which tests need more than Python: looked at, not believed.
 
-`make quick` runs the tests without the marker `standin`. This plugin watches every process that a
-test or its fixtures start, and fails a test whose marker says otherwise.
+A test needs the marker `standin` if it, or a fixture of its, starts a stand-in AWS, runs a
+Terraform that applies, or starts Dask, Ray or JupyterLab on a host of `ssh_hosts`. `make quick`
+runs the others. This plugin watches what is started, and fails a test whose marker says otherwise.
+With `BILBO_RECORD_TOUCHING=FILE` it fails none and writes down what each has touched.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ import pytest
 MARKER = "standin"
 # Whoever uses one of these is marked by that; others that touch are marked where they stand.
 FIXTURES = frozenset({"standin", "bilbo", "cluster", "team", "aws", "workshop"})
+# Raised by `ssh_hosts` with the name of a service that was started on a host.
+SERVICE = "bilbo.tests.service"
+ENGINES = ("dask", "ray", "jupyter")
 
 
 def touches(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
@@ -24,7 +29,7 @@ def touches(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
     if "bilbo.local.server" in argv:
         return True
     if Path(argv[0]).name in ("terraform", "tofu"):
-        return bool({"apply", "destroy"} & set(argv))
+        return bool({"apply", "destroy", "test"} & set(argv))
     if "bilbo" not in argv and Path(argv[0]).name != "bilbo":
         return False
     home = Path(environment.get("BILBO_HOME", "/nonexistent"))
@@ -33,25 +38,38 @@ def touches(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
 
 
 class Watcher:
-    """Remembers what touched: the test that runs now, and each fixture by its name."""
+    """Remembers what touched: the test that runs now, and fixtures by their place and name."""
 
     def __init__(self) -> None:
-        self.fixtures: set[str] = set()
+        self.fixtures: set[tuple[str, str]] = set()
         self.now = False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "subprocess.Popen":
-            return
-        _, argv, _, environment = arguments
-        words = [argv] if isinstance(argv, str | bytes | os.PathLike) else list(argv)
-        found = os.environ if environment is None else environment
-        texts = {os.fsdecode(key): os.fsdecode(value) for key, value in found.items()}
-        if touches([os.fsdecode(word) for word in words], texts):
+        if event == SERVICE and arguments[0].startswith(ENGINES):
             self.now = True
+        if event == "subprocess.Popen":
+            _, argv, _, environment = arguments
+            words = [argv] if isinstance(argv, str | bytes | os.PathLike) else list(argv)
+            found = os.environ if environment is None else environment
+            texts = {os.fsdecode(key): os.fsdecode(value) for key, value in found.items()}
+            if touches([os.fsdecode(word) for word in words], texts):
+                self.now = True
+
+    def saw(self, item: pytest.Item) -> bool:
+        """Whether the test that runs now, or a fixture that it uses, has touched."""
+        names = getattr(item, "fixturenames", ())
+        return self.now or any(
+            name in names and item.nodeid.startswith(place) for place, name in self.fixtures
+        )
 
 
 watcher = Watcher()
 sys.addaudithook(watcher)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the marker known."""
+    config.addinivalue_line("markers", f"{MARKER}: see tests/touching.py; `make quick` skips it")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -70,7 +88,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
         return (yield)
     finally:
         if watcher.now:
-            watcher.fixtures.add(fixturedef.argname)
+            watcher.fixtures.add((fixturedef.baseid, fixturedef.argname))
         watcher.now = watcher.now or before
 
 
@@ -89,8 +107,7 @@ def pytest_runtest_makereport(
     report = yield
     if call.when != "call" or report.outcome != "passed":
         return report
-    fixtures = getattr(item, "fixturenames", ())
-    touched = watcher.now or bool(watcher.fixtures.intersection(fixtures))
+    touched = watcher.saw(item)
     marked = item.get_closest_marker(MARKER) is not None
     record = os.environ.get("BILBO_RECORD_TOUCHING")
     if record:
@@ -98,9 +115,9 @@ def pytest_runtest_makereport(
             file.write(f"{touched}\t{marked}\t{call.duration:.2f}\t{item.nodeid}\n")
     elif touched != marked:
         report.outcome = "failed"
-        does = "touches a stand-in or applies" if touched else "touches neither"
+        does = "needs" if touched else "does not need"
         report.longrepr = (
-            f"{item.nodeid} {does}, and {'has' if marked else 'lacks'} the marker `{MARKER}`: "
-            f"`make quick` runs what has none. See tests/touching.py."
+            f"{item.nodeid} {does} the marker `{MARKER}`, and "
+            f"{'has' if marked else 'lacks'} it. tests/touching.py says what needs it."
         )
     return report

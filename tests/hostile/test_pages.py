@@ -42,6 +42,9 @@ TOKEN = "s3cret" + os.urandom(8).hex()
 ONE = {"nproc": 1, "nthread": 1}
 
 
+pytestmark = pytest.mark.standin
+
+
 @dataclass
 class Place:
     """A client's key and files."""

@@ -17,8 +17,7 @@ from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, client, nothing_is_left
 from conftest import StandIn
 
 from bilbo import local
-from bilbo.local.api import LONGEST_BODY
-from bilbo.local.state import ADMIN, ADMIN_HEADER
+from bilbo.local.state import ADMIN, ADMIN_HEADER, LONGEST_BODY
 
 
 def signed(standin: StandIn) -> str:
