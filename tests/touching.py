@@ -18,15 +18,16 @@ import pytest
 
 MARKER = "standin"
 # Whoever uses one of these is marked by that; others that touch are marked where they stand.
-FIXTURES = frozenset({"standin", "bilbo", "cluster", "team", "aws", "workshop"})
+FIXTURES = frozenset({"standin", "bilbo", "cluster", "team", "aws", "workshop", "two"})
 # Raised by `ssh_hosts` with the name of a service that was started on a host.
 SERVICE = "bilbo.tests.service"
 ENGINES = ("dask", "ray", "jupyter")
 
 
 def touches(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether a process is a stand-in, a Terraform that applies, or a bilbo that uses either."""
-    if "bilbo.local.server" in argv:
+    """Whether a process is a stand-in, a Terraform that applies, a benchmark (they start both), or
+    a bilbo that uses either."""
+    if "bilbo.local.server" in argv or any("/benchmarks/" in word for word in argv):
         return True
     if Path(argv[0]).name in ("terraform", "tofu"):
         return bool({"apply", "destroy", "test"} & set(argv))

@@ -183,6 +183,7 @@ def test_a_tag_alone_makes_nothing_the_clusters(two: Two) -> None:
     assert two.ada("clusters").stdout == ""
 
 
+@pytest.mark.standin
 def test_an_upgrade_replaces_and_stops_nothing(tmp_path: Path) -> None:
     """A cluster as the last release made it: a plan has nothing to do and says what is missing,
     more workers are a change in place, and `destroy` finds all of it."""
