@@ -42,6 +42,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
 
 # What a person runs before each commit: tests/touching.py says what it leaves out.
 quick: check

@@ -55,13 +55,20 @@ def work_of(home: Path) -> Work:
 
 def stop_services(home: Path, name: str, engine: str) -> None:
     """Ends what runs on a cluster's instances, which stay."""
-    from bilbo import remote
     from bilbo.cluster.work import reach
+    from bilbo.model import Node
+    from bilbo.remote.commands import with_agent
+    from bilbo.remote.session import Session
 
     work = work_of(home)
     nodes = list(work.store.load(name).inventory.nodes())
-    names = [f"{engine}-{role}" for role in ("worker", ENGINES[engine].head_role)]
-    asyncio.run(remote.stop_services(nodes, name, reach(work, name), ["jupyter", *names]))
+    roles = ("worker", ENGINES[engine].head_role)
+    services = ["jupyter", *(f"{engine}-{role}" for role in roles)]
+
+    async def stop(_: Node, session: Session) -> None:
+        await session.ask("stop", 60, services=services, grace=10)
+
+    asyncio.run(with_agent(nodes, name, reach(work, name), stop))
 
 
 def change(action: str, home: Path, path: str, name: str, count: int) -> Record:

@@ -51,9 +51,10 @@ from bilbo.remote import (
     fetch_logs,
     run_command,
     service_status,
-    stop_services,
 )
+from bilbo.remote.commands import with_agent
 from bilbo.remote.roll import Members
+from bilbo.remote.session import Session
 
 MACHINE = Machine("ami-1", "m5.xlarge", "key", "ubuntu", "key.pem")
 QUICK = Deadlines(connect=1.5, start=20, ready=20, new_key=0.3)
@@ -101,6 +102,17 @@ def alone(node: Node, script: str = "web", **changes: Any) -> StagePlan:
     """The stage of a single host."""
     plan = replace(sleeper(node, script), **changes)
     return StagePlan("test", notebook=plan)
+
+
+async def stop_services(
+    nodes: list[Node], remote: Remote, services: list[str]
+) -> tuple[HostFailure | None, ...]:
+    """Asks each node's agent to stop services, where they run; each node's failure."""
+
+    async def one(node: Node, session: Session) -> None:
+        await session.ask("stop", remote.deadlines.start, services=services, grace=5)
+
+    return await with_agent(nodes, "test", remote, one)
 
 
 async def only_result(plan: StagePlan, remote: Remote) -> HostResult:
@@ -561,7 +573,7 @@ def test_fetches_logs_and_stops_services(place: Place) -> None:
             await only_result(alone(node, "echo hello; exec sleep 1000"), remote)
             failures = await fetch_logs([node], "test", remote, on_lines=logs.append)
             assert failures == (None,)
-            assert await stop_services([node], "test", remote, ["sleeper"]) == (None,)
+            assert await stop_services([node], remote, ["sleeper"]) == (None,)
             (found,) = await service_status([node], "test", remote)
             assert isinstance(found, tuple) and not found[0].running
             await nothing_runs(host)
@@ -666,9 +678,7 @@ def test_a_real_cluster(place: Place) -> None:
             assert await asyncio.to_thread(compute, address) == "45 2\n"
 
             names = ["jupyter", "dask-worker", "dask-scheduler"]
-            assert (
-                await stop_services(list(inventory.nodes()), "test", remote, names) == (None,) * 4
-            )
+            assert await stop_services(list(inventory.nodes()), remote, names) == (None,) * 4
             await nothing_runs(*hosts)
 
     asyncio.run(main())
