@@ -9,12 +9,14 @@ BIN := $(VENV)/bin
 PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test bench check chaos fuzz scan clean requirements
+.PHONY: help demo quick test coverage release bench check chaos fuzz scan clean requirements
 
 help:
 	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
 	@echo "make quick  the linters, and every test that needs no stand-in AWS"
 	@echo "make test   everything the tests need, and the tests"
+	@echo "make coverage  which lines of bilbo the tests run, and which they do not (long)"
+	@echo "make release  the source archive and the wheel in dist/, and the wheel tried elsewhere"
 	@echo "make chaos  kill -9 at N=20 random moments, and look for what is orphaned"
 	@echo "make fuzz   N=1000 spoiled inputs to each reader of other people's documents"
 	@echo "make scan   checkov over the Terraform files that bilbo writes (large, so apart)"
@@ -47,6 +49,14 @@ check: $(VENV)/test.stamp
 # What a person runs before each commit: tests/touching.py says what it leaves out.
 quick: check
 	BILBO_QUICK=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not standin"
+
+# Also of the processes that tests start. TESTS="tests/test_remote.py" measures by these alone.
+coverage: $(VENV)/test.stamp
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(PYTEST) -o timeout=1200 $(TESTS)
+	$(BIN)/python tests/agent_coverage.py
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test: check
 	$(BIN)/pytest $(PYTEST)
