@@ -15,7 +15,7 @@ help:
 	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
 	@echo "make quick  the linters, and every test that needs no stand-in AWS"
 	@echo "make test   everything the tests need, and the tests"
-	@echo "make coverage  which lines of bilbo the tests run, and which they do not (long)"
+	@echo "make coverage  which lines the tests run, in the processes that they start, too (long)"
 	@echo "make release  the source archive and the wheel in dist/, and the wheel tried elsewhere"
 	@echo "make chaos  kill -9 at N=20 random moments, and look for what is orphaned"
 	@echo "make fuzz   N=1000 spoiled inputs to each reader of other people's documents"
