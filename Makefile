@@ -61,6 +61,10 @@ coverage: $(VENV)/test.stamp
 test: check
 	$(BIN)/pytest $(PYTEST)
 
+# Uploads nothing and tags nothing: whoever releases does.
+release: $(VENV)/test.stamp
+	sh tests/release $(BIN)
+
 $(VENV)-bench/stamp: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
@@ -87,4 +91,4 @@ scan: $(VENV)/test.stamp
 	sh tests/scan
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench .venv-scan .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench .venv-scan dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
