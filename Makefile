@@ -9,11 +9,14 @@ BIN := $(VENV)/bin
 PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check chaos fuzz scan clean requirements
+.PHONY: help demo quick test coverage release bench check chaos fuzz scan clean requirements
 
 help:
 	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
+	@echo "make quick  the linters, and every test that needs no stand-in AWS"
 	@echo "make test   everything the tests need, and the tests"
+	@echo "make coverage  which lines the tests run, in the processes that they start, too (long)"
+	@echo "make release  the source archive and the wheel in dist/, and the wheel tried elsewhere"
 	@echo "make chaos  kill -9 at N=20 random moments, and look for what is orphaned"
 	@echo "make fuzz   N=1000 spoiled inputs to each reader of other people's documents"
 	@echo "make scan   checkov over the Terraform files that bilbo writes (large, so apart)"
@@ -41,9 +44,26 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
+
+# What a person runs before each commit: tests/touching.py says what it leaves out.
+quick: check
+	BILBO_QUICK=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not standin"
+
+# Also of the processes that tests start. TESTS="tests/test_remote.py" measures by these alone.
+coverage: $(VENV)/test.stamp
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(PYTEST) -o timeout=1200 $(TESTS)
+	$(BIN)/python tests/agent_coverage.py
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test: check
 	$(BIN)/pytest $(PYTEST)
+
+# Uploads nothing and tags nothing: whoever releases does.
+release: $(VENV)/test.stamp
+	sh tests/release $(BIN)
 
 $(VENV)-bench/stamp: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(VENV)-bench
@@ -71,4 +91,4 @@ scan: $(VENV)/test.stamp
 	sh tests/scan
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench .venv-scan .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench .venv-scan dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -77,7 +77,7 @@ def run(name: str, *, smallest: bool) -> dict[str, Any] | None:
 
 def machine() -> dict[str, Any]:
     """What was measured on, and with what."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)

@@ -62,18 +62,26 @@ def work_of(home: Path) -> Work:
 
 def stop_services(home: Path, name: str, engine: str) -> None:
     """Ends what runs on a cluster's instances, which stay."""
-    from bilbo import remote
     from bilbo.cluster.reach import reach
+    from bilbo.model import Node
+    from bilbo.remote.agent_session import Session
+    from bilbo.remote.commands import with_agent
 
     work = work_of(home)
     nodes = list(work.store.load(name).inventory.nodes())
-    names = [f"{engine}-{role}" for role in ("worker", ENGINES[engine].head_role)]
-    asyncio.run(remote.stop_services(nodes, name, reach(work, name), ["jupyter", *names]))
+    roles = ("worker", ENGINES[engine].head_role)
+    services = ["jupyter", *(f"{engine}-{role}" for role in roles)]
+
+    async def stop(_: Node, session: Session) -> None:
+        await session.ask("stop", 60, services=services, grace=10)
+
+    asyncio.run(with_agent(nodes, name, reach(work, name), stop))
 
 
 def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
     """Makes the cluster, or gives it another count; the record, as if its services ran."""
-    from bilbo.cluster.apply import apply  # here: who wants `work_of` only does not pay for it
+    # Here: who wants `work_of` only does not pay for it.
+    from bilbo.cluster.apply import Undertaking, apply_changes, apply_new
 
     work = work_of(home)
     work.store.prepare()
@@ -106,17 +114,11 @@ def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
             if before
             else None
         )
-        applied = apply(
-            spec,
-            work,
-            terraform,
-            record,
-            known,
-            yes=True,
-            force=True,
-            scaling=before is not None,
-            look=before is None,
+        look = known is None
+        task = Undertaking(
+            spec, work, terraform, record, known, yes=True, force=True, scaling=True, look=look
         )
+        applied = apply_changes(task) if known else apply_new(task)
         if applied.error:
             raise applied.error
         done = record.changed(

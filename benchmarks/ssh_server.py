@@ -42,7 +42,7 @@ async def main(public_key: str, addresses: list[str]) -> None:
         free.bind((addresses[0], 0))
         port = free.getsockname()[1]
     await asyncssh.listen(
-        addresses,  # type: ignore[arg-type] # asyncio takes a list, and asyncssh passes it on
+        addresses,  # asyncio takes a list, and asyncssh passes it on
         port,
         server_factory=Host,
         server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 
@@ -29,6 +29,7 @@ INSTANCE = {
     "ssh_user": "ubuntu",
     "ssh_private_key": "~/.bilbo/local/local.pem",
 }
+AwsService = Literal["autoscaling", "ec2", "s3", "sts"]
 ONE_PROCESS = {"nproc": 1, "nthread": 1}
 
 
@@ -44,12 +45,20 @@ class Bilbo:
         return {**kept, "BILBO_HOME": str(self.home), **extra}
 
     def __call__(
-        self, *arguments: str, code: int | None = 0, timeout: float = 300, **environment: str
+        self,
+        *arguments: str,
+        code: int | None = 0,
+        timeout: float = 300,
+        around: Mapping[str, str] | None = None,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command to its end; its exit code must be `code` unless that is None."""
+        """Runs a command to its end; its exit code must be `code` unless that is None.
+
+        `around` and `environment` are both added to its environment.
+        """
         done = subprocess.run(
             [sys.executable, "-m", "bilbo", *arguments],
-            env=self.environment(**environment),
+            env=self.environment(**(around or {}), **environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -137,7 +146,7 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
-def client(home: Path, service: str) -> Any:
+def client(home: Path, service: AwsService) -> Any:
     """boto3's client for a service of a home's stand-in."""
     target = local.target(home)
     assert target is not None

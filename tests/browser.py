@@ -8,10 +8,11 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from selenium import webdriver
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 _ARGUMENTS = (
     "--headless",
@@ -29,6 +30,8 @@ _ARGUMENTS = (
 @contextmanager
 def chromium() -> Iterator[webdriver.Chrome]:
     """A browser with a profile of its own, which goes with it."""
+    from selenium import webdriver  # late, as it is slow to import
+
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         options = webdriver.ChromeOptions()
         for argument in (*_ARGUMENTS, f"--user-data-dir={folder}"):
@@ -40,6 +43,14 @@ def chromium() -> Iterator[webdriver.Chrome]:
             yield driver
         finally:
             driver.quit()
+
+
+def shown(browser: webdriver.Chrome, selector: str) -> None:
+    """Waits until the page has an element that the CSS selector fits; a minute at most."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(lambda page: page.find_elements(By.CSS_SELECTOR, selector))
 
 
 def run_in_kernel(notebook_url: str, code: str, timeout: float = 120) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from filelock import FileLock
 
 from bilbo import local
 from bilbo.model import Target
+
+pytest_plugins = ["touching"]
 
 # The longest first, so that none of them is begun last; much of their time is waiting.
 LONGEST_FIRST = (
@@ -34,6 +37,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Orders the files; within one, tests stay in the order in which they are written."""
     ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The ten slowest files, what their fixtures took included."""
+    took: defaultdict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                took[report.nodeid.partition("::")[0]] += report.duration
+    if len(took) > 1:
+        terminalreporter.section("slowest files")
+        for file in sorted(took, key=lambda file: -took[file])[:10]:
+            terminalreporter.write_line(f"{took[file]:7.1f} s  {file}")
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ class Host:
         self.logins += 1
         self.connections.append(process.get_extra_info("connection"))
         pipe = asyncio.subprocess.PIPE
+        # `make coverage` measures the agent, too.
+        measured = {key: text for key, text in os.environ.items() if key.startswith("COVERAGE_")}
         child = await asyncio.create_subprocess_exec(
             "/bin/sh",
             "-c",
@@ -98,13 +100,14 @@ class Host:
             stdout=pipe,
             stderr=pipe,
             cwd=self.home,
-            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin"},
+            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", **measured},
             start_new_session=True,
         )
         self.children.append(child)
         assert child.stdin and child.stdout and child.stderr
         feeding = asyncio.ensure_future(pump(process.stdin, child.stdin))
-        feeding.add_done_callback(lambda _, stdin=child.stdin: stdin.close())
+        stdin = child.stdin
+        feeding.add_done_callback(lambda _: stdin.close())
         await asyncio.gather(
             pump(child.stdout, process.stdout), pump(child.stderr, process.stderr), child.wait()
         )
@@ -145,6 +148,8 @@ async def running(*hosts: Host) -> AsyncIterator[None]:
     finally:
         for host in hosts:
             await host.stop()
+            for script in host.home.glob(".bilbo/*/*.sh"):
+                sys.audit("bilbo.tests.service", script.stem)  # heard by tests/touching.py
             end_processes(host)
             for child in host.children:
                 await child.wait()

@@ -76,7 +76,8 @@ class Agent:
 
     def start(self, name: str = "sleeper", script: str = FOREVER, **fields: Any) -> dict[str, Any]:
         """Start a service."""
-        defaults = {"listens": [], "page": None, "seconds": 20, "fresh": False, "replace": False}
+        defaults: dict[str, Any] = {"listens": [], "page": None, "seconds": 20}
+        defaults |= {"fresh": False, "replace": False}
         files = {f"{name}.sh": script, **fields.pop("files", {})}
         supervisor = agent_source("supervisor")
         request = {**defaults, "grace": 1, "files": files, "supervisor": supervisor, **fields}

@@ -69,6 +69,7 @@ def the_writer() -> ModuleType:
     return module
 
 
+@pytest.mark.standin
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_at_its_smallest_size(name: str, started: dict[str, Started]) -> None:
     """The benchmark ends well alone, answers its question in a table, and states its bounds."""

@@ -255,8 +255,12 @@ def test_only_an_engine_s_own_files_name_it() -> None:
         if path.parent.name == "engines" or path.name in own:
             continue
         for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            said = each.value if isinstance(each, ast.Constant) else None
-            said = each.module if isinstance(each, ast.ImportFrom) else said
+            if isinstance(each, ast.Constant):
+                said = each.value
+            elif isinstance(each, ast.ImportFrom):
+                said = each.module
+            else:
+                continue
             if isinstance(said, str) and said in names:
                 found.append(f"{path.relative_to(PROJECT)}:{each.lineno}: {said}")
     assert not found, "\n".join(found)

@@ -133,7 +133,7 @@ def test_a_full_disk(bilbo: Bilbo, profile: str, tmp_path: Path) -> None:
                     filler.write(b"0" * 4096)
             except OSError:
                 pass
-        said = small("create", "kept.json", code=1, **environment).stderr
+        said = small("create", "kept.json", code=1, around=environment).stderr
         assert "No space left" in said
         told("The disk is full", errors(said).replace(str(home), "…"), 1, "nothing")
     finally:

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import jsonschema
 import pytest
 import yaml
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients, nothing_is_left
@@ -57,7 +56,7 @@ class Machine:
 
     def __call__(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Runs bilbo in this machine's folder."""
-        return self.bilbo(*arguments, code=code, **self.environment)
+        return self.bilbo(*arguments, code=code, around=self.environment)
 
     def profile(self, document: dict[str, Any]) -> str:
         """Writes the team's profile here; its path."""
@@ -148,6 +147,14 @@ def ada(team: Team) -> Machine:
 def ben(team: Team) -> Machine:
     """Who reviews and applies."""
     return team.machine("ben")
+
+
+def fits_the_schema(document: dict[str, Any]) -> None:
+    """A plan's JSON is what the schema describes."""
+    import jsonschema  # late, as it is slow to import
+
+    schema = json.loads((PROJECT / "schemas" / "plan-01.schema.json").read_text())
+    jsonschema.validate(document, schema)
 
 
 def instances(machine: Machine) -> set[str]:
@@ -565,8 +572,7 @@ def test_what_hcl_does_not_hold(team: Team, ada: Machine, ben: Machine) -> None:
     assert "**0 to add, 0 to change, 0 to destroy**, **2 settings of the hosts" in marked
     assert f'+     "{command}"' in marked
     document_shown = json.loads(ada("plan", profile, *given, "--json").stdout)
-    schema = json.loads((PROJECT / "schemas" / "plan-01.schema.json").read_text())
-    jsonschema.validate(document_shown, schema)
+    fits_the_schema(document_shown)
     assert document_shown["overrides"] == list(given[1::2])
     assert {each["key"]: each["after"] for each in document_shown["settings"]} == {
         "init_cmd": [command], "nthread": 2
@@ -613,8 +619,7 @@ def change(team: Team) -> Path:
     document["notebook"] = {"instance": {"ec2type": "t3.small"}}
     file = ada.path("change.plan")
     shown = ada("plan", ada.profile(document), "-o", file, "--format", "json").stdout
-    schema = json.loads((PROJECT / "schemas" / "plan-01.schema.json").read_text())
-    jsonschema.validate(json.loads(shown), schema)
+    fits_the_schema(json.loads(shown))
     team.machine("ben").profile(document)
     return Path(file)
 
@@ -663,10 +668,10 @@ def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path)
         assert said in refused(ben, other), field
 
     for word in ("", "f00d"):
-        said = ben("create", ben.path("team.json"), "--plan", str(change), "--digest", word, code=2)
-        assert "64 hex digits" in said.stderr
-    said = ben("create", ben.path("team.json"), "--plan", str(change), code=2).stderr
-    assert "--digest" in said
+        done = ben("create", ben.path("team.json"), "--plan", str(change), "--digest", word, code=2)
+        assert "64 hex digits" in done.stderr
+    done = ben("create", ben.path("team.json"), "--plan", str(change), code=2)
+    assert "--digest" in done.stderr
 
     broken = tmp_path / "broken.plan"
     data = change.read_bytes()

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import asyncssh
 import boto3
 import pytest
+from bilbo_cli import AwsService
 from botocore.exceptions import ClientError
 from conftest import StandIn
 
@@ -39,13 +40,15 @@ class Aws:
 
     def __init__(self, standin: StandIn) -> None:
         self.home, self.target = standin.home, standin.target
+        assert self.target.ssh_port
+        self.ssh_port = self.target.ssh_port
         env = standin.target.environment
         session = boto3.Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
         self._session = session
         self.ec2 = self.client("ec2")
         self.asg = self.client("autoscaling")
 
-    def client(self, service: str, region: str = "us-east-1") -> Any:
+    def client(self, service: AwsService, region: str = "us-east-1") -> Any:
         return self._session.client(service, region, endpoint_url=self.target.endpoint_url)
 
     def run(self, name: str = "", ec2: Any = None, **more: Any) -> dict[str, Any]:
@@ -126,7 +129,7 @@ async def connect(aws: Aws, address: str, **more: Any) -> asyncssh.SSHClientConn
     deadline = time.monotonic() + 5
     while True:
         try:
-            return await asyncssh.connect(address, aws.target.ssh_port, **{**asked, **more})
+            return await asyncssh.connect(address, aws.ssh_port, **{**asked, **more})
         except OSError:
             if time.monotonic() > deadline:
                 raise
@@ -140,7 +143,8 @@ def on(
 
     async def connected() -> T:
         async with await connect(aws, address) as connection:
-            return await asyncio.wait_for(work(connection), 20)
+            result = await asyncio.wait_for(work(connection), 20)
+        return result  # noqa: RET504 - for mypy, a connection that closes may swallow exceptions
 
     return asyncio.run(connected())
 
@@ -193,6 +197,7 @@ def test_start_is_idempotent_and_two_homes_run_at_once(aws: Aws, tmp_path: Path)
         local.inject(tmp_path, "clear")
 
 
+@pytest.mark.standin
 def test_a_killed_standin_is_followed_by_a_clean_one(tmp_path: Path) -> None:
     """After SIGKILL of the server, the next start, by several at once, ends what was left."""
     first = local.start(tmp_path)
@@ -217,6 +222,7 @@ def test_a_killed_standin_is_followed_by_a_clean_one(tmp_path: Path) -> None:
         local.stop(tmp_path)
 
 
+@pytest.mark.standin
 def test_a_failed_start_shows_the_log(tmp_path: Path) -> None:
     """A server that cannot come up is a LocalError with its last words."""
     (tmp_path / "local").mkdir()
@@ -379,7 +385,7 @@ def test_sftp_and_scp(aws: Aws, machine: dict[str, Any], tmp_path: Path) -> None
         options = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes"]
         options += ["-o", f"UserKnownHostsFile={tmp_path / 'known'}"]
         key = str(aws.home / "local" / "local.pem")
-        port = str(aws.target.ssh_port)
+        port = str(aws.ssh_port)
         subprocess.run(
             ["scp", "-q", *options, "-i", key, "-P", port, f"u@{address}:by-scp", tmp_path / "d"],
             check=True,
@@ -432,7 +438,7 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
         async with await connect(aws, address) as connection:
             await connection.run("echo kept > file; setsid sleep 300 >/dev/null 2>&1 &")
             key = connection.get_server_host_key()
-            return key.public_data if key else b""
+        return key.public_data if key else b""
 
     def dead() -> bool:
         return ids[0] not in of_standin(mark)
@@ -442,7 +448,7 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
     aws.ec2.stop_instances(InstanceIds=ids)
     assert eventually(dead, 1)
     with pytest.raises(OSError):
-        socket.create_connection((address, aws.target.ssh_port), 1)
+        socket.create_connection((address, aws.ssh_port), 1)
     aws.ec2.start_instances(InstanceIds=ids)
     assert aws.address(ids[0]) == address
     assert str(shell(aws, address, "cat file").stdout) == "kept\n"
@@ -622,7 +628,7 @@ def test_a_shortage(aws: Aws) -> None:
 
 def test_sick_hosts(aws: Aws) -> None:
     """A host refuses, stays silent, rejects the key, boots slowly; and is well when cleared."""
-    port = aws.target.ssh_port
+    port = aws.ssh_port
     names = ["sick#1:refuse", "sick#2:silent", "sick#3:reject"]
     with fault(aws, *(f"ssh={name}" for name in names)):
         addresses = [aws.run("sick")["PublicIpAddress"] for _ in range(4)]

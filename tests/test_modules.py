@@ -15,6 +15,7 @@ TERRAFORM = Path(__file__).parent.parent / "templates" / "terraform"
 MODULES = [*sorted((TERRAFORM / "modules").iterdir()), TERRAFORM / "state_bucket"]
 
 
+@pytest.mark.standin  # their `run` blocks apply, though with a mocked provider
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
 def test_a_module(module: Path, tmp_path: Path) -> None:
     """`terraform test` of the module passes; a module without tests fails here."""

@@ -317,7 +317,7 @@ def test_recipes_and_their_arguments(tmp_path: Path) -> None:
         images.read_recipe(str(template))
     (template / "a.pkr.hcl").write_text('variable "name" {}\n')
     found = images.read_recipe(str(template))
-    assert (found.template, found.cwd, found.variables) == (template, template, {"name"})
+    assert (found.template, found.cwd, found.variables) == (template, template, frozenset({"name"}))
     assert arguments(found, preset, []) == ["build", "-machine-readable", str(template)]
     (tmp_path / "x.json").write_text("{}")
     for wrong in ("x.json", "no-such"):
@@ -352,7 +352,9 @@ def test_a_current_packer_gets_its_plugins_first(
         program.chmod(0o755)
         log.write_text("")
         recipe = images.read_recipe(None)
-        nothing = {"extra": {}, "log": tmp_path / "log", "on_event": lambda event: None}
-        assert images.build(recipe, {}, [], **nothing) == ("r", "ami-1")
+        made = images.build(
+            recipe, {}, [], extra={}, log=tmp_path / "log", on_event=lambda event: None
+        )
+        assert made == ("r", "ami-1")
         called = [re.sub("^build .*", "build", line) for line in log.read_text().splitlines()]
         assert called == expected

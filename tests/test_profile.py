@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import broken_profiles, broken_texts, json_values, texts, valid_profiles
+from strategies import broken_profiles, broken_texts, examples, json_values, texts, valid_profiles
 
 from bilbo import profile
 from bilbo.errors import BilboError, ProfileError
@@ -248,7 +248,7 @@ def texts_of(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-@settings(quick, max_examples=700)
+@settings(quick, max_examples=examples(700))
 @given(document=valid_profiles(), ascii_only=st.booleans())
 def test_valid_profiles_are_taken(
     tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any], ascii_only: bool
@@ -273,7 +273,7 @@ def test_valid_profiles_are_taken(
         )
 
 
-@settings(quick, max_examples=700)
+@settings(quick, max_examples=examples(700))
 @given(document=broken_profiles())
 def test_broken_profiles_are_refused(
     tmp_path_factory: pytest.TempPathFactory, document: Any
@@ -287,7 +287,7 @@ def test_broken_profiles_are_refused(
     assert all(is_safe(line) for line in str(caught.value).split("\n"))
 
 
-@settings(quick, max_examples=400)
+@settings(quick, max_examples=examples(400))
 @given(text=broken_texts() | texts() | st.text())
 def test_any_text_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """Any file at all is a specification or a ProfileError whose text is safe to print."""
@@ -299,7 +299,7 @@ def test_any_text_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, 
         assert all(is_safe(line) for line in str(error).split("\n"))
 
 
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=examples(300))
 @given(
     document=valid_profiles(),
     key=st.sampled_from(("instance.init_cmd.0", "dask.worker.count", "dask", "", "instance.ami.x"))

@@ -211,13 +211,13 @@ def test_a_team_mate_has_it_too(bilbo: Bilbo, record: dict[str, Any], tmp_path: 
     aws = {**target.environment, "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": target.endpoint_url}
     other = Bilbo(tmp_path / "other")
     key = str(bilbo.home / "local" / "local.pem")
-    other("attach", NAME, f"s3://{BUCKET}/bilbo", "-i", key, **aws)
+    other("attach", NAME, f"s3://{BUCKET}/bilbo", "-i", key, around=aws)
     shown = [
         each.stdout.partition("Notebook:")[2]
-        for each in (other("desc", NAME, **aws), bilbo("desc", NAME))
+        for each in (other("desc", NAME, around=aws), bilbo("desc", NAME))
     ]
     assert shown[0] == shown[1] and "Connect: ray.init(" in shown[0]
-    assert other("rcmd", NAME, "gpu", "echo here", **aws).stdout == "here\n"
+    assert other("rcmd", NAME, "gpu", "echo here", around=aws).stdout == "here\n"
 
 
 def test_a_killed_worker_costs_no_result(bilbo: Bilbo, record: dict[str, Any]) -> None:

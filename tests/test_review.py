@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from bilbo import bundle, plans
@@ -268,6 +267,8 @@ def test_drift_that_is_none() -> None:
 
 def test_the_documents_have_their_schema() -> None:
     """Plans and drift as JSON are what the schema describes."""
+    import jsonschema  # late, as it is slow to import
+
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     found = read(
         resource(NOTEBOOK, "replace", tagged("notebook", ami="a"), tagged("notebook", ami="b"),

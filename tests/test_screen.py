@@ -56,6 +56,9 @@ with Console(log) as console:
     sys.stdin.readline()
 """
 
+# What would say otherwise than the pseudo-terminal does; pytest-xdist's workers have a COLUMNS.
+NOT_OURS = ("NO_COLOR", "TERM", "COLUMNS", "LINES")
+
 
 @dataclass
 class Terminal:
@@ -72,7 +75,7 @@ class Terminal:
     def __post_init__(self) -> None:
         self.screen = pyte.HistoryScreen(self.columns, self.lines)
         self._stream = pyte.Stream(self.screen)
-        kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM")}
+        kept = {key: value for key, value in os.environ.items() if key not in NOT_OURS}
         self.child = pexpect.spawn(
             sys.executable,
             ["-c", self.program],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import shlex
 import subprocess
 import unicodedata
@@ -64,25 +66,24 @@ def texts() -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.standin
 def test_terraform_gives_every_string_back(texts: list[str], tmp_path: Path) -> None:
     """Real Terraform outputs every string as it went in, up to Unicode's canonical form."""
     # Terraform stores all strings in NFC: see its documentation, "Strings and Templates".
     (tmp_path / "main.tf").write_text(
         f'output "texts" {{\n  value = {hcl(texts)}\n}}\n', encoding="utf-8"
     )
-    terraform = binary({"PATH": subprocess.os.environ["PATH"]})  # type: ignore[attr-defined]
+    terraform = binary({"PATH": os.environ["PATH"]})
     for command in (["init"], ["apply", "-auto-approve"]):
         done = subprocess.run(
             [terraform, *command, "-no-color"],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    done = subprocess.run(
+    told = subprocess.run(
         [terraform, "output", "-json", "texts"], cwd=tmp_path, capture_output=True, check=True
     )
-    import json
-
-    assert json.loads(done.stdout) == [unicodedata.normalize("NFC", text) for text in texts]
+    assert json.loads(told.stdout) == [unicodedata.normalize("NFC", text) for text in texts]
     print(f"{len(texts)} strings of {PROFILES} profiles came back from Terraform")
 
 

@@ -13,10 +13,7 @@ from pathlib import Path
 
 import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, nothing_is_left
-from browser import chromium, run_in_kernel
-from distributed import Client
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
+from browser import chromium, run_in_kernel, shown
 
 from bilbo import local
 from bilbo.terraform.environment import binary, environment
@@ -82,7 +79,7 @@ def test_a_notebook_alone(bilbo: Bilbo) -> None:
     assert url == record["notebook_url"]
     with chromium() as browser:
         browser.get(url)
-        WebDriverWait(browser, 60).until(lambda b: b.find_elements(By.ID, "jp-main-dock-panel"))
+        shown(browser, "#jp-main-dock-panel")
         assert "JupyterLab" in browser.title
 
     again = bilbo("create", profile)
@@ -124,6 +121,8 @@ def test_dask_from_a_local_client(bilbo: Bilbo) -> None:
     assert re.fullmatch(layout, created.stdout), created.stdout
 
     record = bilbo.record("test-cluster")
+    from distributed import Client  # late, as it is slow to import
+
     with Client(record["dask_scheduler_address"], timeout=30) as client:
         workers = client.scheduler_info(n_workers=-1)["workers"]
         assert {worker["name"] for worker in workers.values()} == {
@@ -133,7 +132,7 @@ def test_dask_from_a_local_client(bilbo: Bilbo) -> None:
         assert sum(client.gather(futures)) == sum(number**2 for number in range(100))
     with chromium() as browser:
         browser.get(bilbo("dashboard", "test-cluster", "-u").stdout.strip())
-        WebDriverWait(browser, 60).until(lambda b: b.find_elements(By.CLASS_NAME, "bk-Figure"))
+        shown(browser, ".bk-Figure")
         assert "Dask" in browser.title
 
     bilbo("destroy", "test-cluster", "-y")

@@ -16,9 +16,9 @@ PROJECT = Path(__file__).parent.parent
 def test_the_wheel_works_without_the_checkout(tmp_path: Path) -> None:
     """Templates and schemas are inside: a profile is checked and rendered from the wheel alone."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, PROJECT],
-        check=True,
-    )
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=PROJECT, capture_output=True, check=True,
+    )  # fmt: skip
     (wheel,) = tmp_path.glob("bilbo-*.whl")
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

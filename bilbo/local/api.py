@@ -20,14 +20,13 @@ from xml.sax.saxutils import escape
 from bilbo.errors import UsageError
 from bilbo.local.faults import Faults
 from bilbo.local.hooks import World
-from bilbo.local.standin_state import ADMIN, ADMIN_HEADER
+from bilbo.local.standin_state import ADMIN, ADMIN_HEADER, LONGEST_BODY
 
 log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 ACCOUNT = "123456789012"
-LONGEST_BODY = 64 << 20  # bytes; the state of a thousand machines has a tenth of it
 _ADMIN_KEY = "HTTP_" + ADMIN_HEADER.upper().replace("-", "_")
 # Actions that AWS checks while it carries out another: (denied, carried out, in the request)
 IMPLIED = (

@@ -14,6 +14,7 @@ from pathlib import Path
 KEY_NAME = "local"
 ADMIN = "/_bilbo/"
 ADMIN_HEADER = "X-Bilbo-Key"
+LONGEST_BODY = 64 << 20  # bytes; the state of a thousand machines has a tenth of it
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,8 @@ def _type(error: Any) -> str:
 
 def _pattern(error: Any) -> str:
     words = error.schema["patternErrorMessage"]
-    examples = error.schema.get("examples")
+    # What may be a list, too, has lists among its examples.
+    examples = [each for each in error.schema.get("examples", ()) if isinstance(each, str)]
     such_as = f", such as {shown(examples[0], 120)}" if examples else ""
     return f"{words}{such_as}; it is {_value(error.instance)}"
 

@@ -13,7 +13,6 @@ from bilbo.remote.commands import (
     run_command,
     service_status,
     software,
-    stop_services,
 )
 from bilbo.remote.connection import PrivateKeys, connect
 from bilbo.remote.hostkeys import KnownHosts
@@ -44,5 +43,4 @@ __all__ = [
     "run_program",
     "service_status",
     "software",
-    "stop_services",
 ]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import shlex
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import asyncssh
@@ -14,7 +14,7 @@ import asyncssh
 from bilbo.model import HostPlan, Node
 from bilbo.remote.agent_session import Event, Session
 from bilbo.remote.connection import PrivateKeys, connected
-from bilbo.remote.terms import STOP_GRACE, HostFailure, Remote, on_each
+from bilbo.remote.terms import HostFailure, Remote, on_each
 
 Output = Callable[[Node, bytes, bool], None]
 
@@ -205,18 +205,6 @@ async def fetch_logs(
         session.send("logs", services=list(services), lines=lines, follow=follow)
         while (event := await session.event())["event"] == "log":
             on_lines(LogLines(node, event["service"], tuple(event["lines"])))
-
-    return await with_agent(nodes, cluster, remote, one)
-
-
-async def stop_services(
-    nodes: Sequence[Node], cluster: str, remote: Remote, services: Collection[str]
-) -> tuple[HostFailure | None, ...]:
-    """Stop services and all that they started, where they run. Returns each node's failure."""
-
-    async def one(node: Node, session: Session) -> None:
-        names = list(services)
-        await session.ask("stop", remote.deadlines.start, services=names, grace=STOP_GRACE)
 
     return await with_agent(nodes, cluster, remote, one)
 

@@ -31,6 +31,7 @@ def test_the_account_of_a_state() -> None:
     assert account_in(state_of(one, mode="data")) is None
 
 
+@pytest.mark.standin
 @pytest.mark.parametrize("told_by", ["record", "state"])
 def test_another_accounts_credentials(tmp_path: Path, told_by: str) -> None:
     """`destroy` and the others refuse, name both accounts, and keep the record."""
@@ -60,6 +61,7 @@ def test_another_accounts_credentials(tmp_path: Path, told_by: str) -> None:
         local.stop(home)
 
 
+@pytest.mark.standin
 def test_another_accounts_shared_state(tmp_path: Path) -> None:
     """A bucket may be read from a second account: a state that no record here knows tells where
     its cluster lives, and is left as it is."""

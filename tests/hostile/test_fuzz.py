@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from fuzzing import BYTES, EVIL, GARBAGE, Fuzzer, garbled, spoiled, written
 
-from bilbo import bundle, services
+from bilbo import bundle, plans, services
 from bilbo.addresses import of_resource, tainted
 from bilbo.aws.s3_state import parsed_lock, parsed_state
 from bilbo.bundle import Manifest
@@ -36,7 +36,7 @@ from bilbo.cluster.shared_state import admitted, outputs_of, recorded
 from bilbo.cluster.starting import with_nodes
 from bilbo.cluster.work import Work
 from bilbo.errors import TerraformError
-from bilbo.images import stream as packer
+from bilbo.images import packer_output as packer
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import ClusterSpec, HostPlan, Inventory, SharedState, Target
 from bilbo.plans import drift_digests, open_to_world
@@ -340,7 +340,7 @@ def test_states(fuzz: Fuzzer) -> None:
         json_text(document).encode()
         plain(state_text(document)).encode()
         outputs = outputs_of(state)
-        told = taken(outputs["profile"]) if "profile" in outputs else DOCUMENT
+        told: dict[str, Any] = taken(outputs["profile"]) if "profile" in outputs else DOCUMENT
         told.setdefault("instance", {})["ssh_private_key"] = "~/key.pem"
         checking.check_profile(told)
         spec = replace(building.build(told, "one"), state=SharedState("team", "us-east-1"))
@@ -674,7 +674,7 @@ def test_terraform_plans(fuzz: Fuzzer) -> None:
     def read(document: Any) -> None:
         if why := plan_misfit(document):
             raise TerraformError(why)  # as Terraform.show does
-        found = read(document)
+        found = plans.read(document)
         drift_digests(document)
         shown = plan_document(spec, found, sizes={}, prices={}, warnings=[])
         json_text(shown).encode()

@@ -92,6 +92,7 @@ def test_a_home_that_is_there_already(tmp_path: Path, mode: int) -> None:
     assert stat.S_IMODE(home.stat().st_mode) == mode
 
 
+@pytest.mark.standin
 def test_what_lies_in_an_open_home(tmp_path: Path) -> None:
     """What a plan leaves in a home that others can look into, they cannot read: every folder that
     bilbo makes is closed, and every file in one that was there already."""

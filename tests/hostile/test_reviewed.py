@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from bilbo import hostside
@@ -128,6 +127,8 @@ def test_every_key_is_in_terraforms_plan_or_in_the_review(place: tuple[str, ...]
 
 def shown(other: ClusterSpec, known: Known) -> tuple[str, str, str]:
     """What a review says of a change, in its three forms."""
+    import jsonschema  # late, as it is slow to import
+
     settings = hostside.compare(other, known)
     found = read({})
     more: dict[str, Any] = {"sizes": {}, "prices": {}, "warnings": [], "settings": settings}

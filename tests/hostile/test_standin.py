@@ -17,8 +17,7 @@ from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, client, nothing_is_left
 from conftest import StandIn
 
 from bilbo import local
-from bilbo.local.api import LONGEST_BODY
-from bilbo.local.standin_state import ADMIN, ADMIN_HEADER
+from bilbo.local.standin_state import ADMIN, ADMIN_HEADER, LONGEST_BODY
 
 
 def signed(standin: StandIn) -> str:
@@ -29,7 +28,7 @@ def signed(standin: StandIn) -> str:
 
 def status(standin: StandIn, path: str, *head: str, body: Iterable[bytes] = ()) -> int:
     """The status of the answer to a request, of which no more is sent than this."""
-    where = urlsplit(standin.target.endpoint_url)
+    where = urlsplit(str(standin.target.endpoint_url))
     lines = [f"PUT {path} HTTP/1.1", f"Host: {where.netloc}", *head, "", ""]
     with socket.create_connection((str(where.hostname), int(where.port or 0)), 20) as connection:
         connection.sendall("\r\n".join(lines).encode())
@@ -141,6 +140,7 @@ def half_made(bilbo: Bilbo, cluster: str) -> None:
     (bilbo.home / "clusters" / cluster / "cluster.json").write_text(json.dumps(record))
 
 
+@pytest.mark.standin
 def test_a_cluster_of_a_killed_standin_is_made_anew(tmp_path: Path) -> None:
     """After SIGKILL and a new start `create` completes a cluster that lived there, even one whose
     second creation was cut off, so that the name of its launch template is taken."""

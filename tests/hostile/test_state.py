@@ -69,7 +69,7 @@ def test_an_honest_profile_is_taken_whole() -> None:
     assert taken(document) == document
     groups = schema()["$defs"]
     known = {key for name in groups if "worker" in name for key in groups[name]["properties"]}
-    worker = dict.fromkeys(known, 1) | {"instance": {}}
+    worker: dict[str, Any] = {**dict.fromkeys(known, 1), "instance": {}}
     assert taken({"ray": {"worker": worker}}) == {"ray": {"worker": worker}}
 
 

@@ -26,7 +26,10 @@ OBEYED = ("\x1b", "\x07", "\x9b", "\u202e", "\x7f")
 def node(number: int, role: str = "worker") -> Node:
     """A machine whose every text is hostile."""
     texts = [f"{EVIL}{field}" for field in range(8)]
-    return Node(role, role, f"i-{number}{EVIL}", *texts)
+    address, private, dns, kind, image, pair, user, key = texts
+    return Node(
+        role, role, f"i-{number}{EVIL}", address, private, dns, kind, image, pair, user, key
+    )
 
 
 @pytest.mark.parametrize("path", sorted(CLI.rglob("*.py")), ids=lambda path: path.stem)

@@ -66,7 +66,7 @@ def run(two: Two, who: Bilbo, *words: str, code: int = 0) -> str:
     target = local.target(two.standin)
     assert target and target.endpoint_url
     aws = {**target.environment, "AWS_ENDPOINT_URL": target.endpoint_url}
-    done = who(*words, code=code, **aws)
+    done = who(*words, code=code, around=aws)
     return done.stdout + done.stderr
 
 
@@ -183,6 +183,7 @@ def test_a_tag_alone_makes_nothing_the_clusters(two: Two) -> None:
     assert two.ada("clusters").stdout == ""
 
 
+@pytest.mark.standin
 def test_an_upgrade_replaces_and_stops_nothing(tmp_path: Path) -> None:
     """A cluster as the last release made it: a plan has nothing to do and says what is missing,
     more workers are a change in place, and `destroy` finds all of it."""
