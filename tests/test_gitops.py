@@ -281,7 +281,7 @@ def test_a_bucket_for_states(team: Team, ada: Machine) -> None:
     assert ada("state-bucket", "create", BUCKET).stdout == "Nothing to do.\n"
     root = ada.bilbo.home / "state-buckets" / BUCKET / "terraform"
     assert "prevent_destroy = true" in (root / "main.tf").read_text(encoding="utf-8")
-    assert "cannot be a bucket's name" in ada("state-bucket", "create", "No_Way", code=2).stderr
+    assert "is not a bucket name" in ada("state-bucket", "create", "No_Way", code=2).stderr
 
 
 def test_only_an_endpoint_without_tls_is_let_in_without() -> None:
