@@ -335,7 +335,7 @@ def test_attach(team: Team, ada: Machine, ben: Machine) -> None:
     assert ben(*url).stdout == ada(*url).stdout
     assert ben("rcmd", NAME, "all", "echo here").stdout.count("here") == 3
     said = ben("attach", NAME, f"s3://{BUCKET}/bilbo", code=1).stderr
-    assert "known here already" in said
+    assert "is already known here" in said
     said = ben("attach", "nobody", f"s3://{BUCKET}/bilbo", code=1).stderr
     assert "there is no cluster 'nobody'" in said
 

@@ -153,7 +153,7 @@ def test_a_local_python_is_asked_itself(tmp_path: Path) -> None:
     assert found.packages["dask"] is None
     own = local_software(None, DASK.packages)
     assert own.packages["distributed"] not in (None, "2025.1.0")
-    with pytest.raises(BilboError, match="no Python"):
+    with pytest.raises(BilboError, match="not a working Python"):
         local_software("/bin/false", DASK.packages)
 
 

@@ -189,11 +189,11 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
 
     bilbo.profile("test", {**document, "notebook": {}})
     refused = bilbo("create", profile, "-n", "test-cluster", code=1)
-    assert "the notebook would be stopped, and started as t3.micro" in refused.stderr
+    assert "the notebook will be stopped and started as t3.micro" in refused.stderr
     document["dask"] = {"worker": {"count": 1, **ONE_PROCESS}}
     bilbo.profile("test", document)
     refused = bilbo("create", profile, "-n", "test-cluster", code=1)
-    assert "2 worker(s) would leave" in refused.stderr
+    assert "2 worker(s) will leave" in refused.stderr
     assert bilbo.record("test-cluster")["status"] == "ready"
 
     bilbo("destroy", "test-cluster", "-y")
