@@ -187,7 +187,7 @@ def test_rcmd_tells_of_a_host_that_it_cannot_reach(cluster: Cluster, forget: Non
     assert done.stdout == "[4] here\n"
     assert re.search(r"bilbo: \[3\] worker i-\w+: 127\S+ port 1 refuses connections", done.stderr)
     logs = cluster.bilbo("logs", "--timeout", "0.5", name, "-n", "1", code=3)
-    assert "the logs could not be read on 1 of 4 hosts" in logs.stderr
+    assert "cannot read the logs on 1 of 4 hosts" in logs.stderr
 
 
 def test_rcmd_refuses_what_is_no_target(cluster: Cluster) -> None:

@@ -238,7 +238,7 @@ def test_destroy_says_what_holds_it(bilbo: Bilbo) -> None:
     running.wait_for("still used by")
     ec2.terminate_instances(InstanceIds=[foreign])
     assert running.end() == 0
-    assert f"Found by its tag, to be destroyed too: {late}" in running.said
+    assert f"Found by tag, will be destroyed too: {late}" in running.said
     (said,) = (line for line in running.said.splitlines() if "still used by" in line)
     assert said.endswith(f" of {foreign}.")
     told("Somebody else's machine is in the cluster's security group; `destroy` waits for it",

@@ -590,7 +590,10 @@ def not_known_to(ben: Machine, cleo: Machine, command: str, document: dict[str, 
     """What Ben is told, who attached the cluster before it came to have a command, and Cleo, whose
     machine has never seen it."""
     said = ben("scale", NAME, "3", code=1).stderr
-    assert "other init_cmd than it was made with: notebook, scheduler, worker" in said
+    assert (
+        "this machine's init_cmd differs from what the cluster was created with: notebook, scheduler, worker"
+        in said
+    )
     planned = cleo("plan", cleo.profile(document), "--detailed-exitcode").stdout
     assert f'(the same, says the shared state)\n        "{command}"' in planned
     assert "Nothing to do." in planned

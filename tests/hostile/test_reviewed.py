@@ -336,5 +336,5 @@ def test_a_told_profile_that_is_none(profile_there: Any) -> None:
     if profile_there == {}:
         assert told_spec({}, "team", "us-east-1").name == "team"
         return
-    with pytest.raises(RecordError, match="not one that bilbo has written"):
+    with pytest.raises(RecordError, match="bilbo did not write the profile"):
         told_spec(profile_there, "team", "us-east-1")
