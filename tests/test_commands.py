@@ -237,7 +237,7 @@ def test_ssh_opens_a_shell(cluster: Cluster) -> None:
     child.sendline("exit 5")
     assert ended(child) == 5
     several = cluster.bilbo("ssh", cluster.name, "workers", code=2).stderr
-    assert "Name one of them by its number: 3, 4" in several
+    assert "Choose one by its number: 3, 4" in several
     assert "ssh is not on PATH" in cluster.bilbo("ssh", cluster.name, code=1, PATH="").stderr
 
 
@@ -314,7 +314,10 @@ def test_put_and_get_say_what_is_missing(cluster: Cluster, tmp_path: Path) -> No
         f"{missing}: there is no such" in cluster.bilbo("put", cluster.name, missing, code=1).stderr
     )
     assert "nothing: No such file" in cluster.bilbo("get", cluster.name, "nothing", code=1).stderr
-    assert "one is needed" in cluster.bilbo("get", cluster.name, "x", "-t", "all", code=2).stderr
+    assert (
+        "this command takes one"
+        in cluster.bilbo("get", cluster.name, "x", "-t", "all", code=2).stderr
+    )
 
 
 # restart

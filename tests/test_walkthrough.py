@@ -92,7 +92,7 @@ def test_a_notebook_alone(bilbo: Bilbo) -> None:
     dask = {"worker": ONE_PROCESS}
     bilbo.profile("test", {"instance": INSTANCE, "notebook": {}, "dask": dask})
     grown = bilbo("create", profile)
-    assert "\nbilbo restart test --notebook tells it" in grown.stderr
+    assert "end its kernels: bilbo restart test --notebook\n" in grown.stderr
     bilbo("restart", "test", "--notebook")
     found = run_in_kernel(url, CLIENT.format(count=1))
     assert found.split() == [f"tcp://{bilbo.record('test')['scheduler']['private_ip']}:8786", "45"]
