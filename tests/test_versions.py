@@ -132,7 +132,7 @@ def test_the_documented_table_is_what_is_printed() -> None:
 
 def test_equal_places_are_told_in_a_line() -> None:
     """No difference, no table; a matching local environment is not warned of."""
-    assert report.versions_text("[1] scheduler", []) == "All have the versions of [1] scheduler."
+    assert report.versions_text("[1] scheduler", []) == "All versions match [1] scheduler."
     assert report.local_warning("[1] scheduler", []) == ""
     assert report.mending([]) == []
     assert minor("3.12.3") == "3.12"
