@@ -1,6 +1,6 @@
-"""Terraform's addresses: of what bilbo renders, and of what a state lists. Pure.
+"""Terraform addresses of what bilbo renders and of what a state lists. Pure.
 
-The only place that knows how modules are labelled; `render` and `templates/terraform` follow it.
+Only this module knows how modules are labelled; `render` and `templates/terraform` follow it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from bilbo.model import WORKER
 
-# Every type that the modules hold; a test reads them.
+# Every type in the modules; a test compares them.
 RESOURCE_TYPES = frozenset(
     {
         "aws_ami",
@@ -29,13 +29,13 @@ SECURITY_GROUP = "module.security_group.aws_security_group.this"
 
 
 def label(role: str, group: str) -> str:
-    """The label of a group's module block; its addresses begin with `module.LABEL.`."""
+    """Returns the label of a group's module block; its addresses begin with `module.LABEL.`."""
     return role if group == role else f"{role}_{group}"
 
 
 def rendered(kind: str, role: str, group: str) -> str | None:
-    """The address that `render` gives to a resource of this type, role and group; None where it
-    has no place for one."""
+    """Returns the address that `render` gives to a resource of this type, role and group; None if
+    it renders none."""
     if kind == "aws_security_group":
         return SECURITY_GROUP
     pool = kind in ("aws_launch_template", "aws_autoscaling_group")
@@ -44,24 +44,24 @@ def rendered(kind: str, role: str, group: str) -> str | None:
 
 
 def within(address: str, role: str, group: str) -> bool:
-    """Whether an address is in the module of a group."""
+    """Whether an address is in a group's module."""
     return address.startswith(f"module.{label(role, group)}.")
 
 
 def of_resource(resource: Mapping[str, Any]) -> str:
-    """The address of a resource as the state lists it, without an instance's index."""
+    """Returns the address of a resource in a state, without an instance's index."""
     prefix = f"{resource['module']}." if "module" in resource else ""
     return f"{prefix}{resource['type']}.{resource['name']}"
 
 
 def of_instance(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
-    """The address of one instance of a resource, its index included."""
+    """Returns the address of one instance of a resource, including its index."""
     key = f"[{json.dumps(instance['index_key'])}]" if "index_key" in instance else ""
     return of_resource(resource) + key
 
 
 def tainted(state: Mapping[str, Any]) -> Iterator[str]:
-    """Addresses of what Terraform would replace because its creation did not end well."""
+    """Yields the addresses that Terraform would replace because their creation failed."""
     for resource in state.get("resources", []):
         if any(instance.get("status") == "tainted" for instance in resource["instances"]):
             yield of_resource(resource)

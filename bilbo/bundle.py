@@ -1,7 +1,7 @@
 """A reviewed plan in one file: Terraform's saved plan, its HCL and lock file, and a manifest.
 
-A zip that is byte for byte the same for the same content. Its digest is the sha256 of the
-manifest, which holds the sha256 of everything else. Mode 0600: a saved plan holds secrets.
+A zip file, byte-identical for identical content. Its digest is the sha256 of the manifest, which
+holds the sha256 of everything else. Mode 0600, because a saved plan holds secrets.
 """
 
 from __future__ import annotations
@@ -30,21 +30,20 @@ _DIGEST = "manifest.sha256"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _NAME = re.compile(r"plan\.tfplan|terraform/([A-Za-z0-9_-]+/)*\.?[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MAX_BYTES = 256 * 2**20
-_AGAIN = "Make the plan again with `bilbo plan PROFILE -o FILE`, and have it reviewed."
+_AGAIN = "Make the plan again with `bilbo plan PROFILE -o FILE` and have it reviewed."
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a plan rests on.
+    """What a plan is based on.
 
-    `profile` is the sha256 of the profile's document with its `overrides` (`-p`) in it. `home`
-    names the bilbo home that holds a local state; it is empty where the state is shared.
-    `amis` are those that images stood for, by group, and `profile_name` the profile's file: what
-    was settled when it was planned, and is rendered. `versions` are bilbo's, Terraform's, its
-    platform's and the providers'. `account` and `owner` are settled, too: None where AWS does not
-    tell, and for a cluster from before there were owners. `instances` ran when it was planned,
-    `drift` (address to sha256) had been changed outside by then. `files` are the other members'
-    sha256.
+    `profile` is the sha256 of the profile's document including its `overrides` (`-p`). `home` is
+    the id of the bilbo home that holds a local state; it is empty if the state is shared. `amis`
+    are the AMIs of images, by group, and `profile_name` is the profile's file: both were settled at
+    planning, and are rendered. `versions` are those of bilbo, Terraform, its platform and the
+    providers. `account` and `owner` are settled too: None if AWS does not say, or for a cluster
+    from before owners. `instances` were running at planning, and `drift` (address to sha256) had
+    been changed outside Terraform by then. `files` are the sha256 of the other members.
     """
 
     cluster: str
@@ -68,7 +67,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle as it was read: found whole, and its digest."""
+    """A bundle that was read and found intact, with its digest."""
 
     manifest: Manifest
     contents: Mapping[str, bytes] = field(repr=False)
@@ -85,14 +84,14 @@ class Bundle:
 
 
 def profile_digest(document: Mapping[str, Any]) -> str:
-    """The sha256 of a profile's values, however it is written down."""
+    """Returns the sha256 of a profile's values, independent of its formatting."""
     return _sha256(json.dumps(document, sort_keys=True, ensure_ascii=True).encode())
 
 
 def write(path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> str:
     """Writes a bundle, mode 0600, and returns its digest. Raises ReviewError.
 
-    `contents` are `PLAN` and what stands below `HCL`.
+    `contents` are `PLAN` and the files below `HCL`.
     """
     document = asdict(manifest)
     document["files"] = {name: _sha256(contents[name]) for name in sorted(contents)}
@@ -109,29 +108,27 @@ def write(path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> str:
     try:
         private_write(path, packed.getvalue())
     except OSError as error:
-        raise ReviewError(
-            f"the plan cannot be written: {error.strerror}", where=str(path)
-        ) from error
+        raise ReviewError(f"cannot write the plan: {error.strerror}", where=str(path)) from error
     return digest
 
 
 def read(path: Path) -> Bundle:
-    """The bundle in a file. Raises ReviewError where it is none, or is not as it was written."""
+    """Reads the bundle in a file. Raises ReviewError if it is not one, or was changed."""
     try:
         members = _members(path)
     except OSError as error:
-        raise ReviewError(f"the plan cannot be read: {error.strerror}", where=str(path)) from error
+        raise ReviewError(f"cannot read the plan: {error.strerror}", where=str(path)) from error
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, ValueError) as error:
-        raise _changed(path, f"it is no whole zip file: {error}") from error
+        raise _changed(path, f"it is not a complete zip file: {error}") from error
     text = members.pop(_MANIFEST, b"")
     digest = members.pop(_DIGEST, b"").decode(errors="replace").strip()
     if _sha256(text) != digest:
-        raise _changed(path, "its manifest is not the one that was written")
+        raise _changed(path, "its manifest was changed")
     manifest = _manifest(text, path)
     found = {name: _sha256(data) for name, data in members.items()}
     for name in sorted(found.keys() | manifest.files.keys()):
         if found.get(name) != manifest.files.get(name):
-            raise _changed(path, f"{name} is not the one that was reviewed")
+            raise _changed(path, f"{name} was changed since the review")
     if missing := {PLAN, LOCK} - members.keys():
         raise _changed(path, f"it lacks {min(missing)}")
     return Bundle(manifest, members, digest)
@@ -158,9 +155,9 @@ def _manifest(text: bytes, path: Path) -> Manifest:
         version = document["version"] if isinstance(document, dict) else None
         if version != VERSION:
             raise ReviewError(
-                f"the plan's form has version {version!r}, and this bilbo knows {VERSION}",
+                f"the plan's format has version {version!r}, but this bilbo supports {VERSION}",
                 where=str(path),
-                hint="Apply it with the bilbo that made it.",
+                hint="Apply it with the bilbo version that made it.",
             )
         return Manifest(**_values(document))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -168,7 +165,8 @@ def _manifest(text: bytes, path: Path) -> Manifest:
 
 
 def _values(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's fields: all of them, no others, each of its type. Raises ValueError."""
+    """Returns the manifest's fields: exactly the known ones, of the right types. Raises
+    ValueError."""
     names = {f.name for f in fields(Manifest)}
     if document.keys() != names:
         raise ValueError(f"its fields are {sorted(document)}")
@@ -214,7 +212,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 
 
 def _changed(path: Path, why: str) -> ReviewError:
-    return ReviewError(f"this is not a reviewed plan any more: {why}", where=str(path), hint=_AGAIN)
+    return ReviewError(f"not a reviewed plan: {why}", where=str(path), hint=_AGAIN)
 
 
 def _sha256(data: bytes) -> str:

@@ -1,8 +1,7 @@
-"""What of a specification is in no HCL: how its hosts are reached, and what is done on them.
+"""The part of a specification that is not in HCL: how to connect to hosts, and what is done there.
 
-Terraform's plan is silent about it, so that a review must not be. `init_cmd` and `packages` may
-hold secrets: a shared state has no more of them than hashes, by which a team knows that all mean
-the same. Pure.
+Terraform's plan does not show it, so a review must. `init_cmd` and `packages` may hold secrets: a
+shared state has only their hashes, with which a team checks that all use the same. Pure.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from typing import Any
 
 from bilbo.model import ClusterSpec
 
-# A group's name and a key; the name is empty for what is the whole cluster's.
+# A group's name and a key; the name is empty for settings of the whole cluster.
 Place = tuple[str, str]
 
-# In a shared state by their hashes alone.
+# A shared state holds only their hashes.
 HASHED = ("init_cmd", "packages")
-# One person's own: in no shared state at all, and nobody else's need agree.
+# Personal: not in a shared state, and free to differ between people.
 OWN = ("ssh_private_key", "webbrowser")
 _OF_MACHINE = ("init_cmd", "packages", "ssh_port", "ssh_private_key", "ssh_user")
 
-# What stands for a value of before that is not known.
+# Placeholders for an earlier value that is unknown.
 UNTOLD = "(not told)"
 SAME = "(the same, says the shared state)"
 OTHER = "(another, says the shared state)"
@@ -33,11 +32,11 @@ OTHER = "(another, says the shared state)"
 
 @dataclass(frozen=True)
 class Setting:
-    """A value that HCL does not hold, and what it was. `groups` are those whose it is; none for
-    the whole cluster's.
+    """A value that HCL does not hold, and its earlier value. `groups` are the groups that have it;
+    empty for a setting of the whole cluster.
 
-    `before` may be UNTOLD, SAME or OTHER. What is not `changed` is shown all the same where
-    nobody but the shared state says so: whoever writes there must not hide a command.
+    `before` may be UNTOLD, SAME or OTHER. An unchanged value is still shown if only the shared
+    state says that it is unchanged: whoever can write there must not be able to hide a command.
     """
 
     groups: tuple[str, ...]
@@ -48,16 +47,16 @@ class Setting:
 
     @property
     def vouched(self) -> bool:
-        """Whether `before` is a value, and not a word for one that is not known."""
+        """Whether `before` is a value rather than a placeholder."""
         return self.before not in (UNTOLD, SAME, OTHER)
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a cluster as it is: nothing where there is none.
+    """What is known of an existing cluster; empty if there is none.
 
-    `digests` are the shared state's, by group and key; None where it tells none. `shared` says
-    that `values` are what a shared state tells, beside what this machine remembers.
+    `digests` are the shared state's, by group and key; None if it has none. `shared` means that
+    `values` come from a shared state, combined with this machine's record.
     """
 
     values: Mapping[Place, Any] = field(default_factory=dict)
@@ -66,7 +65,7 @@ class Known:
 
 
 def values(spec: ClusterSpec) -> dict[Place, Any]:
-    """Everything that HCL does not hold, as JSON has it; without what is empty."""
+    """Returns everything that HCL does not hold, as JSON values, without empty ones."""
     found: dict[Place, Any] = {
         ("", "access.public"): spec.public,
         ("", "description"): spec.description,
@@ -80,7 +79,7 @@ def values(spec: ClusterSpec) -> dict[Place, Any]:
 
 
 def digests(spec: ClusterSpec) -> dict[str, dict[str, str]]:
-    """The sha256 of each group's `init_cmd` and `packages`, where it has any."""
+    """Returns the sha256 of each group's `init_cmd` and `packages`, if it has any."""
     found = values(spec)
     return {
         group.name: {
@@ -93,8 +92,8 @@ def digests(spec: ClusterSpec) -> dict[str, dict[str, str]]:
 
 
 def unlike(spec: ClusterSpec, told: Mapping[str, Mapping[str, str]] | None) -> dict[str, list[str]]:
-    """The groups by key whose `init_cmd` or `packages` are not those that a state has `told` the
-    hashes of."""
+    """Returns, by key, the groups whose `init_cmd` or `packages` do not match the hashes `told` by
+    a state."""
     ours, theirs = digests(spec), told or {}
     found = {
         key: [
@@ -108,8 +107,8 @@ def unlike(spec: ClusterSpec, told: Mapping[str, Mapping[str, str]] | None) -> d
 
 
 def compare(spec: ClusterSpec, known: Known) -> tuple[Setting, ...]:
-    """What of `spec` differs from what is `known`, commands first; and what must be shown though
-    it does not: see Setting. Equal ones of several groups are one."""
+    """Returns what differs between `spec` and what is `known`, commands first, and what must be
+    shown although it does not: see Setting. Equal settings of several groups are merged."""
     merged: dict[str, Setting] = {}
     for found in _settings(spec, known):
         same = json.dumps([found.key, found.before, found.after, found.changed], sort_keys=True)
@@ -138,7 +137,7 @@ def _settings(spec: ClusterSpec, known: Known) -> Iterator[Setting]:
 
 
 def _before(cluster: str, place: Place, after: Any, known: Known) -> tuple[Any, bool]:
-    """What stood at a place, and whether `after` is anything else."""
+    """Returns the earlier value at a place, and whether `after` differs."""
     group, key = place
     if place in known.values or not known.shared or key not in (*HASHED, *OWN):
         before = known.values.get(place)
@@ -155,14 +154,14 @@ def _before(cluster: str, place: Place, after: Any, known: Known) -> tuple[Any, 
 
 
 def remembered(known: Known, mine: ClusterSpec) -> Known:
-    """`known`, from a shared state, with what this machine remembers beside it: what is a
-    person's own, and of the rest what has the state's hash."""
+    """Returns `known`, from a shared state, completed from this machine's record: with personal
+    settings, and with other values that match the state's hash."""
     ours, others = values(mine), unlike(mine, known.digests)
     kept: dict[Place, Any] = {("", "webbrowser"): ours.get(("", "webbrowser"))}
     for group in (group.name for group in mine.groups()):
         kept[group, "ssh_private_key"] = ours.get((group, "ssh_private_key"))
         agreed = [key for key in HASHED if group not in others.get(key, ())]
-        if known.digests is None:  # then an empty one may be one that was never told here
+        if known.digests is None:  # an empty value may be one that this machine never had
             agreed = [key for key in HASHED if (group, key) in ours]
         elif group not in known.digests:
             agreed = []
@@ -171,7 +170,7 @@ def remembered(known: Known, mine: ClusterSpec) -> Known:
 
 
 def _same(one: Any, other: Any, *, composed: bool) -> bool:
-    """Whether two values are equal; `composed`: to Terraform, which keeps texts in NFC."""
+    """Whether two values are equal; if `composed`, as Terraform sees it, which stores NFC text."""
     return bool(one == other) or (composed and _nfc(one) == _nfc(other))
 
 

@@ -179,7 +179,7 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
     assert f"{lost} is gone" in told_
     assert f"{before['scheduler']['instance_id']} is stopped" in told_
     told("Instances terminated and stopped by hand, as `desc --refresh` tells",
-         told_[told_.index("\nIn AWS"):], 0, "`create` repairs it; " + LEFT)  # fmt: skip
+         told_[told_.index("\nAWS differs from the record:"):], 0, "`create` repairs it; " + LEFT)  # fmt: skip
 
     bilbo("create", profile, "-y")
     after = bilbo.record("hand")
@@ -200,7 +200,7 @@ def test_a_worker_is_replaced_by_its_group(bilbo: Bilbo) -> None:
     told_ = bilbo("desc", "hand", "--refresh").stdout
     assert f"{lost} is gone" in told_ and f"{new} runs and is billed" in told_
     told("A worker was replaced by its Auto Scaling group, as `desc --refresh` tells",
-         told_[told_.index("\nIn AWS"):], 0, "`create` starts the new one; " + LEFT)  # fmt: skip
+         told_[told_.index("\nAWS differs from the record:"):], 0, "`create` starts the new one; " + LEFT)  # fmt: skip
     bilbo("create", profile)
     after = bilbo.record("hand")
     assert after["status"] == "ready"
@@ -238,7 +238,7 @@ def test_destroy_says_what_holds_it(bilbo: Bilbo) -> None:
     running.wait_for("still used by")
     ec2.terminate_instances(InstanceIds=[foreign])
     assert running.end() == 0
-    assert f"Found by its tag, to be destroyed too: {late}" in running.said
+    assert f"Found by tag, will be destroyed too: {late}" in running.said
     (said,) = (line for line in running.said.splitlines() if "still used by" in line)
     assert said.endswith(f" of {foreign}.")
     told("Somebody else's machine is in the cluster's security group; `destroy` waits for it",

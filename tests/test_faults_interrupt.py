@@ -94,7 +94,7 @@ def test_terraform_is_killed_while_a_machine_is_made(bilbo: Bilbo, profile: str)
     kill(terraforms(bilbo.home))
     running.process.wait()
     again = bilbo("create", profile)
-    assert f"Found by its tag, taken into Terraform's state: {machine}\n" in again.stderr
+    assert f"Found by tag, imported into Terraform's state: {machine}\n" in again.stderr
     record = bilbo.record("cut")
     assert (record["status"], record["scheduler"]["instance_id"]) == ("ready", machine)
     assert scheduler(bilbo.home) == machine
@@ -105,7 +105,7 @@ def test_terraform_is_killed_while_a_machine_is_made(bilbo: Bilbo, profile: str)
 def test_terraform_is_killed_while_a_group_is_made(bilbo: Bilbo, profile: str) -> None:
     """kill -9 of both while a group waits for capacity: create takes it, destroy ends it."""
     _, groups = clients(bilbo.home)
-    for word in ("taken into Terraform's state", "to be destroyed too"):
+    for word in ("imported into Terraform's state", "will be destroyed too"):
         local.inject(bilbo.home, "capacity=0")
         running = Running(bilbo.start("--local", "create", profile))
         deadline = time.monotonic() + 60
@@ -121,9 +121,9 @@ def test_terraform_is_killed_while_a_group_is_made(bilbo: Bilbo, profile: str) -
         terraform = binary(bilbo.environment())
         subprocess.run([terraform, "state", "rm", group], cwd=folder, check=False)
         local.inject(bilbo.home, "clear")
-        command = ("create", profile) if "taken" in word else ("destroy", "cut", "-y")
-        assert f"Found by its tag, {word}: cut-dask-worker\n" in bilbo(*command).stderr
-        if "taken" in word:
+        command = ("create", profile) if "imported" in word else ("destroy", "cut", "-y")
+        assert f"Found by tag, {word}: cut-dask-worker\n" in bilbo(*command).stderr
+        if "imported" in word:
             assert bilbo.record("cut")["status"] == "ready"
             bilbo("destroy", "cut", "-y")
         nothing_is_left(bilbo.home)
@@ -199,11 +199,11 @@ def test_everything_is_killed_at_any_moment(bilbo: Bilbo, profile: str) -> None:
         running.process.wait(timeout=120)
         if number % 2 and not while_destroying:
             again = bilbo("--local", "create", profile)
-            adopted += again.stderr.count("Found by its tag")
+            adopted += again.stderr.count("Found by tag")
             assert bilbo.record("cut")["status"] == "ready"
         if bilbo("clusters").stdout:
             done = bilbo("destroy", "cut", "-y")
-            adopted += done.stderr.count("Found by its tag")
+            adopted += done.stderr.count("Found by tag")
         nothing_is_left(bilbo.home)
         print(f"moment {number}: {what} killed after {moment:.1f} s of {command[0]}")
     print(f"{MOMENTS} moments, {adopted} resources were in no state and found by their tag")

@@ -264,7 +264,7 @@ def test_a_plan_of_a_local_state(team: Team, ada: Machine, ben: Machine) -> None
     shutil.copy(file, ben.path("first.plan"))
     theirs = ben.profile(team.document())
     said = ben("create", theirs, "--plan", ben.path("first.plan"), code=1).stderr
-    assert "two clusters would come of it" in said
+    assert "applying it here would create a second cluster" in said
     assert ben("clusters").stdout == ""
 
     local.calls(team.standin, reset=True)
@@ -288,7 +288,7 @@ def test_a_bucket_for_states(team: Team, ada: Machine) -> None:
     assert ada("state-bucket", "create", BUCKET).stdout == "Nothing to do.\n"
     root = ada.bilbo.home / "state-buckets" / BUCKET / "terraform"
     assert "prevent_destroy = true" in (root / "main.tf").read_text(encoding="utf-8")
-    assert "cannot be a bucket's name" in ada("state-bucket", "create", "No_Way", code=2).stderr
+    assert "is not a bucket name" in ada("state-bucket", "create", "No_Way", code=2).stderr
 
 
 def test_only_an_endpoint_without_tls_is_let_in_without() -> None:
@@ -342,7 +342,7 @@ def test_attach(team: Team, ada: Machine, ben: Machine) -> None:
     assert ben(*url).stdout == ada(*url).stdout
     assert ben("rcmd", NAME, "all", "echo here").stdout.count("here") == 3
     said = ben("attach", NAME, f"s3://{BUCKET}/bilbo", code=1).stderr
-    assert "known here already" in said
+    assert "is already known here" in said
     said = ben("attach", "nobody", f"s3://{BUCKET}/bilbo", code=1).stderr
     assert "there is no cluster 'nobody'" in said
 
@@ -527,7 +527,7 @@ def test_the_workflow(team: Team, ada: Machine) -> None:
     assert record["token"] == ada.bilbo.record(NAME)["token"]
 
     drift = run_job(team, "drift", document)
-    assert "Nothing was changed outside." in (drift.folder / "drift.md").read_text()
+    assert "Nothing was changed outside Terraform." in (drift.folder / "drift.md").read_text()
 
 
 def held_in_docs(comment: str) -> None:
@@ -588,7 +588,7 @@ def test_what_hcl_does_not_hold(team: Team, ada: Machine, ben: Machine) -> None:
 
     del document["instance"]["init_cmd"]
     said = ada("create", ada.profile(document)).stderr
-    assert "The cluster was made with init_cmd that no shared state holds" in said
+    assert "The cluster was created with init_cmd, which a shared state omits" in said
     assert team.state()["outputs"]["host_side"]["value"]["worker"] == {}
 
 
@@ -596,7 +596,10 @@ def not_known_to(ben: Machine, cleo: Machine, command: str, document: dict[str, 
     """What Ben is told, who attached the cluster before it came to have a command, and Cleo, whose
     machine has never seen it."""
     said = ben("scale", NAME, "3", code=1).stderr
-    assert "other init_cmd than it was made with: notebook, scheduler, worker" in said
+    assert (
+        "this machine's init_cmd differs from what the cluster was created with: "
+        "notebook, scheduler, worker" in said
+    )
     planned = cleo("plan", cleo.profile(document), "--detailed-exitcode").stdout
     assert f'(the same, says the shared state)\n        "{command}"' in planned
     assert "Nothing to do." in planned
@@ -605,7 +608,7 @@ def not_known_to(ben: Machine, cleo: Machine, command: str, document: dict[str, 
     assert '- (another, says the shared state)\n      + "echo other"' in planned
     key = str(cleo.folder / ".ssh" / "team.pem")
     said = cleo("attach", NAME, f"s3://{BUCKET}/bilbo", "-i", key).stderr
-    assert "The cluster was made with init_cmd that no shared state holds" in said
+    assert "The cluster was created with init_cmd, which a shared state omits" in said
 
 
 # -- refusals -------------------------------------------------------------------------------
@@ -677,7 +680,7 @@ def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path)
     data = change.read_bytes()
     middle = len(data) // 2
     broken.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
-    assert "not a reviewed plan any more" in refused(ben, broken)
+    assert "not a reviewed plan: " in refused(ben, broken)
 
 
 EVIL = """
@@ -702,17 +705,20 @@ def test_a_forged_plan(team: Team, ben: Machine, change: Path, tmp_path: Path) -
         '{"resources": [{"provider": "provider[\\"evil/evil\\"]"}]}',
     )
     forged = [
-        ({f"{bundle.HCL}main.tf": evil}, "another main.tf"),
-        ({f"{bundle.HCL}evil.tf": EVIL.encode()}, "another evil.tf"),
-        ({f"{bundle.HCL}terraform.tfstate": b"{}"}, "another terraform.tfstate"),
+        ({f"{bundle.HCL}main.tf": evil}, "holds main.tf, which differs"),
+        ({f"{bundle.HCL}evil.tf": EVIL.encode()}, "holds evil.tf, which differs"),
+        ({f"{bundle.HCL}terraform.tfstate": b"{}"}, "holds terraform.tfstate, which differs"),
         ({f"{bundle.HCL}.terraform.lock.hcl": lock}, "another lock file"),
-        ({bundle.PLAN: b"no plan"}, "cannot be read"),
-        ({bundle.PLAN: repacked(plan, {main: evil})}, "plans with another main.tf"),
-        ({bundle.PLAN: repacked(plan, {"tfconfig/m-/x.tf": b""})}, "plans with another x.tf"),
+        ({bundle.PLAN: b"no plan"}, "cannot read its Terraform plan"),
+        ({bundle.PLAN: repacked(plan, {main: evil})}, "plans with main.tf, which differs"),
+        (
+            {bundle.PLAN: repacked(plan, {"tfconfig/m-/x.tf": b""})},
+            "plans with x.tf, which differs",
+        ),
         ({bundle.PLAN: repacked(plan, {"tfconfig/m-x/x.tf": b""})}, "it holds 'tfconfig/m-x/x.tf'"),
         ({bundle.PLAN: repacked(plan, {"more": b""})}, "it holds 'more'"),
         ({bundle.PLAN: repacked(plan, {"tfstate": state.encode()})}, "evil/evil"),
-        ({bundle.PLAN: repacked(plan, {"tfstate": b"[]"})}, "cannot be read"),
+        ({bundle.PLAN: repacked(plan, {"tfstate": b"[]"})}, "cannot read its Terraform plan"),
         ({bundle.PLAN: repacked(plan, {".terraform.lock.hcl": lock})}, "another lock file"),
         (
             {
@@ -748,14 +754,14 @@ def test_changed_by_hand_since(team: Team, ada: Machine, ben: Machine, change: P
             "FromPort": 22, "ToPort": 22, "CidrIp": "0.0.0.0/0"}  # fmt: skip
     ec2.authorize_security_group_ingress(**rule)
     serial = team.state()["serial"]
-    assert "aws_security_group.this is not as it was" in refused(ben, change)
+    assert "aws_security_group.this has changed" in refused(ben, change)
     told = ada("drift", NAME, "--format", "markdown", "--detailed-exitcode", code=2).stdout
     assert "aws_security_group.this" in told
     ec2.revoke_security_group_ingress(**rule)
 
     (worker,) = list(ada.bilbo.record(NAME)["workers"])[:1]
     ec2.terminate_instances(InstanceIds=[worker["instance_id"]])
-    assert f"{worker['instance_id']} does not run any more" in refused(ben, change)
+    assert f"{worker['instance_id']} no longer runs" in refused(ben, change)
     assert team.state()["serial"] == serial
     assert group
 
@@ -780,11 +786,11 @@ def test_a_lock_of_somebody_else(team: Team, ben: Machine) -> None:
     assert "eve@laptop" in told
     assert f"bilbo unlock {NAME} {LOCK}" in told
     assert (
-        f"under another id: {LOCK}"
+        f"with another id: {LOCK}"
         in ben("unlock", NAME, "deadbeef-8fbc-be29-bbb4-3bc1b1eaa6f1", code=1).stderr
     )
     ben("unlock", NAME, LOCK)
-    assert "nobody holds" in ben("unlock", NAME, LOCK, code=1).stderr
+    assert "is not locked" in ben("unlock", NAME, LOCK, code=1).stderr
 
 
 def test_both_at_once(team: Team, ada: Machine, ben: Machine) -> None:

@@ -241,7 +241,7 @@ def test_the_next_create_completes_it(workshop: Workshop) -> None:
     said = workshop.bilbo("create", profile).stderr
     assert said.count(": packages are installed already\n") == 1
     assert workshop.bilbo.record("made")["status"] == "ready"
-    assert workshop.bilbo("check", "made").stdout == "All have the versions of [2] scheduler.\n"
+    assert workshop.bilbo("check", "made").stdout == "All versions match [2] scheduler.\n"
 
 
 def test_a_change_of_packages_needs_no_new_image(workshop: Workshop) -> None:

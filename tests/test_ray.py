@@ -183,7 +183,7 @@ def test_says_what_there_is(bilbo: Bilbo, record: dict[str, Any]) -> None:
     with urllib.request.urlopen(page) as answer:
         assert b"<title>Ray Dashboard</title>" in answer.read()
     assert "Ray runtime started" in bilbo("logs", NAME, "head").stdout
-    assert "All have the versions of [2] head." in bilbo("check", NAME).stdout
+    assert "All versions match [2] head." in bilbo("check", NAME).stdout
 
 
 def test_opens_only_what_people_reach(record: dict[str, Any]) -> None:

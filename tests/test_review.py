@@ -390,6 +390,6 @@ def test_prices_in_the_text() -> None:
     """The text of a plan has the prices, too; a type without one makes the sum a least."""
     found = [InstanceHours("t3.micro", 1, 3, 0.01), InstanceHours("m5.large", 0, 1)]
     text = hours_text(found)
-    assert "t3.micro: 1 -> 3, 0.0300 USD an hour" in text
-    assert text.endswith("then at least 0.0300 USD an hour")
+    assert "t3.micro: 1 -> 3, 0.0300 USD per hour" in text
+    assert text.endswith("then at least 0.0300 USD per hour")
     assert hours_text([]) == ""

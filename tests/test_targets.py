@@ -84,12 +84,12 @@ def test_words(words: str, ids: str | None, command: str | None) -> None:
         (["-rf", "--", "ls"], "has no instance '-rf'"),
         (["x\0y", "--", "ls"], r"has no instance 'x\u0000y'"),
         (["x" * 300, "--", "ls"], f"has no instance '{'x' * 39}…'"),
-        (["", "ls"], "a TARGET is empty"),
-        ([" ", "ls"], "a TARGET is empty"),
+        (["", "ls"], "TARGET is empty"),
+        ([" ", "ls"], "TARGET is empty"),
         (["-rf", "/"], "'-rf /' is neither a TARGET of cluster 'test' nor a command"),
-        (["all"], "there is no command to run"),
-        (["--"], "there is no command to run"),
-        ([], "there is no command to run"),
+        (["all"], "no command to run"),
+        (["--"], "no command to run"),
+        ([], "no command to run"),
     ],
 )
 def test_words_that_are_refused(words: list[str], says: str) -> None:

@@ -132,7 +132,7 @@ def test_the_documented_table_is_what_is_printed() -> None:
 
 def test_equal_places_are_told_in_a_line() -> None:
     """No difference, no table; a matching local environment is not warned of."""
-    assert report.versions_text("[1] scheduler", []) == "All have the versions of [1] scheduler."
+    assert report.versions_text("[1] scheduler", []) == "All versions match [1] scheduler."
     assert report.local_warning("[1] scheduler", []) == ""
     assert report.mending([]) == []
     assert minor("3.12.3") == "3.12"
@@ -153,7 +153,7 @@ def test_a_local_python_is_asked_itself(tmp_path: Path) -> None:
     assert found.packages["dask"] is None
     own = local_software(None, DASK.packages)
     assert own.packages["distributed"] not in (None, "2025.1.0")
-    with pytest.raises(BilboError, match="no Python"):
+    with pytest.raises(BilboError, match="not a working Python"):
         local_software("/bin/false", DASK.packages)
 
 

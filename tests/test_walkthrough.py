@@ -89,7 +89,7 @@ def test_a_notebook_alone(bilbo: Bilbo) -> None:
     dask = {"worker": ONE_PROCESS}
     bilbo.profile("test", {"instance": INSTANCE, "notebook": {}, "dask": dask})
     grown = bilbo("create", profile)
-    assert "\nbilbo restart test --notebook tells it" in grown.stderr
+    assert "end its kernels: bilbo restart test --notebook\n" in grown.stderr
     bilbo("restart", "test", "--notebook")
     found = run_in_kernel(url, CLIENT.format(count=1))
     assert found.split() == [f"tcp://{bilbo.record('test')['scheduler']['private_ip']}:8786", "45"]
@@ -188,11 +188,11 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
 
     bilbo.profile("test", {**document, "notebook": {}})
     refused = bilbo("create", profile, "-n", "test-cluster", code=1)
-    assert "the notebook would be stopped, and started as t3.micro" in refused.stderr
+    assert "the notebook will be stopped and started as t3.micro" in refused.stderr
     document["dask"] = {"worker": {"count": 1, **ONE_PROCESS}}
     bilbo.profile("test", document)
     refused = bilbo("create", profile, "-n", "test-cluster", code=1)
-    assert "2 worker(s) would leave" in refused.stderr
+    assert "2 worker(s) will leave" in refused.stderr
     assert bilbo.record("test-cluster")["status"] == "ready"
 
     bilbo("destroy", "test-cluster", "-y")

@@ -1,4 +1,4 @@
-"""The command line: parse, call, echo, and the one place that catches `BilboError`."""
+"""The command line: parses, calls, echoes, and catches `BilboError` in one place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilbo.cli.context import Context, home
 from bilbo.cli.output import echo, echo_lines
 from bilbo.errors import BilboError
 
-# What lists a command without importing it: its module and its short help.
+# Each command's module and short help, so that listing the commands imports none of them.
 _COMMANDS = {
     "attach": ("team", "Work on a team-mate's cluster."),
     "check": ("inspect", "Compare package versions."),
@@ -25,29 +25,29 @@ _COMMANDS = {
     "dashboard": ("inspect", "Open dashboard."),
     "desc": ("inspect", "Describe a cluster."),
     "destroy": ("lifecycle", "Destroy cluster."),
-    "drift": ("inspect", "Show what was changed outside."),
+    "drift": ("inspect", "Show changes made outside Terraform."),
     "get": ("hosts", "Copy files from an instance."),
     "image": ("image", "Build machine images."),
-    "images": ("image", "List the images built."),
+    "images": ("image", "List built images."),
     "local": ("local", "Start and stop the stand-in AWS."),
-    "logs": ("inspect", "Show the services' logs."),
+    "logs": ("inspect", "Show service logs."),
     "notebook": ("inspect", "Open notebook."),
     "plan": ("lifecycle", "Show create cluster plan."),
     "profiles": ("inspect", "List all profiles."),
     "put": ("hosts", "Copy files to instances."),
     "rcmd": ("hosts", "Command to a cluster instance."),
-    "render": ("team", "Write the Terraform files alone."),
+    "render": ("team", "Write only the Terraform files."),
     "restart": ("lifecycle", "Restart cluster."),
     "scale": ("lifecycle", "Change the number of workers."),
     "ssh": ("hosts", "Open a shell on an instance."),
-    "state-bucket": ("team", "Make a bucket for shared states."),
-    "unlock": ("team", "Take away the lock of a process that is gone."),
+    "state-bucket": ("team", "Create a bucket for shared state."),
+    "unlock": ("team", "Remove a stale lock from shared state."),
     "version": ("about", "Show bilbo version."),
 }
 
 
 class _Lazy(click.Group):
-    """Imports a command's module when it is asked for: start-up stays short."""
+    """Imports a command's module only when the command runs, to keep start-up short."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -61,7 +61,7 @@ class _Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the commands by their short helps."""
+        """Lists the commands with their short help."""
         rows = [(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
@@ -74,8 +74,8 @@ class _Lazy(click.Group):
             import difflib
 
             near = difflib.get_close_matches(name, _COMMANDS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else " `bilbo` alone lists the commands."
-            ctx.fail(f"there is no command {name!r}.{hint}")
+            hint = f" Did you mean {near[0]!r}?" if near else " Run `bilbo` to list the commands."
+            ctx.fail(f"no such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)
 
 
@@ -98,14 +98,14 @@ def bilbo(ctx: click.Context, verbose: int, local: bool) -> None:
     ctx.obj.store.prepare()
     if mode := ctx.obj.store.open_to_others():
         echo(
-            f"bilbo: warning: its home {ctx.obj.home} is open to other users of this machine (mode "
-            f"{mode:o}); close it with: chmod 700 {shlex.quote(str(ctx.obj.home))}",
+            f"bilbo: warning: other users of this machine can access {ctx.obj.home} (mode "
+            f"{mode:o}); to fix it: chmod 700 {shlex.quote(str(ctx.obj.home))}",
             err=True,
         )
 
 
 def main() -> None:
-    """Runs the command line and exits: see `errors` for the exit codes."""
+    """Runs the command line and exits. `errors` lists the exit codes."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -115,23 +115,23 @@ def main() -> None:
         echo_lines(f"bilbo: {error}", err=True)
         code = error.exit_code
     except click.ClickException as error:
-        said = io.StringIO()  # it quotes what it was given
+        said = io.StringIO()  # quotes user input, so `echo` must escape it
         error.show(said)
         echo(said.getvalue(), err=True, nl=False)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C finds it ending already
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ignore a second Ctrl-C while exiting
         echo("bilbo: interrupted", err=True)
         code = 130
     except BrokenPipeError:
-        # Whoever read the output has enough of it.
+        # The reader closed the pipe, as `head` does.
         sys.stderr.close()
         code = 0
     except OSError as error:
-        # Whatever the system refuses, a full disk first of all, is named with its place.
+        # What the system refuses, such as a write to a full disk, is reported with its path.
         echo(
             f"bilbo: {error.filename or home()}: {error.strerror or error}\n"
-            "Nothing is lost: mend that, and run the command again.",
+            "Nothing is lost. Fix this and run the command again.",
             err=True,
         )
         code = 1

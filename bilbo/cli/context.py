@@ -1,4 +1,4 @@
-"""What the commands share: bilbo's home, and which AWS a cluster lives in."""
+"""What the commands share: bilbo's home, and the target of a cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Context:
-    """The options before the command's name, and what follows from them."""
+    """The global options, and what depends on them."""
 
     verbose: int
     local: bool
@@ -42,13 +42,13 @@ pass_context = click.make_pass_decorator(Context)
 
 
 def home() -> Path:
-    """bilbo's home as an absolute path: BILBO_HOME, else `~/.bilbo`."""
+    """Returns bilbo's home as an absolute path: BILBO_HOME, or `~/.bilbo`."""
     named = os.environ.get("BILBO_HOME")
     return Path(named).expanduser().absolute() if named else Path.home() / ".bilbo"
 
 
 def target_of(context: Context, record: Record) -> Target:
-    """The AWS that an existing cluster lives in. Raises LocalError for a stopped stand-in."""
+    """Returns the target of an existing cluster. Raises LocalError if the stand-in is stopped."""
     from bilbo import local
     from bilbo.model import Target
 
@@ -60,9 +60,9 @@ def target_of(context: Context, record: Record) -> Target:
     running = local.target(context.home)
     if running is None:
         raise LocalError(
-            f"cluster {record.name!r} lives in the stand-in AWS, which is not running",
-            hint="Its machines went with it. Start it again with `bilbo local start`; then "
-            f"`bilbo destroy {record.name}` clears up, or `bilbo create` makes it anew.",
+            f"cluster {record.name!r} is in the stand-in AWS, which is not running",
+            hint="Its machines stopped with it. Run `bilbo local start`, then "
+            f"`bilbo destroy {record.name}` to clean up or `bilbo create` to create it again.",
         )
     return replace(running, region=record.region)
 
@@ -70,7 +70,7 @@ def target_of(context: Context, record: Record) -> Target:
 def load(
     context: Context, profile: str, name: str | None, overrides: tuple[str, ...] = ()
 ) -> tuple[ClusterSpec, Target]:
-    """The profile's specification and its AWS: the cluster's own where it exists already."""
+    """Returns the profile's specification and its target: the cluster's own if it exists."""
     from bilbo.model import Target
     from bilbo.profile import loading, naming
 
@@ -82,8 +82,8 @@ def load(
         target = target_of(context, record)
         if standin and record.endpoint_url != standin.endpoint_url:
             raise LocalError(
-                f"cluster {cluster!r} does not live in the stand-in AWS",
-                hint="Leave out --local, or choose another name with -n.",
+                f"cluster {cluster!r} is not in the stand-in AWS",
+                hint="Omit --local, or choose another name with -n.",
             )
     elif standin:
         target = standin
@@ -101,7 +101,7 @@ def load(
 
 
 def default_target(context: Context) -> Target:
-    """The AWS of what belongs to no cluster yet; its region is empty where nothing names one."""
+    """Returns the target for what belongs to no cluster; its region is empty if none is set."""
     from bilbo.model import Target
 
     if context.local:
@@ -118,7 +118,7 @@ def _started(context: Context) -> Target:
 
 
 def _region() -> str | None:
-    """The region that Terraform's provider would use: environment, then AWS's configuration."""
+    """The region that Terraform's provider would use: environment, then AWS configuration."""
     for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         if os.environ.get(variable):
             return os.environ[variable]
@@ -131,8 +131,8 @@ def _region() -> str | None:
 
 
 def named(ctx: click.Context) -> str:
-    """A command's name and the names of the options that were given, and never an argument: a
-    command for a host, or the value of an option, may hold a secret."""
+    """Returns a command's name and the names of its given options, but no arguments or values:
+    they may hold secrets."""
     given = [
         max(param.opts, key=len)
         for param in ctx.command.params
@@ -151,9 +151,9 @@ def work(
     timeout: float | None = None,
     live: bool = True,
 ) -> Iterator[Work]:
-    """What an operation needs, with progress shown while it lasts.
+    """Yields what an operation needs, and shows its progress.
 
-    `live` False keeps a terminal free for what the operation itself prints.
+    With `live` False the terminal stays free for the operation's own output.
     """
     from bilbo.cli.console import Console
     from bilbo.cli.logfile import open_log

@@ -16,7 +16,7 @@ QUIET_SECONDS = 5.0
 
 
 class CopyProgress:
-    """Tells how far files are: live on a terminal, every few seconds elsewhere; then the sum."""
+    """Reports copy progress: live on a terminal, every few seconds elsewhere; then the total."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -25,7 +25,7 @@ class CopyProgress:
         self._sizes: dict[tuple[str, str], int] = {}
 
     def copying(self, copying: Copying) -> None:
-        """One file is so far."""
+        """Records one file's progress, and reports it if it is time to."""
         node = copying.node
         self._sizes[node.instance_id, copying.path] = copying.done
         now = time.monotonic()
@@ -48,11 +48,11 @@ class CopyProgress:
         if kind is None:
             self._progress.say(f"Copied {what}.")
         elif files:
-            self._progress.say(f"Not all was copied: {what}, the last perhaps in part.")
+            self._progress.say(f"Incomplete: copied {what}; the last file may be partial.")
 
 
 def size(count: int) -> str:
-    """A number of bytes in its largest unit, such as `3.4 MB`."""
+    """Returns a number of bytes in its largest unit, such as `3.4 MB`."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:

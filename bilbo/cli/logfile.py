@@ -1,6 +1,6 @@
-"""bilbo's own log: `logs/bilbo.log` under its home, of bounded size, without secrets.
+"""bilbo's own log: `logs/bilbo.log` in its home, bounded in size and free of secrets.
 
-What is told on stderr is logged, and how each command ended; outputs and URLs are not.
+It holds what bilbo prints on stderr and how each command ended, but no outputs or URLs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FILES = 3
 
 
 class _Private(RotatingFileHandler):
-    """Every file of the log is the user's alone, also after it has turned over."""
+    """Keeps every log file private to the user, also after a rotation."""
 
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).touch(mode=0o600)
@@ -26,15 +26,15 @@ class _Private(RotatingFileHandler):
 
 
 class _Lines(logging.Formatter):
-    """Nothing that a message quotes can look like another message: its later lines are indented,
-    and control characters are written out."""
+    """Indents continuation lines and escapes control characters, so that quoted text cannot pass
+    for another message."""
 
     def format(self, record: logging.LogRecord) -> str:
         return plain(super().format(record)).replace("\n", "\n    ")
 
 
 def open_log(home: Path) -> logging.Logger:
-    """The log of this process, opened at the first call. A log that cannot be written is none."""
+    """Returns this process's log, and opens it at the first call. An unwritable log is skipped."""
     logger = logging.getLogger("bilbo")
     if logger.handlers:
         return logger
@@ -49,5 +49,5 @@ def open_log(home: Path) -> logging.Logger:
         handler = logging.NullHandler()
     handler.setFormatter(_Lines("%(asctime)s %(process)d %(levelname)s %(message)s"))
     logger.addHandler(handler)
-    logging.raiseExceptions = False  # a full disk must not spoil what the command prints
+    logging.raiseExceptions = False  # a full disk must not garble the command's output
     return logger

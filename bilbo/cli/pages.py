@@ -1,4 +1,4 @@
-"""JupyterLab and dashboards, opened in the person's browser."""
+"""Opens JupyterLab and dashboards in the user's browser."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from bilbo.errors import BilboError
 from bilbo.files import private_write
 from bilbo.record import Record, Store
 
-# A page on a host: its address or name, and no more than what can be seen.
+# A page on a host: an address or a name, and printable ASCII only.
 _PAGE = re.compile(
     r"https?://([A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?([/?][!-~]*)?"
 )
 
 
 def open_notebook(store: Store, record: Record, *, only_print: bool = False) -> None:
-    """Opens or prints JupyterLab's address. Raises BilboError where there is none."""
+    """Opens or prints JupyterLab's URL. Raises BilboError if there is none."""
     _open(store, record, record.notebook_url, "a notebook", only_print)
 
 
 def open_dashboard(store: Store, record: Record, *, only_print: bool = False) -> None:
-    """Opens or prints the dashboard's address. Raises BilboError where there is none."""
+    """Opens or prints the dashboard's URL. Raises BilboError if there is none."""
     _open(store, record, record.dashboard_url, "an engine, such as Dask", only_print)
 
 
@@ -38,20 +38,21 @@ def _open(store: Store, record: Record, url: str | None, what: str, only_print: 
         return
     if not _PAGE.fullmatch(url):
         raise BilboError(
-            f"this is no address that a browser should open: {url[:80]!r}",
-            hint=f"The record of cluster {record.name!r} holds it: `bilbo desc -d {record.name}`.",
+            f"not a URL that bilbo opens in a browser: {url[:80]!r}",
+            hint=f"It comes from the record of cluster {record.name!r}: see "
+            f"`bilbo desc -d {record.name}`.",
         )
     browser = record.profile.get("webbrowser")
     if not _opened(_page(store, record.name, url), browser):
         raise BilboError(
-            f"the browser could not be opened{f': {browser}' if browser else ''}",
-            hint="Print the address with -u and open it yourself, or correct `webbrowser` in the "
-            "profile: the whole path of a program, or its name on PATH.",
+            f"cannot open the browser{f': {browser}' if browser else ''}",
+            hint="Print the URL with -u and open it yourself, or correct `webbrowser` in the "
+            "profile: a program's full path, or its name on PATH.",
         )
 
 
 def _page(store: Store, name: str, url: str) -> str:
-    """A page of our own that leads to `url`: the notebook's token must not stand in argv."""
+    """Writes a local page that redirects to `url`, to keep the notebook's token out of argv."""
     import html
 
     path = store.folder(name) / "open.html"
@@ -59,7 +60,7 @@ def _page(store: Store, name: str, url: str) -> str:
     private_write(
         path,
         '<!DOCTYPE html><meta charset="utf-8"><title>bilbo</title>'
-        f'<meta http-equiv="refresh" content="0;url={target}"><a href="{target}">Go on</a>\n',
+        f'<meta http-equiv="refresh" content="0;url={target}"><a href="{target}">Continue</a>\n',
     )
     return path.as_uri()
 
@@ -77,7 +78,7 @@ def _opened(url: str, browser: str | None) -> bool:
     path = Path(browser).expanduser()
     program = find(browser, os.environ) if path.name == browser else str(path)
     if program is None or not Path(program).is_absolute():
-        return False  # a relative path would mean what lies in the current folder
+        return False  # a relative path would run a file from the current folder
     try:
         subprocess.Popen(
             [program, url],

@@ -1,5 +1,5 @@
-"""Arguments and options that several commands share: checked where they come in, and completed by
-the shell."""
+"""Arguments and options that several commands share: validated on input, completed by the
+shell."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _starting(words: list[str], incomplete: str) -> list[CompletionItem]:
 
 
 class ClusterName(TextType):
-    """A cluster's name: never a path. Raises UsageError for what cannot be one."""
+    """A cluster's name, never a path. Raises UsageError for an invalid one."""
 
     name = "name"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name, checked."""
+        """Returns the validated name."""
         from bilbo.profile.naming import check_cluster_name
 
         check_cluster_name(value)
@@ -46,7 +46,7 @@ class ClusterName(TextType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The clusters that there are."""
+        """Returns the known clusters."""
         return _starting(Store(home()).names(), incomplete)
 
 
@@ -56,40 +56,40 @@ class ProfileName(TextType):
     name = "profile"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name as it is; it is looked for later."""
+        """Returns the name unchanged; the command looks it up."""
         return value
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The profiles in bilbo's home and here; else files."""
+        """Returns the profiles in bilbo's home and the current folder, or else files."""
         folders = (home() / "profiles", Path())
         names = sorted({path.name for folder in folders for path in folder.glob("*.json")})
         return _starting(names, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 class TargetName(TextType):
-    """A TARGET; which instances it names is found in the cluster's record."""
+    """A TARGET; the cluster's record says which instances it names."""
 
     name = "target"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The target as it is; it is looked up later."""
+        """Returns the target unchanged; the command looks it up."""
         return value
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The numbers, roles and instance ids of the cluster named before."""
+        """Returns the numbers, roles and instance ids of the cluster named before it."""
         return complete_target(ctx, param, incomplete)
 
 
 def complete_target(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The targets of the cluster that the command line names; none for a damaged record."""
+    """Returns the targets of the cluster on the command line; none if its record is damaged."""
     if ctx.params.get("words"):
-        return []  # a command has begun
+        return []  # the command for the host has begun
     try:
         nodes = list(Store(home()).load(ctx.params["name"]).inventory.nodes())
     except (BilboError, KeyError, TypeError):
@@ -104,15 +104,15 @@ def complete_target(
 
 
 class Digest(TextType):
-    """The sha256 of a reviewed plan: 64 hex digits, `sha256:` before them or not."""
+    """The sha256 of a reviewed plan: 64 hex digits, with or without the prefix `sha256:`."""
 
     name = "digest"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The digits, in lower case. Fails with a usage error for any other text."""
+        """Returns the digits in lower case. Fails with a usage error for any other text."""
         digits = value.lower().removeprefix("sha256:")
         if not re.fullmatch("[0-9a-f]{64}", digits):
-            self.fail(f"{value[:80]!r} is not a digest: 64 hex digits.", param, ctx)
+            self.fail(f"{value[:80]!r} is not a digest: it must be 64 hex digits.", param, ctx)
         return digits
 
 
@@ -124,15 +124,15 @@ class Seconds(NumberType):
     def convert(
         self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The number. Fails with a usage error for any other text."""
+        """Returns the number. Fails with a usage error for any other text."""
         try:
             seconds = float(value)
         except ValueError:
             seconds = math.nan
-        if not 0 < seconds <= LONGEST_TIMEOUT:  # so written, it refuses NaN too
+        if not 0 < seconds <= LONGEST_TIMEOUT:  # this form refuses NaN too
             self.fail(
-                f"{str(value)[:40]!r} is no number of seconds above 0 and at most "
-                f"{LONGEST_TIMEOUT:.0f}.",
+                f"{str(value)[:40]!r} must be greater than 0 and at most "
+                f"{LONGEST_TIMEOUT:.0f} seconds.",
                 param,
                 ctx,
             )
@@ -147,13 +147,13 @@ SECONDS = Seconds()
 STAGE_TIMEOUT_OPTION = click.option(
     "--timeout",
     type=SECONDS,
-    help="Seconds for every stage on every host.  [default: connect 180, start 60, ready 120]",
+    help="Seconds per stage and host.  [default: connect 180, start 60, ready 120]",
 )
 FORMATS = ("text", "json", "markdown")
 FORMAT_OPTION = click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="text", help="How it is shown."
+    "--format", "form", type=click.Choice(FORMATS), default="text", help="Output format."
 )
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 TIMEOUT_OPTION = click.option(
     "--timeout", type=SECONDS, help="Seconds to wait for a host.  [default: 30]"
 )

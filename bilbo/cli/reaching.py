@@ -1,4 +1,4 @@
-"""What the commands share that reach into a cluster's hosts."""
+"""Shared by the commands that connect to a cluster's hosts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def reaching(
     context: Context, record: Record, timeout: float | None, *, live: bool = False
 ) -> Iterator[Work]:
-    """What reaching hosts needs, in the AWS that the cluster lives in."""
+    """Yields what connecting to the cluster's hosts needs."""
     from bilbo.cluster.host_access import PATIENCE_SECONDS
 
     timeout = timeout or PATIENCE_SECONDS
@@ -27,7 +27,7 @@ def reaching(
 
 
 def numbers_of(record: Record, nodes: tuple[Node, ...]) -> dict[str, int]:
-    """The numbers of some hosts, by instance id, as `desc` prints them."""
+    """Returns the numbers of these hosts as `desc` prints them, by instance id."""
     from bilbo.present import report
 
     chosen = {node.instance_id for node in nodes}

@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 
 def read_prices(path: Path | None) -> dict[str, float]:
-    """USD an hour by instance type, from a JSON file. Raises UsageError."""
+    """Reads USD per hour by instance type from a JSON file. Raises UsageError."""
     if path is None:
         return {}
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"the prices cannot be read: {error}", where=str(path)) from error
+        raise UsageError(f"cannot read the prices: {error}", where=str(path)) from error
     good = isinstance(document, dict) and all(
         isinstance(price, int | float) and not isinstance(price, bool) and price >= 0
         for price in document.values()
     )
     if not good:
         raise UsageError(
-            "the prices must be an object of USD an hour by instance type",
+            "the prices must be an object that maps instance types to USD per hour",
             where=str(path),
-            hint='Such as {"m5.xlarge": 0.236}.',
+            hint='For example {"m5.xlarge": 0.236}.',
         )
     return {name: float(price) for name, price in document.items()}
 
@@ -52,7 +52,7 @@ def show_plan(
     command: str,
     overrides: tuple[str, ...] = (),
 ) -> str:
-    """What was planned in the form that was asked for; `digest` is empty without a bundle."""
+    """Returns the plan in the requested format; `digest` is empty without a bundle."""
     from bilbo.plans import machines, open_to_world, read
     from bilbo.present import report
     from bilbo.present.document import plan_document
@@ -92,39 +92,39 @@ def show_plan(
 
 
 def save_plan(planned: Planned, w: Work, path: Path, overrides: tuple[str, ...]) -> str:
-    """Writes the bundle, and returns its digest."""
+    """Writes the bundle and returns its digest."""
     from bilbo.cluster import reviewed
 
     return reviewed.save(planned, w, path, overrides)
 
 
 def apply_command(context: Context, profile: str, name: str | None, path: Path, digest: str) -> str:
-    """The command that applies a bundle."""
+    """Returns the command that applies a bundle."""
     words = ["bilbo", *(["--local"] * context.local), "create", profile]
     words += ["-n", name] if name else []
     return shlex.join([*words, "--plan", str(path), "--digest", digest])
 
 
 def read_plan(path: Path, digest: str | None, overrides: tuple[str, ...]) -> Reviewed:
-    """The reviewed plan in a file. Raises ReviewError, UsageError."""
+    """Reads the reviewed plan in a file. Raises ReviewError and UsageError."""
     from bilbo import bundle
     from bilbo.cluster.reviewed import Reviewed
     from bilbo.errors import ReviewError
 
     if overrides:
-        raise UsageError("--plan: the plan holds the values of -p that it was made with")
+        raise UsageError("--plan already holds the -p values it was made with; omit -p")
     found = bundle.read(path)
     if digest is not None and digest != found.digest:
         raise ReviewError(
             f"this is not the plan that was reviewed: its digest is {found.digest}",
             where=str(path),
-            hint="Take the file that belongs to the review, or have this one reviewed.",
+            hint="Use the file from the review, or have this one reviewed.",
         )
     return Reviewed(found, path)
 
 
 def check_plan(spec: ClusterSpec) -> None:
-    """Raises RenderError where a bundle would admit whoever carries it out."""
+    """Raises RenderError if applying a bundle would admit the address that applies it."""
     from bilbo.cluster.reviewed import must_name_its_callers
 
     must_name_its_callers(spec, "a plan for review")

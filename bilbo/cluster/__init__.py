@@ -1,5 +1,5 @@
-"""The only composer: create, plan, scale, restart and destroy a cluster from the design's stages.
+"""Composes the design's stages into operations: create, plan, scale, restart, destroy and others.
 
-Knows no command line. What it tells as it goes is given to a `Progress`. Each operation is imported
-from its own module, because each needs much and a command runs but one.
+It does not know the command line: it reports to a `Progress`. Import each operation from its own
+module, because each needs many others and a command runs only one.
 """

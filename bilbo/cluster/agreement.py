@@ -1,4 +1,4 @@
-"""Asks before anything that runs is ended."""
+"""Asks before anything that runs is stopped or destroyed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def agree(
     yes: bool,
     scaling: bool = False,
 ) -> None:
-    """Shows the planned changes of a cluster that runs, and asks where they end something.
+    """Shows the planned changes of a running cluster, and asks if they end something.
 
-    Who is `scaling` has named the counts, and is not asked whether workers may leave. Raises
-    BilboError when nobody agrees, with nothing changed.
+    When `scaling`, the person has given the counts, so no question is asked about workers that
+    leave. Raises BilboError without consent; nothing has changed then.
     """
     if planned.changes and any(True for _ in before.inventory.nodes()):
         work.progress.say(changes(planned))
@@ -34,23 +34,23 @@ def agree(
         losses += _leavers(spec, planned, before)
     if not losses or yes:
         return
-    if not work.progress.confirm(f"{'; '.join(losses)}. Go on?"):
-        raise BilboError("nothing was changed")
+    if not work.progress.confirm(f"{'; '.join(losses)}. Continue?"):
+        raise BilboError("nothing changed")
 
 
 def _losses(spec: ClusterSpec, planned: Outcome, before: Record) -> Iterator[str]:
     if planned.destructive:
-        yield f"{len(planned.destructive)} resource(s) would be destroyed or replaced"
+        yield f"{len(planned.destructive)} resource(s) will be destroyed or replaced"
     touched = {change.address for change in planned.changes if change.action == "update"}
     types = {node.group: node.ec2type for node in before.inventory.nodes()}
     for group in (spec.notebook, spec.head):
-        # EC2 changes the type of a stopped instance only: what runs on it ends.
+        # EC2 changes the type only of a stopped instance, so what runs on it ends.
         if (
             group
             and types.get(group.name, group.machine.ec2type) != group.machine.ec2type
             and any(addresses.within(each, group.role, group.name) for each in touched)
         ):
-            yield f"the {group.role} would be stopped, and started as {group.machine.ec2type}"
+            yield f"the {group.role} will be stopped and started as {group.machine.ec2type}"
 
 
 def _leavers(spec: ClusterSpec, planned: Outcome, before: Record) -> Iterator[str]:
@@ -59,4 +59,4 @@ def _leavers(spec: ClusterSpec, planned: Outcome, before: Record) -> Iterator[st
     for group in spec.workers:
         leaving = present.count(group.name) - group.count
         if leaving > 0 and touched:
-            yield f"{leaving} worker(s) would leave"
+            yield f"{leaving} worker(s) will leave"

@@ -1,20 +1,21 @@
-"""Terraform's part of `create` and `scale`: what runs afterwards, and what kept it from being all.
+"""Terraform's part of `create` and `scale`: what runs afterwards, and what is missing and why.
 
 The crash contract: *when the record is written*. After a `kill -9`
 
 | killed | the record says | `create` | `destroy` |
 |---|---|---|---|
-| before Terraform applies: checks, `init`, plan | what it said before | begins anew | as before |
+| before Terraform applies: checks, `init`, plan | what it said before | starts over | as before |
 | while Terraform applies (it goes on) | `creating` | waits, completes | waits, destroys all |
-| Terraform too, before its state was written | `creating` | takes by tag | destroys by tag |
+| Terraform too, before its state was written | `creating` | imports by tag | destroys by tag |
 | while services start | `starting` | starts what does not run | destroys all |
-| once all hosts are judged | `ready`, `partial`, `failed` | mends, or does nothing | destroys all |
-| while Terraform destroys (it goes on) | `destroying` | waits, makes anew | waits, goes on |
+| once every host has a result | `ready`, `partial`, `failed` | repairs, if needed | destroys all |
+| while Terraform destroys (it goes on) | `destroying` | waits, starts over | waits, continues |
 
-So the record is saved as `creating` right before anything is made, changed or ended, workers that
-are retired included; with its inventory as `starting` once Terraform has ended; and with the
-outcome once all hosts are judged. A refusal before AWS did anything takes `creating` back. What AWS
-holds is in Terraform's state or carries the cluster's tag: the record is never the only place.
+So the record is saved as `creating` right before anything is created, changed or ended, which
+includes retiring workers; as `starting`, with its inventory, once Terraform has ended; and with the
+outcome once every host has a result. If Terraform is refused before AWS did anything, the earlier
+record is restored. What AWS holds is in Terraform's state or carries the cluster's tag: the record
+is never the only place.
 `tests/test_crash_contract.py` kills at each row.
 """
 
@@ -41,18 +42,18 @@ from bilbo.profile.naming import expand_key_path
 from bilbo.record import Record
 from bilbo.terraform import Outcome, Terraform
 
-# How long addresses may be missing from AWS's answers after the instances are there.
+# How long AWS may omit addresses after the instances exist.
 _ADDRESS_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Undertaking:
-    """What is to be made of a cluster, and what was agreed to beforehand.
+    """What to make of a cluster, and what was agreed to beforehand.
 
-    `before` is the record of a cluster that exists already, and `record` what is saved once
-    something is made or changed. `yes` agrees to what ends machines, `force` to losing what workers
-    hold that leave. `scaling` says that nothing but counts is asked for. Without `look` all else is
-    taken to be as in `before`.
+    `before` is the record of an existing cluster, and `record` is saved once something is created
+    or changed. `yes` agrees to ending machines, `force` to losing the results of workers that
+    leave. With `scaling`, only counts change. Without `look`, everything else is assumed to be as
+    in `before`.
     """
 
     spec: ClusterSpec
@@ -67,34 +68,34 @@ class Undertaking:
 
     @property
     def runs(self) -> bool:
-        """Whether there are machines already."""
+        """Whether the cluster has machines."""
         return self.before is not None and any(True for _ in self.before.inventory.nodes())
 
 
 @dataclass(frozen=True)
 class Applied:
-    """Terraform's part: what runs, and the error that kept it from being all."""
+    """Terraform's part: what runs, and the error if something is missing."""
 
     inventory: Inventory
     changed: bool
     error: BilboError | None = None
 
 
-# All three raise TerraformError, AwsError and Interrupted, and end with the record as the module's
+# All three raise TerraformError, AwsError and Interrupted, and leave the record as the module's
 # table says.
 
 
 def apply_new(task: Undertaking) -> Applied:
-    """Makes a cluster of which nothing is recorded."""
+    """Creates a cluster that has no record."""
     _prepare(task)
     _begin(task)
     return _carry_out(task, None)
 
 
 def apply_changes(task: Undertaking) -> Applied:
-    """Makes a recorded cluster be as specified: planned first, and agreed to where something ends.
+    """Changes a recorded cluster to its specification: plans first, and asks if something ends.
 
-    Raises BilboError where nobody agrees, RemoteError where workers that leave cannot be retired.
+    Raises BilboError without consent, RemoteError if leaving workers cannot be retired.
     """
     _prepare(task)
     planned = _planned(task)
@@ -111,9 +112,9 @@ def apply_changes(task: Undertaking) -> Applied:
 
 
 def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
-    """Applies that plan and no other. Raises ReviewError where it is not true any more, and
-    RemoteError where workers that leave cannot be retired."""
-    task.work.progress.status("Preparing Terraform, and looking at AWS")
+    """Applies exactly that plan. Raises ReviewError if it is out of date, RemoteError if leaving
+    workers cannot be retired."""
+    task.work.progress.status("Preparing Terraform and checking AWS")
     _preflight(task)
     reviewed.still_true(task.spec, task.work, task.terraform)
     reviewed.place(task.spec, task.terraform)
@@ -128,8 +129,8 @@ def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
 
 
 def _prepare(task: Undertaking) -> None:
-    """Everything that goes before Terraform's own work; the looking while `init` runs."""
-    task.work.progress.status("Preparing Terraform, and looking at AWS")
+    """Does everything before Terraform's own work; checks AWS while `init` runs."""
+    task.work.progress.status("Preparing Terraform and checking AWS")
     write_rendered(task.spec, task.terraform)
     with ThreadPoolExecutor(1) as pool:
         initialised = pool.submit(task.terraform.init)
@@ -142,7 +143,7 @@ def _prepare(task: Undertaking) -> None:
 
 
 def _preflight(task: Undertaking) -> None:
-    # A try that made nothing may have lost the name to another meanwhile.
+    # If an earlier attempt created nothing, another cluster may have taken the name since.
     nothing_yet = task.before is not None and not task.runs
     aws.preflight(
         task.spec,
@@ -153,7 +154,7 @@ def _preflight(task: Undertaking) -> None:
 
 
 def _begin(task: Undertaking) -> None:
-    """Says and records that something will be made, changed or ended."""
+    """Reports and records that something will be created, changed or ended."""
     if task.runs:
         task.work.progress.say(f"Change cluster '{task.spec.name}'.")
     else:
@@ -167,15 +168,15 @@ def _carry_out(task: Undertaking, plan_file: Path | None, *, changed: bool = Tru
         raise interrupted(task.spec.name)
     if outcome.refused:
         _forget_try(task)
-        raise task.terraform.error(outcome, f"cluster {task.spec.name!r} was not changed")
+        raise task.terraform.error(outcome, f"cluster {task.spec.name!r} is unchanged")
     if not outcome.ok:
         return _salvage(task, outcome)
     return Applied(_complete(task, outcome), changed)
 
 
 def _let_leave(task: Undertaking) -> None:
-    """Retires the workers that Terraform is about to end. The record is the one of before where
-    they cannot be, with a status that has `create` start again what was stopped."""
+    """Retires the workers that Terraform is about to end. If that fails, the earlier record is
+    restored, with a status that makes `create` restart what was stopped."""
     before, who = task.before, None
     assert before
     try:
@@ -190,7 +191,7 @@ def _let_leave(task: Undertaking) -> None:
 
 
 def _forget_try(task: Undertaking) -> None:
-    """Leaves the record as it was: nothing was done."""
+    """Restores the record, because nothing was done."""
     if task.before:
         task.work.store.save(task.before)
     elif task.spec.state:
@@ -198,7 +199,7 @@ def _forget_try(task: Undertaking) -> None:
 
 
 def _keep(terraform: Terraform) -> None:
-    """Has Terraform go on with what did not come up well: replacing it would end what runs."""
+    """Untaints what did not come up well, because replacing it would end what runs."""
     for address in addresses.tainted(terraform.state()):
         terraform.untaint(address)
 
@@ -218,7 +219,7 @@ def _planned(task: Undertaking) -> Outcome:
 
 
 def _refreshed(task: Undertaking) -> Outcome:
-    """The state as AWS is now. Raises Interrupted."""
+    """Refreshes the state from AWS. Raises Interrupted."""
     outcome = task.terraform.apply(task.work.progress.terraform, refresh_only=True)
     if outcome.interrupted:
         raise interrupted(task.spec.name)
@@ -226,9 +227,9 @@ def _refreshed(task: Undertaking) -> Outcome:
 
 
 def _salvage(task: Undertaking, failed: Outcome) -> Applied:
-    """Keeps what AWS did make: a group that is short of machines must not be replaced."""
+    """Keeps what AWS did create: a group that is short of machines must not be replaced."""
     name, store = task.spec.name, task.work.store
-    error = task.terraform.error(failed, f"Terraform could not make all of cluster {name!r}")
+    error = task.terraform.error(failed, f"Terraform could not create all of cluster {name!r}")
     store.save(store.load(name).changed(status=states.FAILED))
     if not task.terraform.state().get("resources"):
         raise error
@@ -241,13 +242,13 @@ def _salvage(task: Undertaking, failed: Outcome) -> Applied:
 
 
 def _complete(task: Undertaking, applied: Outcome) -> Inventory:
-    """The inventory once it is whole: what was stopped by hand is started, and AWS is asked
-    again while it does not yet give every address.
+    """Returns the complete inventory: starts instances that were stopped by hand, and asks AWS
+    again until it gives every address.
     """
     spec, outputs = task.spec, applied.outputs
     asleep = stopped(spec, outputs)
     if asleep:
-        task.work.progress.say(f"Start what was stopped by hand: {', '.join(asleep)}")
+        task.work.progress.say(f"Start stopped instances: {', '.join(asleep)}")
         aws.start_instances(task.work.target, asleep)
     found = inventory(spec, outputs)
     deadline = time.monotonic() + _ADDRESS_SECONDS

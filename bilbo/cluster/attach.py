@@ -1,4 +1,4 @@
-"""`attach`: a cluster that a team-mate made, from what its shared state tells."""
+"""`attach`: makes a team-mate's cluster known here, from its shared state."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def shared_document(
     mine: Mapping[str, Any] | None = None,
     key: str | None = None,
 ) -> dict[str, Any]:
-    """The profile of a cluster as its shared state tells it, with what is this machine's own.
+    """Returns a cluster's profile from its shared state, with this machine's own settings.
 
     `mine` is a profile of this machine, `key` the path of the private key. Raises RecordError
-    where there is no such cluster or it is known here, UsageError without a key, AwsError where
+    if there is no such cluster or it is already known here, UsageError without a key, AwsError if
     the state cannot be read.
     """
     unknown(name, work)
     outputs = outputs_of(admitted(aws.shared_state(work.target, state, name), state.address()))
     if "profile" not in outputs:
         raise RecordError(
-            f"there is no cluster {name!r} in {state.address()}",
+            f"no cluster {name!r} in {state.address()}",
             hint="Check the name, the bucket and the prefix, and the AWS account.",
         )
     document = taken(outputs["profile"])
@@ -65,17 +65,17 @@ def shared_document(
         _at(document, ("instance",))["ssh_private_key"] = key
     elif mine is None:
         raise UsageError(
-            "the private key of the cluster's hosts is not in a shared state",
-            hint="Name it with -i, or give the cluster's profile in place of the address.",
+            "a shared state does not hold the private key of the cluster's hosts",
+            hint="Pass the key with -i, or give the cluster's profile instead of the address.",
         )
     return document
 
 
 def unknown(name: str, work: Work) -> None:
-    """Raises RecordError where this home knows the cluster."""
+    """Raises RecordError if this home knows the cluster."""
     if work.store.known(name):
         raise RecordError(
-            f"cluster {name!r} is known here already",
+            f"cluster {name!r} is already known here",
             hint=f"`bilbo desc {name}` describes it.",
         )
 
@@ -83,7 +83,7 @@ def unknown(name: str, work: Work) -> None:
 def _instances(
     document: Any, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Every `instance` by its path; a group in a list is a step of its name."""
+    """Yields every `instance` with its path; a group in a list is one step, its name."""
     if isinstance(document, list):
         document = {each["name"]: each for each in document if isinstance(each, dict)}
     if not isinstance(document, dict):
@@ -96,7 +96,7 @@ def _instances(
 
 
 def _at(document: Any, path: tuple[str, ...]) -> dict[str, Any]:
-    """What stands at a path, made if need be; a thing of its own for a group that is not there."""
+    """Returns the object at a path, created if missing; a detached one for an unknown group."""
     for step in path:
         if isinstance(document, list):
             document = next((each for each in document if each.get("name") == step), {})
@@ -109,12 +109,12 @@ def _at(document: Any, path: tuple[str, ...]) -> dict[str, Any]:
 def attach(spec: ClusterSpec, work: Work) -> Record:
     """Makes the cluster known here: its record, its Terraform folder, its notebook's token.
 
-    `spec` is built from `shared_document`. Raises RecordError where the cluster is known already
-    or somebody works on it, TerraformError, AwsError.
+    `spec` is built from `shared_document`. Raises RecordError if the cluster is already known or
+    its state is locked, TerraformError, AwsError.
     """
     state = spec.state
     if state is None:
-        raise BilboError("only a cluster with a shared state can be attached")
+        raise BilboError("`attach` requires a cluster with shared state")
     with work.store.lock(spec.name, "attach"):
         unknown(spec.name, work)
         unlocked(state, spec.name, work)

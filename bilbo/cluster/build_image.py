@@ -1,4 +1,4 @@
-"""Building an image: what Packer is told, and what is remembered of what it built."""
+"""Builds an image: passes Packer its variables, and saves what it built."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _VERSION_TAG = "bilbo:version:"
 
 
 def build_image(recipe: Recipe, work: Work, name: str | None, asked: Sequence[str]) -> Image:
-    """Builds the image that `recipe` describes, and remembers it. Takes minutes.
+    """Builds the image that `recipe` describes, and saves its description. Takes minutes.
 
-    `name` and `asked` (`VARIABLE=VALUE`) go before the recipe's own values. Raises PackerError,
-    AwsError and Interrupted; nothing but the image is left behind.
+    `name` and `asked` (`VARIABLE=VALUE`) override the recipe's values. Raises PackerError,
+    AwsError and Interrupted; only the image is left behind.
     """
     named = [f"name={name}"] if name else []
     if name and "name" not in recipe.variables:
         raise PackerError(
-            "this template declares no variable `name`",
+            "the template does not declare the variable `name`",
             where=str(recipe.template),
-            hint="Add one, and tag the image with it: bilbo:image = var.name",
+            hint="Declare it, and tag the image with it: bilbo:image = var.name",
         )
     region, ami = images.build(
         recipe,
@@ -58,7 +58,7 @@ def build_image(recipe: Recipe, work: Work, name: str | None, asked: Sequence[st
 
 
 def _preset(recipe: Recipe, work: Work, asked: Sequence[str]) -> dict[str, str]:
-    """What the target decides, as far as nobody has asked otherwise."""
+    """Returns the variables that follow from the target, unless they are set explicitly."""
     target = work.target
     preset = {"region": target.region, "endpoint_url": target.endpoint_url or ""}
     if target.ssh_port:

@@ -1,4 +1,4 @@
-"""`check`: what differs between the hosts, and between them and the Python of a person."""
+"""`check`: how package versions differ between the hosts, and from the local Python."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bilbo.record import Record
 
 
 def check(record: Record, work: Work, python: str | None = None) -> Checked:
-    """Asks every host of a cluster, and the local `python` (else the one that runs bilbo).
+    """Asks every host of a cluster, and the local `python` (by default the one that runs bilbo).
 
-    Raises BilboError where there is nothing to compare, RemoteError where no host answers.
+    Raises BilboError if there is nothing to compare, RemoteError if no host answers.
     """
     from bilbo import remote
 
@@ -26,7 +26,7 @@ def check(record: Record, work: Work, python: str | None = None) -> Checked:
     nodes = [node for node in record.inventory.nodes() if node.instance_id in hosts]
     if spec.engine is None or not nodes:
         raise BilboError(
-            f"cluster {record.name!r} runs no engine, such as Dask, whose versions must agree"
+            f"cluster {record.name!r} has no engine, such as Dask, to compare versions of"
         )
     answers = asyncio.run(
         remote.software(

@@ -1,4 +1,4 @@
-"""What hosts and a person's Python have installed, and what of it does not fit together."""
+"""What hosts and the local Python have installed, and which of it is incompatible."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ print(json.dumps({"python": python, "versions": {n: version(n) for n in sys.argv
 
 @dataclass(frozen=True)
 class Checked:
-    """What the places have, and how they differ from the `reference`: the head, else the notebook.
+    """What each place has, and how it differs from the `reference`: the head, or the notebook.
 
-    `hosts` are in the order of their numbers, `failures` the hosts that could not be asked.
-    `python` is the path of the local one.
+    `hosts` are ordered by number, `failures` are the hosts that did not answer, and `python` is the
+    path of the local Python.
     """
 
     reference: Software
@@ -55,7 +55,7 @@ class Checked:
 
     @property
     def broken_hosts(self) -> tuple[VersionDifference, ...]:
-        """What hosts have that keeps them from working together."""
+        """The differences that keep hosts from working together."""
         return tuple(each for each in self.differences if each.breaks and each.where != LOCAL)
 
 
@@ -66,7 +66,10 @@ def compared(
     python: str | None = None,
     failures: tuple[tuple[Node, BilboError], ...] = (),
 ) -> Checked:
-    """What the `facts` of hosts, by instance id, and the local Python come to. Never no facts."""
+    """Compares the `facts` of hosts, by instance id, with the local Python.
+
+    `facts` must not be empty.
+    """
     names, breaking = ENGINES[engine].packages, ENGINES[engine].breaking
     numbered = dict(numbers(record.inventory))
     hosts = tuple(
@@ -86,7 +89,7 @@ def compared(
 
 
 def place(node: Node, numbered: Mapping[str, int]) -> str:
-    """A host as a person knows it: `[2] scheduler`."""
+    """Returns a host's name for people: `[2] scheduler`."""
     return f"[{numbered[node.instance_id]}] {node.role}"
 
 
@@ -95,9 +98,9 @@ def _only(found: Software, names: Sequence[str]) -> Software:
 
 
 def local_software(python: str | None, names: Sequence[str]) -> Software:
-    """What the Python at the path `python` has; None is the one that runs bilbo.
+    """Returns what the Python at the path `python` has; None means the one that runs bilbo.
 
-    Raises BilboError where that is no Python.
+    Raises BilboError if that is not a Python.
     """
     if python is None:
         versions = {name: _version(name) for name in names}
@@ -113,10 +116,10 @@ def local_software(python: str | None, names: Sequence[str]) -> Software:
         return software(LOCAL, json.loads(answer.stdout))
     except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
         raise BilboError(
-            "this is no Python 3.8 or later that runs here",
+            "not a working Python 3.8 or later",
             where=python,
             details=(str(error)[:200],),
-            hint="Name the Python of your environment, such as ~/venv/bin/python.",
+            hint="Give the Python of your environment, such as ~/venv/bin/python.",
         ) from error
 
 
@@ -128,10 +131,10 @@ def _version(name: str) -> str | None:
 
 
 def warn(record: Record, work: Work, results: Sequence[HostResult]) -> None:
-    """Tells, after hosts have been started, where the Python that runs bilbo does not fit them.
+    """Warns, after hosts have started, if the Python that runs bilbo differs from theirs.
 
-    One without the engine, such as that of a bilbo in an environment of its own, is no client
-    of anybody's: nothing is told of it.
+    A Python without the engine, such as that of a separately installed bilbo, is not a client:
+    nothing is said about it.
     """
     from bilbo.present.report import local_warning
 

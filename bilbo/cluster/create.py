@@ -1,4 +1,4 @@
-"""`create`: from a specification to running services, as one short function."""
+"""`create`: from a specification to running services, in one short function."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def create(
     my_ip: bool = False,
     reviewed: Reviewed | None = None,
 ) -> Created:
-    """Makes the cluster be as `spec` says, or completes it; with `reviewed` by that plan alone.
+    """Creates, completes or changes the cluster of `spec`; with `reviewed`, by exactly that plan.
 
-    `yes` agrees to what ends machines, `force` to losing what workers hold that leave. Raises
-    PartlyDone when some of it works, RemoteError when none does, TerraformError, AwsError,
-    RecordError and Interrupted. The record is written before anything is made.
+    `yes` agrees to ending machines, `force` to losing the results of workers that leave. Raises
+    PartlyDone if part of the cluster works, RemoteError if none does, TerraformError, AwsError,
+    RecordError and Interrupted. The record is written before anything is created.
     """
     with work.store.lock(spec.name, "create"), interruptible(spec.name):
         allowed(spec)
@@ -71,7 +71,7 @@ def create(
 
 
 def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terraform) -> Record:
-    """The record of a cluster whose creation or change begins; what it has stays known."""
+    """Returns the record of a cluster whose creation or change begins; its inventory is kept."""
     base = before or Record(
         name=spec.name,
         status=states.CREATING,
@@ -95,7 +95,7 @@ def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terr
 
 
 def _finished(before: Record | None, spec: ClusterSpec, applied: Applied) -> bool:
-    """Whether the cluster is as asked; what only the hosts know of, such as packages, included."""
+    """Whether the cluster is as specified, including what only hosts know, such as packages."""
     return (
         before is not None
         and before.status == states.READY

@@ -1,4 +1,4 @@
-"""`destroy`: nothing of the cluster is left, looked up by tag and not by state."""
+"""`destroy`: removes everything of the cluster, and verifies that by tag, not by state."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from bilbo.errors import AwsError, BilboError, Interrupted, RecordError, UsageEr
 from bilbo.record import Record
 from bilbo.terraform import Terraform
 
-# AWS shows what is being deleted for a while after it said that it is gone.
+# AWS lists deleted resources for a while after it reports them as gone.
 _GONE_SECONDS = 60
-# The longest that what Terraform did not know may look as if it were on its way out.
+# How long a resource that Terraform does not know may be taken for one that is being deleted.
 _ORPHAN_SECONDS = 5
 
 _UNFINISHED = (states.CREATING, states.DESTROYING, states.FAILED)
 
 
 def destroy(name: str, work: Work, also: Collection[str] = ()) -> list[Resource]:
-    """Destroys what the stored folder and state hold, checks by tag, forgets the cluster.
+    """Destroys what the Terraform folder and state hold, checks by tag, forgets the cluster.
 
-    Returns what carries the cluster's tag, is another's, and was left alone; the ids in `also` are
-    destroyed with it. Raises TerraformError, AwsError (something is left), RecordError, UsageError
-    (an id in `also` is not that of such a thing), Interrupted.
+    Returns what carries the cluster's tag but has another owner, and was left alone; the ids in
+    `also` are destroyed too. Raises TerraformError, AwsError (something is left), RecordError,
+    UsageError (an id in `also` does not carry the tag), Interrupted.
     """
     with work.store.lock(name, "destroy"):
         try:
@@ -40,15 +40,15 @@ def destroy(name: str, work: Work, also: Collection[str] = ()) -> list[Resource]
 
 
 def others(record: Record, work: Work, also: Collection[str] = ()) -> list[Resource]:
-    """What carries the cluster's tag and is another's. Raises what `destroy` does, but touches
-    nothing."""
+    """Returns what carries the cluster's tag but has another owner. Changes nothing. Raises as
+    `destroy` does."""
     same_account(record, work)
     found = aws.tagged(work.target, record.name)
     if unknown := sorted({*also} - {each.id for each in found}):
         raise UsageError(
-            f"--also: nothing in AWS with the tag of cluster {record.name!r} has the id "
+            f"--also: no resource with the tag of cluster {record.name!r} has the id "
             f"{', '.join(unknown)}",
-            hint="`bilbo destroy` takes nothing else.",
+            hint="`bilbo destroy` destroys only resources with that tag.",
         )
     own = own_of(record, work, also)
     return [each for each in found if not own.has(each)]
@@ -76,7 +76,7 @@ def _destroy(name: str, work: Work, also: Collection[str]) -> list[Resource]:
 def _record(name: str, work: Work) -> Record:
     record = work.store.known(name)
     if record is None:
-        raise RecordError(f"cluster {name!r} is gone already")
+        raise RecordError(f"cluster {name!r} is already gone")
     return record
 
 
@@ -86,18 +86,18 @@ def _terraform(name: str, work: Work, terraform: Terraform, own: Own) -> None:
     if outcome.interrupted:
         raise _interrupted(name)
     if watch.orphaned:
-        # Each time there is something new: what came to be while its Terraform was killed.
+        # This ends, because each round imports what was created while Terraform was killed.
         adopt_to_destroy(name, work, terraform, own)
         _terraform(name, work, terraform, own)
     elif not outcome.ok:
-        raise terraform.error(outcome, f"cluster {name!r} could not be destroyed whole")
+        raise terraform.error(outcome, f"cluster {name!r} could not be destroyed completely")
 
 
 class _Watch:
-    """Passes Terraform's progress on, and looks at what holds a security group that stays.
+    """Forwards Terraform's progress, and finds out what still uses a security group.
 
-    AWS deletes none in use, and Terraform waits for minutes without a word of why. Where it is
-    a machine of the cluster that no state knows, Terraform is stopped and `orphaned` is set.
+    AWS does not delete a group in use, and Terraform waits for minutes without saying why. If a
+    machine of the cluster that is in no state uses it, Terraform is stopped and `orphaned` is set.
     """
 
     def __init__(self, name: str, work: Work, terraform: Terraform, own: Own) -> None:
@@ -122,7 +122,7 @@ class _Watch:
                 for holder in aws.holders(self._work.target, group):
                     self._say(f"Security group {group} is still used by {holder}.")
         except BilboError:
-            return  # Terraform goes on, and what it comes to is told
+            return  # Terraform continues, and its result is reported
 
     def _groups(self, address: str) -> list[str]:
         for resource in self._terraform.state().get("resources", []):
@@ -139,14 +139,15 @@ class _Watch:
 def _interrupted(name: str) -> Interrupted:
     return Interrupted(
         f"interrupted; what is left of cluster {name!r} is in its Terraform state",
-        hint=f"Go on with: bilbo destroy {name}",
+        hint=f"To continue: bilbo destroy {name}",
     )
 
 
 def _nothing_left(name: str, work: Work, terraform: Terraform, own: Own) -> list[Resource]:
-    """Waits until AWS shows nothing of it; what stays is not in the state, and is destroyed by it.
+    """Waits until AWS shows nothing of it. What stays is not in the state, so it is imported and
+    destroyed.
 
-    Returns what is another's: nobody waits for that.
+    Returns what has another owner, without waiting for it.
     """
     began = time.monotonic()
     adopted = False
@@ -167,5 +168,5 @@ def _nothing_left(name: str, work: Work, terraform: Terraform, own: Own) -> list
                 details=tuple(f"{item.kind} {item.id} {item.state}".rstrip() for item in left),
                 hint=f"Try again in a minute: bilbo destroy {name}",
             )
-        work.progress.status("AWS still shows what was destroyed; looking again")
+        work.progress.status("AWS still lists destroyed resources; checking again")
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""`drift`: what was changed outside of Terraform. Looks, and changes nothing."""
+"""`drift`: what was changed outside Terraform. Reads only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bilbo.record import Record
 
 @dataclass(frozen=True)
 class Drift:
-    """What is not as Terraform's state has it, and which instances are not as recorded: those
-    of a worker group are in no state."""
+    """What differs from Terraform's state, and which instances differ from the record: workers'
+    instances are in no state."""
 
     review: Review
     instances: tuple[InstanceDifference, ...]
 
     def __bool__(self) -> bool:
-        """Whether anything of the cluster was changed; what is another's is none of it."""
+        """Whether anything of the cluster was changed; resources of other owners do not count."""
         own = [each for each in self.instances if each.state != ANOTHERS]
         return bool(self.review.drift or own)
 
@@ -38,8 +38,8 @@ def drift(record: Record, work: Work) -> Drift:
         looked = terraform.cluster_folder / "look.tfplan"
         outcome = terraform.plan(looked, work.progress.terraform, refresh_only=True)
         if outcome.interrupted:
-            raise Interrupted("interrupted; drift only looks, and nothing was changed")
+            raise Interrupted("interrupted; drift only reads, so nothing changed")
         if not outcome.ok:
-            raise terraform.error(outcome, f"AWS cannot be compared with the state of {name!r}")
+            raise terraform.error(outcome, f"cannot compare AWS with the state of {name!r}")
         review = read(terraform.show(looked)) if outcome.drift else Review()
     return Drift(review, tuple(differences(record, work)))

@@ -1,4 +1,4 @@
-"""`render`: the Terraform files alone, for a repository, into a folder of the person's own."""
+"""`render`: only the Terraform files, for a repository, written to a folder of your own."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ _HEADER = re.compile(r'# Cluster "([^"]+)", written by bilbo ')
 
 
 def export(spec: ClusterSpec, folder: Path, target: Callable[[], Target]) -> list[str]:
-    """Makes `folder` hold the cluster's HCL, and returns the paths that it wrote, sorted.
+    """Writes the cluster's HCL to `folder`, and returns the paths that it wrote, sorted.
 
-    The account is the profile's, and the owner what a shared state at `target` tells: neither is
-    in the files where it would differ from machine to machine. What is not HCL,
-    `.terraform.lock.hcl` among it, is left alone. Raises RenderError for what depends on who asks,
-    and before anything of somebody else's would be overwritten; AwsError for a shared state that
-    cannot be read.
+    The account is the profile's, and the owner comes from a shared state at `target`: neither
+    makes the files differ between machines. Files that are not HCL, including
+    `.terraform.lock.hcl`, are left alone. Raises RenderError for what depends on the caller, or
+    before overwriting a file that is not bilbo's; AwsError if a shared state cannot be read.
     """
     self_contained(spec)
     if spec.state:
@@ -40,13 +39,13 @@ def export(spec: ClusterSpec, folder: Path, target: Callable[[], Target]) -> lis
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(text.encode())  # the same bytes on Windows, too
     except OSError as error:
-        raise RenderError(f"cannot be written: {error.strerror}", where=str(folder)) from error
+        raise RenderError(f"cannot write: {error.strerror}", where=str(folder)) from error
     return sorted(files)
 
 
 def _no_links(folder: Path, files: dict[str, str]) -> None:
-    """Raises RenderError where a file would be written, or removed, through a link: a folder in a
-    repository may come from anybody."""
+    """Raises RenderError before a file is written or removed through a link: anyone may have made
+    a folder in a repository."""
     for name in sorted(files):
         path = folder / name
         for each in (path, *path.parents):
@@ -54,32 +53,31 @@ def _no_links(folder: Path, files: dict[str, str]) -> None:
                 break
             if each.is_symlink():
                 raise RenderError(
-                    "this is a link, and nothing was written",
+                    "this is a link; nothing was written",
                     where=str(each),
                     hint="Remove it, or choose another folder with -o.",
                 )
 
 
 def self_contained(spec: ClusterSpec) -> None:
-    """Raises RenderError naming the key that the profile must have to mean the same anywhere."""
+    """Raises RenderError if the profile lacks a key that it needs to mean the same everywhere."""
     if "region" not in spec.profile:
         raise RenderError(
-            "render needs the region to stand in the profile: region is missing",
-            hint='Add "region" to the profile: an environment differs from machine to machine.',
+            "render requires `region` in the profile",
+            hint='Add "region" to the profile: the environment differs between machines.',
         )
     must_name_its_callers(spec, "render")
     open_ones = sorted({group.role for group in spec.groups() if not group.machine.ami})
     if open_ones:
         raise RenderError(
-            "render needs every AMI to stand in the profile: instance.ami is missing for the "
-            f"{' and the '.join(open_ones)}",
-            hint="An image's name means the newest AMI of that name, which changes.",
+            f"render requires `instance.ami` in the profile for the {' and the '.join(open_ones)}",
+            hint="An image's name stands for the newest AMI of that name, which changes.",
         )
 
 
 def _ours(spec: ClusterSpec, folder: Path, files: dict[str, str]) -> None:
     if folder.exists() and not folder.is_dir():
-        raise RenderError("this is no folder", where=str(folder))
+        raise RenderError("not a folder", where=str(folder))
     main = folder / "main.tf"
     found = _HEADER.match(_start(main))
     foreign = [path for path in sorted(folder.glob("*.tf*")) if _foreign(path, main)]
@@ -89,16 +87,16 @@ def _ours(spec: ClusterSpec, folder: Path, files: dict[str, str]) -> None:
         foreign += [folder / name for name in files if (folder / name).exists()]
     if foreign:
         raise RenderError(
-            "this file is not bilbo's, and nothing was written",
+            "bilbo did not write this file; nothing was written",
             where=str(foreign[0]),
-            hint="Choose another folder with -o: everything in it would be one Terraform "
+            hint="Choose another folder with -o: Terraform reads all files of a folder as one "
             "configuration.",
         )
     if found and found[1] != spec.name:
         raise RenderError(
-            f"the folder holds cluster {found[1]!r}, and nothing was written",
+            f"the folder holds cluster {found[1]!r}; nothing was written",
             where=str(folder),
-            hint=f"Choose another folder with -o, or name the cluster: -n {found[1]}",
+            hint=f"Choose another folder with -o, or render that cluster with -n {found[1]}",
         )
 
 

@@ -1,4 +1,4 @@
-"""Single things that a person asks of a cluster's hosts: a command, logs, files, a shell."""
+"""Single requests to a cluster's hosts: a command, logs, files, a shell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bilbo.record import Record
 if TYPE_CHECKING:
     from bilbo.remote import CommandResult, Copying, HostFailure, LogLines
 
-# How long a host that once ran is waited for. One that is being created gets more.
+# How long to wait for a host that once ran. A host that is being created gets longer.
 PATIENCE_SECONDS = 30.0
 
 
@@ -33,7 +33,7 @@ def run_command(
 ) -> tuple[CommandResult, ...]:
     """Runs a shell command on all `nodes` at once; see `remote.run_command`.
 
-    An OSError of `on_output` (nobody reads any more) ends the command everywhere and is raised.
+    An OSError in `on_output` (the reader has gone) ends the command on all hosts and is raised.
     """
     from bilbo import remote
 
@@ -94,7 +94,7 @@ def logs(
             follow=follow,
         )
     )
-    all_well(record, nodes, failures, "the logs could not be read")
+    all_well(record, nodes, failures, "cannot read the logs")
 
 
 def get(
@@ -111,7 +111,7 @@ def get(
     failure = asyncio.run(
         remote.get_files(node, source, target, reach(work, record.name), on_copying=on_copying)
     )
-    all_well(record, [node], [failure], "it could not be copied")
+    all_well(record, [node], [failure], "cannot copy it")
 
 
 def put(
@@ -126,35 +126,35 @@ def put(
     from bilbo import remote
 
     if not source.exists():
-        raise BilboError("there is no such file or folder", where=str(source))
+        raise BilboError("no such file or folder", where=str(source))
     failures = asyncio.run(
         remote.put_files(nodes, source, target, reach(work, record.name), on_copying=on_copying)
     )
-    all_well(record, nodes, failures, "it could not be copied")
+    all_well(record, nodes, failures, "cannot copy it")
 
 
 def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()) -> list[str]:
-    """The arguments for the system's ssh to open a shell on a host, as bilbo reaches it.
+    """Returns the command that opens a shell on a host with the system's ssh, as bilbo connects.
 
-    `more` are options of the caller's own, such as `-L` for a port through the connection.
-    Raises RemoteError without a private key, BilboError where known hosts cannot be read.
+    `more` are additional ssh options, such as `-L` to forward a port.
+    Raises RemoteError without a private key, BilboError if the known hosts cannot be read.
     """
     remote = reach(work, record.name)
     key = expand_key_path(node.ssh_private_key, work.store.home)
     if not key.is_file():
         raise RemoteError(
-            f"there is no private key {key}", hint="Correct `ssh_private_key` in the profile."
+            f"no private key at {key}", hint="Correct `ssh_private_key` in the profile."
         )
     known_hosts = remote.known_hosts.path
     try:
         known = remote.known_hosts.key(node.instance_id) is not None
     except OSError as error:
-        raise BilboError(f"cannot be read: {error.strerror}", where=str(known_hosts)) from error
+        raise BilboError(f"cannot read: {error.strerror}", where=str(known_hosts)) from error
     options = {
         "IdentitiesOnly": "yes",
         "UserKnownHostsFile": f'"{known_hosts.as_posix()}"'.replace("%", "%%"),
         "HostKeyAlias": node.instance_id,
-        "HashKnownHosts": "no",  # bilbo reads the file, too
+        "HashKnownHosts": "no",  # bilbo reads the file too
         "StrictHostKeyChecking": "yes" if known else "accept-new",
     }
     settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
@@ -165,7 +165,7 @@ def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()
 def all_well(
     record: Record, nodes: Sequence[Node], failures: Sequence[HostFailure | None], what: str
 ) -> None:
-    """Raises RemoteError when no host did what was asked, PartlyDone when only some did."""
+    """Raises RemoteError if every host failed, PartlyDone if only some did."""
     failed = [(node, each) for node, each in zip(nodes, failures, strict=True) if each]
     if not failed:
         return

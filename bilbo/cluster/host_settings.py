@@ -1,5 +1,5 @@
-"""What a cluster is known to be beside its HCL: by this machine's record, and by the shared state,
-which goes before it where team-mates have changed the cluster since."""
+"""What is known of a cluster besides its HCL: from this machine's record, and from the shared
+state, which takes precedence because team-mates may have changed the cluster since."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bilbo.record import Record
 
 
 def known(spec: ClusterSpec, work: Work, record: Record | None) -> Known:
-    """What the record and, where `spec` shares it, the state tell of the cluster.
+    """Returns what the record and any shared state say about the cluster.
 
-    Raises RecordError for a state that bilbo has not written, AwsError.
+    Raises RecordError for a state that bilbo did not write, AwsError.
     """
     mine = _recorded(record, work) if record else None
     outputs = _outputs(spec, work)
@@ -39,22 +39,22 @@ def known(spec: ClusterSpec, work: Work, record: Record | None) -> Known:
 
 
 def must_be_alike(spec: ClusterSpec, work: Work) -> None:
-    """Raises BilboError where new machines would come to be otherwise than a team-mate has made
-    those there are."""
+    """Raises BilboError if new machines would differ from those that a team-mate created."""
     unlike = hostside.unlike(spec, told_digests(_outputs(spec, work)))
     if unlike:
         raise BilboError(
-            f"new machines would differ from those that cluster {spec.name!r} has",
+            f"new machines would differ from those of cluster {spec.name!r}",
             details=tuple(
-                f"this machine knows other {key} than it was made with: {', '.join(groups)}"
+                f"this machine's {key} differs from what the cluster was created with: "
+                f"{', '.join(groups)}"
                 for key, groups in unlike.items()
             ),
-            hint=f"Run `bilbo create` of the team's profile with -n {spec.name} first.",
+            hint=f"First run `bilbo create` with the team's profile and -n {spec.name}.",
         )
 
 
 def _outputs(spec: ClusterSpec, work: Work) -> dict[str, Any]:
-    """The outputs of the cluster's shared state; none where there is no such state."""
+    """Returns the outputs of the cluster's shared state; empty if there is no such state."""
     if spec.state is None:
         return {}
     found = aws.shared_state(work.target, spec.state, spec.name)
@@ -66,10 +66,10 @@ def _recorded(record: Record, work: Work) -> ClusterSpec:
     return with_ssh_port(spec, work.target.ssh_port)
 
 
-# How deep a profile may be; what is deeper ends the programs that walk it.
+# How deeply a profile may nest; deeper nesting crashes the programs that walk it.
 _LEVELS = 32
-# What is taken from a shared state, by where it stands: whoever writes the bucket commands nobody's
-# machine. A key that is not listed here is not taken, whatever it is.
+# The keys taken from a shared state, by their place: whoever can write the bucket must not control
+# a team-mate's machine. All other keys are dropped.
 _OF_INSTANCE = [
     "ami",
     "image",
@@ -98,10 +98,10 @@ _OF_PROFILE = ("description", "region", "account", "access", "instance", "notebo
 
 
 def taken(shared: Any) -> dict[str, Any]:
-    """The profile in a state's outputs, without anything that a state has no say in. Raises
-    RecordError for what is no profile."""
+    """Returns the profile in a state's outputs, with only the keys that a state may set. Raises
+    RecordError if it is not a profile."""
     if not isinstance(shared, dict) or _is_deep(shared):
-        raise RecordError("the profile in the shared state is not one that bilbo has written")
+        raise RecordError("bilbo did not write the profile in the shared state")
     document = _only(shared, _OF_PROFILE)
     for key in document.keys() & {"instance"}:
         document[key] = _only(document[key], _OF_INSTANCE)
@@ -117,7 +117,7 @@ def taken(shared: Any) -> dict[str, Any]:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether there is more in a value than in any profile, level by level."""
+    """Whether a value nests deeper than any profile."""
     level = [value]
     for _ in range(_LEVELS):
         inner = [each.values() if isinstance(each, dict) else each for each in level]
@@ -133,7 +133,7 @@ def _group(part: Any) -> dict[str, Any]:
 
 
 def _only(part: Any, keys: Collection[str]) -> dict[str, Any]:
-    """A copy of `part` with those keys alone; nothing of what is no object."""
+    """Returns a copy of `part` with only these keys; `{}` if it is not an object."""
     if not isinstance(part, dict):
         return {}
     kept: dict[str, Any] = json.loads(json.dumps({k: part[k] for k in part if k in keys}))
@@ -141,7 +141,7 @@ def _only(part: Any, keys: Collection[str]) -> dict[str, Any]:
 
 
 def told_spec(profile: Any, name: str, region: str) -> ClusterSpec:
-    """The cluster as a shared `profile` tells it. Raises RecordError where it is none."""
+    """Returns the specification from a shared `profile`. Raises RecordError if it is invalid."""
     document = taken(profile)
     document.setdefault("instance", {})["ssh_private_key"] = "~/nobodys"
     try:
@@ -149,6 +149,6 @@ def told_spec(profile: Any, name: str, region: str) -> ClusterSpec:
         return building.build(document, name, region)
     except ProfileError as error:
         raise RecordError(
-            "the profile in the shared state is not one that bilbo has written",
+            "bilbo did not write the profile in the shared state",
             details=error.details,
         ) from error

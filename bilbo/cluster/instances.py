@@ -1,4 +1,4 @@
-"""What of a record is not so in AWS any more. Looks, and changes nothing."""
+"""How AWS differs from a record. Reads only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from bilbo.record import Record
 
 
 def differences(record: Record, work: Work) -> list[InstanceDifference]:
-    """How the cluster's instances in AWS differ from the record. Raises AwsError, RecordError."""
+    """Returns how the cluster's instances in AWS differ from the record. Raises AwsError and
+    RecordError."""
     same_account(record, work)
     own = own_of(record, work)
     there = {

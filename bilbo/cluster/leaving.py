@@ -1,6 +1,6 @@
-"""Workers leave: chosen and retired by the engine's head, then let go by AWS; nobody else does.
+"""Removes workers: the engine's head chooses and retires them, then AWS ends exactly those.
 
-Terraform only lowers a number. Which instances that ends is decided here, right before.
+Terraform only lowers a number. Which instances that ends is decided here, just before.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from bilbo.model import SCHEDULER, ClusterSpec, Node, NodeGroup
 
 @dataclass(frozen=True)
 class Leaving:
-    """The groups that have more instances than are asked for.
+    """The groups that have more instances than specified.
 
-    `members` are a group's instances, and whether each is protected from scale-in.
+    `members` says for each group's instances whether they are protected from scale-in.
     """
 
     groups: tuple[NodeGroup, ...]
     members: Mapping[str, Mapping[str, bool]]
 
     def surplus(self, group: NodeGroup) -> int:
-        """How many must leave a group."""
+        """How many workers must leave a group."""
         return len(self.members[group.name]) - group.count
 
 
 def leaving(spec: ClusterSpec, work: Work) -> Leaving:
-    """The groups of `spec` that AWS holds too many instances of. One call. Raises AwsError."""
+    """Returns the groups of `spec` with too many instances in AWS. One call. Raises AwsError."""
     names = {group.instance_name: group.name for group in spec.workers}
     found = aws.group_members(work.target, names, spec.owner) if names else {}
     members = {names[name]: held for name, held in found.items()}
@@ -45,10 +45,10 @@ def leaving(spec: ClusterSpec, work: Work) -> Leaving:
 def dismiss(
     spec: ClusterSpec, work: Work, head: Node | None, who: Leaving, *, force: bool = False
 ) -> None:
-    """Retires as many workers of each group as it has too many, and lets AWS end those alone.
+    """Retires each group's surplus workers, and lets AWS end only those.
 
-    Raises RemoteError when the head cannot be asked, or when a worker holds what no other can
-    take; with `force` both are passed over, and what such workers hold is lost. Raises AwsError.
+    Raises RemoteError if the head does not answer or a worker holds results that no other worker
+    can take; `force` ignores both, and those results are lost. Raises AwsError.
     """
     for group in who.groups:
         count = who.surplus(group)
@@ -65,29 +65,28 @@ def dismiss(
 def _retire(
     spec: ClusterSpec, work: Work, head: Node | None, who: Leaving, *, force: bool
 ) -> set[str]:
-    """The instances that no worker of the cluster runs on any more."""
+    """Retires workers, and returns the instances that no longer run one."""
     if not who.groups:
         return set()
     try:
         answer = _ask_head(spec, work, head, who, force=force)
     except RemoteError as error:
         if force:
-            work.progress.say(f"The workers are not retired ({error.what}): what they hold is lost")
+            work.progress.say(f"Workers not retired ({error.what}); their results are lost.")
             return {name for group in who.groups for name in _last(who, group)}
         raise RemoteError(
-            f"the workers that would leave cluster {spec.name!r} could not be retired, and it "
-            f"keeps its count: {error.what}",
+            f"cannot retire workers of cluster {spec.name!r}, which keeps its count: {error.what}",
             details=error.details,
-            hint=f"`bilbo logs {spec.name} {_role(spec)}` may tell why. To let them go at the "
-            "price of what they hold: --force",
+            hint=f"`bilbo logs {spec.name} {_role(spec)}` may show why. To remove them and lose "
+            "their results: --force",
         ) from error
     if answer.get("kept"):
         raise RemoteError(
-            f"{len(answer['kept'])} worker(s) hold what no other worker can take, and cluster "
+            f"{len(answer['kept'])} worker(s) hold what no other worker can take; cluster "
             f"{spec.name!r} keeps its count",
             details=tuple(answer["kept"]),
-            hint="Release results (or end actors) that are no longer needed, or keep more workers. "
-            "To let them go at the price of what they hold: --force",
+            hint="Release results (or end actors) that you no longer need, or keep more workers. "
+            "To remove the workers and lose what they hold: --force",
         )
     return set(answer.get("left", ()))
 
@@ -103,7 +102,7 @@ def _ask_head(
 
     engine = ENGINES[spec.engine] if spec.engine else None
     if engine is None or head is None:
-        raise RemoteError("there is no head to ask")
+        raise RemoteError("the cluster has no head")
     asked = {
         "groups": [
             {"hosts": sorted(who.members[group.name]), "leave": who.surplus(group)}
@@ -125,6 +124,6 @@ def _ask_head(
 
 
 def _last(who: Leaving, group: NodeGroup) -> list[str]:
-    """Those who leave where nobody can be asked: the unprotected ones first."""
+    """Returns the instances to remove if the head does not answer: the unprotected ones first."""
     members = who.members[group.name]
     return sorted(members, key=lambda name: (members[name], name))[: who.surplus(group)]

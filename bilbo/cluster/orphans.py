@@ -1,7 +1,7 @@
-"""What runs and is in no state: found by its tag, imported, kept or destroyed as asked.
+"""Resources that run but are in no state: found by tag, imported, and kept or destroyed.
 
-Terraform writes its state after each resource. Killed in between, it leaves something that
-only its tag tells of; and it would then say "Destroy complete!" over it.
+Terraform writes its state after each resource. If it is killed in between, it leaves a resource
+that only its tag identifies, and a later `terraform destroy` would report success without it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bilbo.model import ClusterSpec
 from bilbo.terraform import Terraform
 
 _ORPHANS = "orphans.tf.json"
-# Kinds that Terraform needs arguments for, even if only to forget them.
+# Arguments that Terraform requires of these types, even just to destroy them.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "aws_instance": {"ami": "ami-00000000", "instance_type": "t3.micro"},
     "aws_autoscaling_group": {
@@ -37,9 +37,10 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 def orphans(
     name: str, work: Work, state: Mapping[str, Any], own: Own
 ) -> tuple[list[Resource], list[Resource]]:
-    """What carries the cluster's tag and is not in its `state`: its own, and what is another's.
+    """Returns what carries the cluster's tag and is not in its `state`: its own resources, and
+    those of other owners.
 
-    A group's workers go with it.
+    A group stands for its workers.
     """
     known = ids(state)
     found = [each for each in aws.tagged(work.target, name) if each.id not in known]
@@ -50,33 +51,33 @@ def orphans(
 
 
 def adopt(spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
-    """Imports the orphans to where the rendered files have a place for them.
+    """Imports the orphans that the rendered files have an address for.
 
-    What has no place there (a second notebook, say) is left to `destroy`, and what is another's
-    left alone. Raises AwsError, TerraformError and Interrupted. Side effects: the state; a line
-    each on the progress.
+    Others (such as a second notebook) are left to `destroy`, and resources of other owners are left
+    alone. Raises AwsError, TerraformError and Interrupted. Side effects: changes the state, reports
+    a line for each.
     """
     mine, others = orphans(spec.name, work, terraform.state(), Own(spec.owner))
     for other in others:
-        work.progress.say(f"Left alone, another's: {other}")
+        work.progress.say(f"Not this cluster's, left alone: {other}")
     taken = _taken(terraform)
     if any(_place(resource) in taken for resource in mine):
-        # What the state has there may be gone, with a stand-in that was killed and started anew.
+        # What the state has there may be gone, if the stand-in was killed and started again.
         if terraform.apply(work.progress.terraform, refresh_only=True).interrupted:
             raise interrupted(spec.name)
         taken = _taken(terraform)
     for resource in mine:
         address = _place(resource)
         if address is None or address in taken:
-            work.progress.say(f"Not in Terraform's state, and left alone: {resource.id}")
+            work.progress.say(f"Not in Terraform's state, left alone: {resource.id}")
             continue
-        work.progress.say(f"Found by its tag, taken into Terraform's state: {resource.id}")
+        work.progress.say(f"Found by tag, imported into Terraform's state: {resource.id}")
         terraform.import_(address, resource.id)
         taken.add(address)
 
 
 def adopt_to_destroy(name: str, work: Work, terraform: Terraform, own: Own) -> int:
-    """Imports every orphan to an address of its own, so that `terraform destroy` removes it.
+    """Imports every orphan to its own address, so that `terraform destroy` removes it.
 
     Returns how many there were.
     """
@@ -88,16 +89,17 @@ def adopt_to_destroy(name: str, work: Work, terraform: Terraform, own: Own) -> i
     if resources:
         terraform.write_extra(_ORPHANS, json.dumps({"resource": resources}, indent=2))
     for label, resource in labelled:
-        work.progress.say(f"Found by its tag, to be destroyed too: {resource.id}")
+        work.progress.say(f"Found by tag, will be destroyed too: {resource.id}")
         terraform.import_(f"{resource.kind}.{label}", resource.id)
     if "aws_autoscaling_group" in resources:
-        # No import can know it, and without it Terraform waits for protected instances to go.
+        # An import cannot set it, and without it Terraform waits for protected instances to end.
         terraform.amend_state("aws_autoscaling_group", {"force_delete": True})
     return len(found)
 
 
 def _taken(terraform: Terraform) -> set[str]:
-    """The addresses with something at them. Killed while it creates, Terraform leaves some bare."""
+    """Returns the addresses in use. Terraform killed while creating leaves some without
+    instances."""
     resources = terraform.state().get("resources", [])
     return {addresses.of_resource(resource) for resource in resources if resource["instances"]}
 

@@ -1,7 +1,7 @@
 """Whose a cluster and its resources are: the account they are in, and the owner they carry.
 
-Two people may give one name to two clusters, and anybody may put a tag on anything. A cluster's
-owner is a short hash, chosen once and kept in its state; its resources carry it as a tag.
+Two people may use the same name for two clusters, and anyone can tag anything. A cluster's owner is
+a random hash, chosen once and kept in its state; its resources carry it as a tag.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from bilbo.terraform import Terraform
 
 _ARN = re.compile(r"arn:aws[\w-]*:[\w-]*:[\w-]*:(\d{12}):")
 _OWNER = re.compile("[0-9a-f]{16}")
-# What an orphan that is to be destroyed is called: it may be another's, named to be taken.
+# Label prefix of orphans to destroy. With `--also` they may belong to another owner.
 ORPHAN = "orphan_"
 
 
 @dataclass(frozen=True)
 class Own:
-    """What makes a resource one of a cluster's own.
+    """What makes a resource a cluster's own.
 
-    `known` are the ids in the cluster's state, names of groups among them; `also` those that a
-    person has named to be taken. `owner` None is a cluster from before there were any, whose
-    resources carry none.
+    `known` are the ids in the cluster's state, including group names; `also` are ids that a person
+    has added. `owner` is None for a cluster from before owners, whose resources carry none.
     """
 
     owner: str | None
@@ -41,25 +40,25 @@ class Own:
     also: frozenset[str] = frozenset()
 
     def has(self, found: Resource) -> bool:
-        """Whether it is the cluster's: by state, by the group that launched it, or by its tag."""
+        """Whether the cluster owns it: by state, by the group that launched it, or by tag."""
         if found.id in self.known or found.launched_by in self.known or found.id in self.also:
             return True
         return found.owner == (self.owner or "")
 
 
 def new_owner() -> str:
-    """An owner that no other cluster has."""
+    """Returns a unique owner."""
     return secrets.token_hex(8)
 
 
 def planned_owner(terraform: Terraform) -> str | None:
-    """The owner that a plan before the first `create` has chosen; None where there was none."""
+    """Returns the owner that a plan before the first `create` chose; None if there was none."""
     found = terraform.told().get("owner")
     return found if isinstance(found, str) and _OWNER.fullmatch(found) else None
 
 
 def kept_in(terraform: Terraform) -> SharedState | None:
-    """Where the folder's rendered files share the state; None for on this machine."""
+    """Returns where the folder's rendered files keep the shared state; None for a local state."""
     there = terraform.backend()
     if not there:
         return None
@@ -69,9 +68,9 @@ def kept_in(terraform: Terraform) -> SharedState | None:
 def stored(
     target: Target, terraform: Terraform, name: str, state: SharedState | None
 ) -> dict[str, Any]:
-    """A cluster's state as it is kept in the bucket or, where that has none, on this machine.
+    """Returns a cluster's state from the bucket or, if it has none, from this machine.
 
-    `{}` where there is none. It costs no process of Terraform's. Raises AwsError.
+    `{}` if there is none. Starts no Terraform process. Raises AwsError.
     """
     shared = aws.shared_state(target, state, name) if state else {}
     return shared if shared.get("resources") else _local(terraform)
@@ -81,29 +80,29 @@ def _local(terraform: Terraform) -> dict[str, Any]:
     path = terraform.folder / "terraform.tfstate"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # Terraform says what is wrong with it
+    except (OSError, ValueError, RecursionError):  # Terraform will report what is wrong
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def ids(state: Mapping[str, Any]) -> frozenset[str]:
-    """The ids of what a state manages; a group's is its name."""
+    """Returns the ids of a state's managed resources; a group's id is its name."""
     return frozenset(
         found for _, each in _managed(state) if isinstance(found := each.get("id"), str) and found
     )
 
 
 def account_in(state: Mapping[str, Any]) -> str | None:
-    """The account that a state's resources are in; None where none tells, or several do."""
+    """Returns the account of a state's resources; None if they name none, or several."""
     arns = [str(each.get("arn")) for _, each in _managed(state)]
     found = {match[1] for arn in arns if (match := _ARN.match(arn))}
     return found.pop() if len(found) == 1 else None
 
 
 def owner_in(state: Mapping[str, Any]) -> str | None:
-    """The owner that a state tells, or where it was cut off before, its resources' tags.
+    """Returns the owner in a state's outputs or, if an apply was cut off, in its resources' tags.
 
-    None for a cluster from before there were owners.
+    None for a cluster from before owners.
     """
     outputs = state.get("outputs")
     output = outputs.get("owner") if isinstance(outputs, Mapping) else None
@@ -116,7 +115,7 @@ def owner_in(state: Mapping[str, Any]) -> str | None:
 
 
 def _managed(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """`(name, attributes)` of every resource that a state manages, whoever wrote it."""
+    """Yields `(name, attributes)` of every managed resource in a state, which may be malformed."""
     for resource in _list(state.get("resources")):
         if isinstance(resource, Mapping) and resource.get("mode") == "managed":
             for instance in _list(resource.get("instances")):
@@ -130,10 +129,10 @@ def _list(value: Any) -> Collection[Any]:
 
 
 def same_account(record: Record, work: Work) -> str | None:
-    """The account that AWS says the credentials are of, None where it does not tell.
+    """Returns the account of the credentials, None if AWS does not say.
 
-    Raises RecordError where the cluster lives in another: AWS would show nothing of it, and
-    whoever asked would believe that nothing is left.
+    Raises RecordError if the cluster is in another account: AWS would show nothing of it, which
+    would look as if nothing were left.
     """
     _lives_in(record.account or _account_of_before(record, work), record.name, work)
     return work.account
@@ -143,28 +142,27 @@ def _lives_in(there: str | None, name: str, work: Work) -> None:
     here = work.account
     if there and here and there != here:
         raise RecordError(
-            f"cluster {name!r} lives in the AWS account {there}, and these credentials are of "
-            f"{here}",
+            f"cluster {name!r} is in AWS account {there}, but these credentials belong to {here}",
             hint="Use that account's credentials (AWS_PROFILE), or choose another name with -n.",
         )
 
 
 def _account_of_before(record: Record, work: Work) -> str | None:
-    """What the state of a record tells that was written before records told the account."""
+    """Returns the account from the state, for a record from before records held the account."""
     terraform = work.terraform(record.name)
     return account_in(stored(work.target, terraform, record.name, kept_in(terraform)))
 
 
 def right_account(spec: ClusterSpec, before: Record | None, work: Work) -> str | None:
-    """The account that the cluster lives, or will live in; None where nobody tells.
+    """Returns the account that the cluster is or will be in; None if it is unknown.
 
-    Raises RecordError where it lives in another than the credentials are of, AwsError where the
-    profile means another.
+    Raises RecordError if the credentials belong to another account, AwsError if the profile names
+    another.
     """
     here = same_account(before, work) if before else work.account
     if spec.account and here and spec.account != here:
         raise AwsError(
-            f"the profile is for the AWS account {spec.account}, and these credentials are of "
+            f"the profile is for AWS account {spec.account}, but these credentials belong to "
             f"{here}",
             hint="Use that account's credentials (AWS_PROFILE), or change the profile's `account`.",
         )
@@ -179,12 +177,12 @@ def owned(
     *,
     planned: str | None = None,
 ) -> ClusterSpec:
-    """The specification with the account and the owner filled in.
+    """Returns the specification with the account and the owner filled in.
 
-    The owner of a cluster that there is, in its `state` or as the record `before` has it, never
-    changes: one from before there were owners goes on without, for a tag more in a launch template
-    would replace every worker. A new one gets that of the reviewed plan (`planned`), or of one that
-    was planned here. Raises what `right_account` does, for the account that the state tells too.
+    The owner of an existing cluster, from its `state` or the record `before`, never changes. A
+    cluster from before owners stays without one, because another tag in a launch template would
+    replace every worker. A new cluster gets the owner of the reviewed plan (`planned`), or of an
+    earlier plan on this machine. Raises as `right_account` does, also for the account in the state.
     """
     _lives_in(account_in(state), spec.name, work)
     owner = owner_in(state) or (before.owner if before else None)
@@ -194,7 +192,7 @@ def owned(
 
 
 def own_of(record: Record, work: Work, also: Collection[str] = ()) -> Own:
-    """What is the cluster's own at present: by its state, by its owner, and by what a person names
+    """Returns what identifies the cluster's own resources now: its state, its owner, and the ids
     in `also`. Raises AwsError."""
     terraform = work.terraform(record.name)
     state = stored(work.target, terraform, record.name, kept_in(terraform))

@@ -13,16 +13,16 @@ from bilbo.hostside import compare
 from bilbo.model import ClusterSpec
 
 _NO_OWNER = (
-    "This cluster was made before owners: its resources carry no tag bilbo:owner, and adding it "
-    "would replace every worker. Only a new cluster gets one."
+    "This cluster was created before owners existed: its resources have no tag bilbo:owner, and "
+    "adding it would replace every worker. Only new clusters get one."
 )
 
 
 def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = False) -> Planned:
-    """Validated, rendered, planned. Raises TerraformError, Interrupted and what `settle` does.
+    """Validates, renders and plans. Raises TerraformError, Interrupted, and as `settle` does.
 
-    `show` costs another start of the provider. Side effects: the cluster's Terraform folder is
-    written; no record is.
+    `show` starts the provider once more. Side effects: writes the cluster's Terraform folder, but
+    no record.
     """
     before = work.store.known(spec.name)
     if before is None and not any(True for _ in spec.groups()):
@@ -43,7 +43,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         path = terraform.cluster_folder / PLAN_FILE
         outcome = terraform.plan(path, work.progress.terraform)
         if outcome.interrupted:
-            raise Interrupted("interrupted; plan creates nothing, and nothing was changed")
+            raise Interrupted("interrupted; plan only reads, so nothing changed")
         if not outcome.ok:
             raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
         if not show:

@@ -1,4 +1,4 @@
-"""What `plan` and `apply` share: the rendered files in a cluster's folder, and what was planned."""
+"""Shared by `plan` and `apply`: the rendered files in a cluster's folder, and the plan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bilbo.terraform import Outcome, Terraform
 def write_rendered(
     spec: ClusterSpec, terraform: Terraform, files: Mapping[str, str] | None = None
 ) -> Mapping[str, str]:
-    """Makes the folder hold what `spec` renders to, `files` where that is done already."""
+    """Writes what `spec` renders to into the folder, or `files` if it is already rendered."""
     found = render(spec) if files is None else files
     backend = spec.state.backend(spec.name) if spec.state else {}
     terraform.write(found, {"backend": backend, "owner": spec.owner})
@@ -27,12 +27,12 @@ PLAN_FILE = "plan.tfplan"
 
 @dataclass(frozen=True)
 class Planned:
-    """What was asked and what Terraform would do; `outcome` None when there is nothing at all.
+    """What was requested and what Terraform would do; `outcome` is None if there is nothing.
 
-    `settings` are what differs beside Terraform's plan: see `hostside`.
+    `settings` are the differences outside Terraform's plan: see `hostside`.
 
-    `files` are the rendered ones, `saved` is Terraform's own plan, and `shown` that plan as
-    Terraform's JSON, where it was asked for.
+    `files` are the rendered files, `saved` is Terraform's own plan, and `shown` is that plan as
+    Terraform's JSON, if requested.
     """
 
     spec: ClusterSpec
@@ -44,7 +44,7 @@ class Planned:
 
     @property
     def has_changes(self) -> bool:
-        """Whether a resource would change, or what HCL does not hold. A changed output alone is
-        no change."""
+        """Whether a resource, or a setting outside HCL, would change. A changed output alone does
+        not count."""
         resources = self.outcome is not None and bool(self.outcome.changes)
         return resources or any(each.changed for each in self.settings)

@@ -1,4 +1,4 @@
-"""How the hosts of a cluster are reached."""
+"""How to connect to the hosts of a cluster."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def reach(work: Work, name: str, engine: str | None = None) -> Remote:
-    """How the hosts of a cluster are reached: keys, host keys, deadlines, and who is told.
+    """Returns how to connect to a cluster's hosts: keys, host keys, deadlines and progress.
 
-    With an `engine` it is told when its dashboard is waited for.
+    With an `engine`, it reports when it waits for the dashboard.
     """
     from bilbo.remote import Deadlines, HostEvent, KnownHosts, Remote
 

@@ -1,4 +1,4 @@
-"""`restart`: head and workers stop and start again, the notebook where it is asked for."""
+"""`restart`: stops and starts head and workers, and on request the notebook."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bilbo.record import Record
 
 
 def restart(name: str, work: Work, *, notebook: bool = False) -> Record | None:
-    """Starts a cluster's head and workers anew, to the same readiness as `create`.
+    """Restarts a cluster's head and workers, to the same readiness as `create`.
 
-    None where the cluster has no engine, and so nothing to restart. A notebook that does not run
-    is started, one that runs is left in peace but for `notebook`, which ends its kernels. Raises
-    PartlyDone when some of it works then, RemoteError when none does, RecordError, Interrupted.
+    Returns None if the cluster has no engine, so nothing to restart. A stopped notebook is started;
+    a running one is left alone unless `notebook`, which ends its kernels. Raises PartlyDone if part
+    of the cluster works afterwards, RemoteError if none does, RecordError and Interrupted.
     """
     with work.store.lock(name, "restart"), _interruptible(name):
         record = work.store.load(name)
@@ -29,7 +29,7 @@ def restart(name: str, work: Work, *, notebook: bool = False) -> Record | None:
         if not any(True for _ in record.inventory.nodes()):
             raise BilboError(
                 f"cluster {name!r} has no instances",
-                hint="`bilbo create` of its profile makes them.",
+                hint="To create them, run `bilbo create` with its profile.",
             )
         if notebook and record.inventory.notebook is None:
             raise BilboError(f"cluster {name!r} has no notebook")
@@ -54,5 +54,5 @@ def _interruptible(name: str) -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"interrupted; some services of cluster {name!r} may be stopped",
-            hint=f"Go on with: bilbo restart {name}",
+            hint=f"To continue: bilbo restart {name}",
         ) from error

@@ -1,4 +1,4 @@
-"""Plans that are reviewed first: packed into a bundle, and applied exactly or not at all."""
+"""Reviewed plans: packed into a bundle, and applied exactly or not at all."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from bilbo.render import render
 from bilbo.terraform import PROVIDERS, Terraform, locked_providers
 from bilbo.terraform import planfile as terraform_plan
 
-# Where those who review, and the runners that apply, may sit.
+# The platforms of reviewers, and of runners that apply.
 PLATFORMS = ("linux_amd64", "linux_arm64", "darwin_amd64", "darwin_arm64", "windows_amd64")
 _LOCK_FILE = ".terraform.lock.hcl"
-_AGAIN = "Make a new plan with `bilbo plan PROFILE -o FILE`, and have it reviewed."
+_AGAIN = "Make a new plan with `bilbo plan PROFILE -o FILE` and have it reviewed."
 
 
 def must_name_its_callers(spec: ClusterSpec, what: str) -> None:
-    """Raises RenderError unless the profile itself says who is admitted: whoever carries it out,
-    a CI runner say, must never be admitted for that."""
+    """Raises RenderError unless the profile itself says who is admitted: the machine that applies
+    it, such as a CI runner, must not be admitted for that."""
     if spec.needs_security_group and not spec.cidrs:
         raise RenderError(
-            f"{what} needs the networks to admit to stand in the profile: access.cidrs is missing",
-            hint='Add "access": {"cidrs": ["YOUR.ADDRESS/32"]}, or a security_group to every '
+            f"{what} requires `access.cidrs` in the profile",
+            hint='Add "access": {"cidrs": ["YOUR.ADDRESS/32"]}, or a security_group for every '
             "instance.",
         )
 
 
 def allowed(spec: ClusterSpec) -> None:
-    """Raises ReviewError where the specification opens ports to the world and does not say that
-    it means to, RenderError where it shares its state and would admit whoever carries it out."""
+    """Raises ReviewError if the specification opens ports to the internet without saying that this
+    is intended, RenderError if it has shared state and would admit the machine that applies it."""
     if spec.state:
         must_name_its_callers(spec, "a shared state")
     if (ports := open_to_world(spec)) and not spec.public:
         raise ReviewError(
-            "ports would be open to the whole internet, and nothing was created",
+            "ports would be open to the whole internet; nothing was created",
             details=tuple(ports),
-            hint="Name your own networks in access.cidrs. If it is meant so: "
+            hint="List your own networks in access.cidrs. If this is intended: "
             '"access": {"public": true}.',
         )
 
 
 def home_id(store: Store) -> str:
-    """The random name of this bilbo home, by which a local state's plans know it again."""
+    """Returns this bilbo home's random id, which ties plans of a local state to it."""
     path = store.home / "identity"
     if not path.is_file():
         private_write(path, secrets.token_hex(16))
@@ -66,14 +66,14 @@ def home_id(store: Store) -> str:
 
 
 def save(planned: Planned, work: Work, path: Path, overrides: tuple[str, ...]) -> str:
-    """Packs what was planned into a bundle at `path`; its digest.
+    """Packs the plan into a bundle at `path`, and returns its digest.
 
-    Raises ReviewError and what Terraform raises. Side effects: a file of mode 0600; where the
-    registry is in reach, hashes for other platforms in the lock file.
+    Raises ReviewError and TerraformError. Side effects: writes a file of mode 0600 and, if the
+    registry is reachable, hashes for other platforms into the lock file.
     """
     spec, terraform = planned.spec, work.terraform(planned.spec.name)
     if planned.outcome is None:
-        raise ReviewError("there is nothing to plan: the profile asks for no instance")
+        raise ReviewError("nothing to plan: the profile has no instances")
     terraform.lock_platforms(PLATFORMS)
     state = terraform.state()
     manifest = Manifest(
@@ -100,7 +100,7 @@ def save(planned: Planned, work: Work, path: Path, overrides: tuple[str, ...]) -
 
 
 def _instances(spec: ClusterSpec, work: Work) -> tuple[str, ...]:
-    """The instances that run; another's, which only carry the cluster's tag, are left out."""
+    """Returns the cluster's running instances, without those of other owners."""
     own = Own(spec.owner)
     return tuple(
         sorted(
@@ -117,41 +117,42 @@ def _instances(spec: ClusterSpec, work: Work) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """A bundle that is to be applied. Every method raises ReviewError, and re-plans nothing."""
+    """A bundle to apply. Every method raises ReviewError; none makes a new plan."""
 
     bundle: Bundle
     path: Path
 
     def suits(self, spec: ClusterSpec, work: Work) -> None:
-        """Whether it is for this cluster, profile, place and bilbo. Touches nothing."""
+        """Checks that it is for this cluster, profile, target and bilbo. Reads only."""
         manifest = self.bundle.manifest
-        self._same("for cluster", manifest.cluster, spec.name, "Name the cluster with -n.")
+        self._same("for cluster", manifest.cluster, spec.name, "Give the cluster's name with -n.")
         self._same("for region", manifest.region, spec.region)
         self._same(
             "for the AWS at",
             manifest.endpoint or "AWS itself",
             work.target.endpoint_url or "AWS itself",
-            "For the stand-in AWS: bilbo --local create. For another endpoint: AWS_ENDPOINT_URL.",
+            "For the stand-in AWS, use bilbo --local create; for another endpoint, set "
+            "AWS_ENDPOINT_URL.",
         )
         if manifest.profile != bundle.profile_digest(spec.profile):
             raise ReviewError(
-                "the profile is not the one that was reviewed: it was changed since",
+                "the profile has changed since the review",
                 where=str(self.path),
-                hint=f"Take the change back, or: {_AGAIN[0].lower()}{_AGAIN[1:]}",
+                hint=f"Revert the change, or {_AGAIN[0].lower()}{_AGAIN[1:]}",
             )
         self._same("made by bilbo", manifest.versions.get("bilbo", "?"), __version__)
         if spec.state is None and manifest.home != home_id(work.store):
             raise ReviewError(
-                "the plan rests on a state that is on another machine, and two clusters would "
-                "come of it",
+                "the plan is based on a state on another machine; applying it here would create a "
+                "second cluster",
                 where=str(self.path),
-                hint="Apply it where it was made, or share the state: add `state` to the profile, "
+                hint="Apply it where it was made, or share the state: add `state` to the profile "
                 "and plan again.",
             )
 
     def is_rendered(self, spec: ClusterSpec) -> None:
-        """Whether its HCL, and the configuration inside Terraform's plan, are what this bilbo
-        renders from the settled `spec`, and nothing but the AWS provider is locked. Pure."""
+        """Checks that its HCL and the configuration inside Terraform's plan are what this bilbo
+        renders from the settled `spec`, and that it locks only the AWS provider. Pure."""
         manifest = self.bundle.manifest
         self._same("for the AWS account", manifest.account or "none", spec.account or "none")
         must_name_its_callers(spec, "a plan for review")
@@ -163,7 +164,7 @@ class Reviewed:
         try:
             planned = terraform_plan.read(self.bundle.contents[bundle.PLAN])
         except ValueError as error:
-            raise self._forged(f"its Terraform plan cannot be read: {error}") from error
+            raise self._forged(f"cannot read its Terraform plan: {error}") from error
         self._nothing_but("plans with", planned.configuration, rendered)
         if planned.lock != lock:
             raise self._forged("its Terraform plan was made with another lock file")
@@ -180,11 +181,13 @@ class Reviewed:
     ) -> None:
         for name in sorted(found.keys() | rendered.keys()):
             if found.get(name) != rendered.get(name):
-                raise self._forged(f"it {verb} another {name} than bilbo renders from the profile")
+                raise self._forged(
+                    f"it {verb} {name}, which differs from what bilbo renders from the profile"
+                )
 
     def _forged(self, why: str) -> ReviewError:
         return ReviewError(
-            f"the plan is not one that bilbo makes of this profile: {why}",
+            f"bilbo would not make this plan from this profile: {why}",
             where=str(self.path),
             hint=_AGAIN,
         )
@@ -198,14 +201,14 @@ class Reviewed:
         private_write(terraform.cluster_folder / PLAN_FILE, self.bundle.contents[bundle.PLAN])
 
     def still_true(self, spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
-        """Whether versions, state and reality are as they were, and the plan changes nothing but
-        what bilbo renders. Looks from a scratch folder: the cluster's is not touched."""
+        """Checks that versions, state and AWS are unchanged, and that the plan changes only what
+        bilbo renders. Works in a scratch folder, not in the cluster's."""
         not_moving(spec, terraform)
         with TemporaryDirectory(prefix="bilbo-review-") as scratch:
             looking = work.terraform(spec.name, Path(scratch))
             looking.borrow(terraform)
             self.place(spec, looking)
-            self._versions(looking)  # as the lock file has them: nothing is installed yet
+            self._versions(looking)  # from the lock file: nothing is installed yet
             looking.init()
             self._types(looking)
             self._state(looking)
@@ -219,7 +222,7 @@ class Reviewed:
             self._same(f"made with {name}", reviewed.get(name, "none"), now.get(name, "none"))
 
     def _types(self, terraform: Terraform) -> None:
-        """Whether each resource that would change is of a type that bilbo renders."""
+        """Checks that every resource to change is of a type that bilbo renders."""
         changes = terraform.show(terraform.cluster_folder / PLAN_FILE).get("resource_changes", [])
         for change in changes:
             if change["type"] not in addresses.RESOURCE_TYPES:
@@ -232,42 +235,40 @@ class Reviewed:
         reviewed = (self.bundle.manifest.lineage, self.bundle.manifest.serial)
         if now != reviewed:
             raise ReviewError(
-                "the cluster was changed since the plan was made: Terraform's state is at serial "
-                f"{now[1]}, and the plan rests on {reviewed[1]}",
+                "the cluster has changed since the plan was made: Terraform's state is at serial "
+                f"{now[1]}, but the plan is based on {reviewed[1]}",
                 where=str(self.path),
                 hint=_AGAIN,
             )
 
     def _reality(self, spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
-        """An instance that ended by hand since is in no state: the state alone looks well."""
+        """Compares instances too: the state does not show that a worker was terminated by hand."""
         reviewed, running = set(self.bundle.manifest.instances), set(_instances(spec, work))
-        details = [f"{name} does not run any more" for name in sorted(reviewed - running)]
-        details += [f"{name} runs, and did not then" for name in sorted(running - reviewed)]
+        details = [f"{name} no longer runs" for name in sorted(reviewed - running)]
+        details += [f"{name} runs, but did not then" for name in sorted(running - reviewed)]
         if not details and self.bundle.manifest.serial:
             details += self._drifted(spec, work, terraform)
         if details:
             raise ReviewError(
-                "something was changed outside since the plan was made",
+                "something was changed outside Terraform since the plan was made",
                 where=str(self.path),
                 details=tuple(details),
                 hint=_AGAIN,
             )
 
     def _drifted(self, spec: ClusterSpec, work: Work, terraform: Terraform) -> list[str]:
-        work.progress.status("Looking whether AWS is as it was reviewed")
+        work.progress.status("Checking that AWS is as it was reviewed")
         looked = terraform.cluster_folder / "look.tfplan"
         outcome = terraform.plan(looked, work.progress.terraform, refresh_only=True)
         if outcome.interrupted:
             raise interrupted(spec.name)
         if not outcome.ok:
-            raise terraform.error(
-                outcome, f"AWS cannot be compared with the state of {spec.name!r}"
-            )
+            raise terraform.error(outcome, f"cannot compare AWS with the state of {spec.name!r}")
         if not outcome.drift and not self.bundle.manifest.drift:
             return []
         now, then = drift_digests(terraform.show(looked)), self.bundle.manifest.drift
         return [
-            f"{address} is not as it was"
+            f"{address} has changed"
             for address in sorted(now.keys() | then.keys())
             if now.get(address) != then.get(address)
         ]
@@ -275,7 +276,7 @@ class Reviewed:
     def _same(self, what: str, reviewed: str, now: str, hint: str = _AGAIN) -> None:
         if reviewed != now:
             raise ReviewError(
-                f"the plan is {what} {reviewed}, and here it is {now}",
+                f"the plan is {what} {reviewed}, but here it is {now}",
                 where=str(self.path),
                 hint=hint,
             )

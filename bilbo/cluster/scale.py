@@ -1,4 +1,4 @@
-"""`scale`: other counts of workers, while the cluster computes."""
+"""`scale`: changes the counts of workers while the cluster computes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bilbo.model import ClusterSpec, worker_part
 from bilbo.profile import building
 from bilbo.record import Record
 
-# Nothing is known for sure of what was interrupted: then all is looked at.
+# After an interruption nothing is certain, so everything is checked.
 _CERTAIN = (states.READY, states.PARTIAL)
 
 
@@ -32,11 +32,11 @@ def scale(
     yes: bool = False,
     force: bool = False,
 ) -> Created:
-    """Gives worker groups other counts; the key None is the only group of a cluster that has one.
+    """Changes the counts of worker groups; the key None means the cluster's only group.
 
-    New workers are started, those that leave are retired first (`force`: or let go all the same).
-    Nothing else of the cluster is touched, and no other host connected to. What was interrupted is
-    completed. Raises UsageError for groups that there are not, PartlyDone, and what `create` does.
+    New workers are started; workers that leave are retired first (with `force`, removed even if
+    that fails). Nothing else changes, and bilbo connects to no other host. An interrupted change is
+    completed. Raises UsageError for unknown groups, PartlyDone, and as `create` does.
     """
     with work.store.lock(name, "scale"), _interruptible(name):
         before = work.store.load(name)
@@ -66,11 +66,11 @@ def scale(
 
 
 def _scaled(before: Record, counts: Mapping[str | None, int]) -> ClusterSpec:
-    """The cluster of the record with other counts. Raises UsageError, BilboError."""
+    """Returns the record's specification with the new counts. Raises UsageError, BilboError."""
     if before.status == states.DESTROYING:
         raise BilboError(
             f"cluster {before.name!r} is being destroyed",
-            hint=f"Go on with: bilbo destroy {before.name}",
+            hint=f"To continue: bilbo destroy {before.name}",
         )
     spec = building.build(before.profile, before.name, before.region)
     known = [group.name for group in spec.workers]
@@ -98,7 +98,7 @@ def _as_it_was(before: Record, spec: ClusterSpec, applied: Applied) -> bool:
 
 
 def _to_start(before: Record, record: Record) -> set[str]:
-    """Instances on which nothing runs yet, or did not when it was last tried."""
+    """Returns the instances that are new, or that failed at the last attempt."""
     known = {node.instance_id for node in before.inventory.nodes()}
     there = {node.instance_id for node in record.inventory.nodes()}
     return {name for name in there if name not in known or name in before.problems}
@@ -111,5 +111,5 @@ def _interruptible(name: str) -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"interrupted; what exists of cluster {name!r} is in its Terraform state",
-            hint="Go on with the same `bilbo scale`, or make it as its profile says: bilbo create",
+            hint="To continue, run the same `bilbo scale`; to return to the profile: bilbo create",
         ) from error

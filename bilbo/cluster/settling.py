@@ -1,4 +1,4 @@
-"""A specification becomes definite: what depends on the target and on who asks is filled in."""
+"""Settles a specification: fills in what depends on the target and on the caller."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ def settle(
     newest: bool = False,
     amis: Mapping[str, str] | None = None,
 ) -> ClusterSpec:
-    """The specification with what depends on the target and on who asks filled in.
+    """Returns the specification with what depends on the target and on the caller filled in.
 
-    The addresses admitted stay those of the record until `my_ip` asks for them again, and the
-    AMIs that images stand for those of the running machines until the `newest` are asked for;
-    `amis`, by group, are those of a reviewed plan.
-    Raises AwsError where an image is not to be found.
+    The admitted addresses stay those of the record unless `my_ip`, and the AMIs of images stay
+    those of the running machines unless `newest`; `amis`, by group, are those of a reviewed plan.
+    Raises AwsError if an image is not found.
     """
     spec = with_ssh_port(spec, work.target.ssh_port)
     if amis is None:
@@ -41,15 +40,15 @@ def settle(
 
 
 def with_ssh_port(spec: ClusterSpec, port: int | None) -> ClusterSpec:
-    """The specification with the SSH port of the target, where that says one."""
+    """Returns the specification with the target's SSH port, if it has one."""
     if port is None:
         return spec
     return _with_machines(spec, lambda group: replace(group.machine, ssh_port=port))
 
 
 def _with_images(spec: ClusterSpec, work: Work, running: Mapping[str, str]) -> ClusterSpec:
-    """Puts an AMI where only an image is named: that of the group in `running`, else the newest
-    in the region."""
+    """Fills in the AMI where only an image is named: that of the group in `running`, or else the
+    newest in the region."""
     open_ones = [each for each in spec.groups() if each.machine.image and not each.machine.ami]
     names = {each.machine.image for each in open_ones if each.name not in running}
     found = aws.newest_images(work.target, [name for name in names if name]) if names else {}
@@ -76,13 +75,13 @@ def _with_machines(spec: ClusterSpec, machine: Callable[[NodeGroup], Machine]) -
 
 
 def same_place(record: Record | None, work: Work) -> None:
-    """Raises RecordError when the cluster lives in another region or AWS than is asked for."""
+    """Raises RecordError if the cluster is in another region or at another endpoint."""
     if record is None:
         return
     there = (record.region, record.endpoint_url)
     if there != (work.target.region, work.target.endpoint_url):
         place = record.region + (f" at {record.endpoint_url}" if record.endpoint_url else " on AWS")
         raise RecordError(
-            f"cluster {record.name!r} lives in {place}",
-            hint=f"Choose another name with -n, or first: bilbo destroy {record.name}",
+            f"cluster {record.name!r} already exists in {place}",
+            hint=f"Choose another name with -n, or destroy it first: bilbo destroy {record.name}",
         )

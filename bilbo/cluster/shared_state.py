@@ -1,4 +1,4 @@
-"""States that a team shares: who holds one, what it tells of a cluster, and moving there."""
+"""Shared states: who holds the lock, what the state says about a cluster, and moving to it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def outputs_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """`{name: value}` of a state as Terraform stores it."""
+    """Returns a state's outputs as `{name: value}`."""
     return {name: output["value"] for name, output in state.get("outputs", {}).items()}
 
 
 def told_digests(outputs: Mapping[str, Any]) -> dict[str, dict[str, str]] | None:
-    """The hashes of `init_cmd` and `packages` in a state's outputs, by group and key; None where
-    there are none, as in states of before. Raises RecordError."""
+    """Returns the hashes of `init_cmd` and `packages` in a state's outputs, by group and key; None
+    if there are none, as in older states. Raises RecordError."""
     told = outputs.get("host_side")
     if told is None:
         return None
@@ -36,53 +36,53 @@ def told_digests(outputs: Mapping[str, Any]) -> dict[str, dict[str, str]] | None
         for group in told.values()
     )
     if not good:
-        raise RecordError("the hashes in the shared state are not ones that bilbo has written")
+        raise RecordError("bilbo did not write the hashes in the shared state")
     return {name: dict(group) for name, group in told.items()}
 
 
 def say_unlike(spec: ClusterSpec, told: Mapping[str, Mapping[str, str]] | None, work: Work) -> None:
-    """Says which `init_cmd` and `packages` of `spec` are not those that the cluster was made with;
-    `told` are a state's hashes."""
+    """Reports which `init_cmd` and `packages` of `spec` differ from what the cluster was created
+    with; `told` are a state's hashes."""
     ours = hostside.digests(spec)
     for key, groups in hostside.unlike(spec, told).items():
         where = ", ".join(groups)
         if any(key in ours[group] for group in groups):
-            are = "are not those" if key == "packages" else "is not the one"
-            text = f"The profile's {key} {are} that the cluster was made with ({where})."
+            differ = "differ" if key == "packages" else "differs"
+            text = f"The profile's {key} {differ} from what the cluster was created with ({where})."
         else:
-            text = f"The cluster was made with {key} that no shared state holds ({where})."
-            text += "\nThe team's profile has it: give that."
+            text = f"The cluster was created with {key}, which a shared state omits ({where})."
+            text += "\nUse the team's profile, which has it."
         work.progress.say(text)
 
 
 def admitted(state: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """The state itself, if no provider but AWS's has a part in it.
+    """Returns the state if it uses only the AWS provider. Raises RecordError otherwise.
 
-    Terraform installs and runs whatever provider a state names. Raises RecordError.
+    Terraform installs and runs any provider that a state names.
     """
     try:
         foreign = sorted(state_providers(state) - PROVIDERS)
     except ValueError as error:
-        raise RecordError(f"this is not a state of Terraform's: {error}", where=where) from error
+        raise RecordError(f"not a Terraform state: {error}", where=where) from error
     if foreign:
         raise RecordError(
             f"the state names a provider that bilbo does not use: {', '.join(foreign)}",
             where=where,
-            hint="Somebody has written it by other means. Ask who can write there; the bucket "
-            "keeps every version.",
+            hint="bilbo did not write it. Find out who can write there; the bucket keeps every "
+            "version.",
         )
     return state
 
 
 def initialised(terraform: Terraform, work: Work, name: str) -> None:
-    """Runs `terraform init` once the state that it will work on is `admitted`."""
+    """Runs `terraform init`, after `admitted` has checked the state."""
     if state := kept_in(terraform):
         admitted(aws.shared_state(work.target, state, name), state.address())
     terraform.init()
 
 
 def unlocked(state: SharedState, cluster: str, work: Work) -> None:
-    """Raises RecordError where a process, here or elsewhere, holds the shared state."""
+    """Raises RecordError if a process, here or elsewhere, holds the lock of the shared state."""
     lock = aws.state_lock(work.target, state, cluster)
     if lock is None:
         return
@@ -95,21 +95,21 @@ def unlocked(state: SharedState, cluster: str, work: Work) -> None:
 
 
 def take_lock_away(record: Record, lock_id: str, work: Work) -> None:
-    """Takes away the lock of that id, and no other. Raises RecordError, TerraformError."""
+    """Removes the lock with exactly that id. Raises RecordError, TerraformError."""
     terraform = work.terraform(record.name)
     where = kept_in(terraform)
     if where is None:
         raise RecordError(
             f"the state of cluster {record.name!r} is on this machine, where a lock ends with its "
-            "process"
+            "process; nothing to unlock"
         )
     lock = aws.state_lock(work.target, where, record.name)
     if lock is None:
-        raise RecordError(f"nobody holds the state of cluster {record.name!r}")
+        raise RecordError(f"the state of cluster {record.name!r} is not locked")
     if lock.id != lock_id:
         raise RecordError(
-            f"the state of cluster {record.name!r} is held by {lock.who} since {lock.created} UTC "
-            f"under another id: {lock.id}"
+            f"{lock.who} has locked the state of cluster {record.name!r} since {lock.created} UTC "
+            f"with another id: {lock.id}"
         )
     initialised(terraform, work, record.name)
     terraform.unlock(lock_id)
@@ -118,10 +118,10 @@ def take_lock_away(record: Record, lock_id: str, work: Work) -> None:
 def found_before(
     spec: ClusterSpec, work: Work, before: Record | None
 ) -> tuple[Record | None, Mapping[str, Any]]:
-    """The cluster as this home remembers it, or as the shared state tells of it; and its state.
+    """Returns the cluster's record, from this home or from the shared state, and its state.
 
-    No record here does not mean that there is no cluster: a team-mate may have made it. Raises
-    RecordError when the state is held, or belongs to another cluster than this home's.
+    A cluster without a record here may still exist: a team-mate may have created it. Raises
+    RecordError if the state is locked, or belongs to another cluster than this home's.
     """
     terraform = work.terraform(spec.name)
     _stays_or_comes(spec, terraform)
@@ -137,7 +137,7 @@ def found_before(
 
 
 def recorded(spec: ClusterSpec, work: Work, state: Mapping[str, Any]) -> Record:
-    """The record of a cluster that somebody else made, from its state. It has no token yet."""
+    """Returns the record of a team-mate's cluster, from its state. It has no token yet."""
     return Record(
         name=spec.name,
         status=states.PARTIAL,
@@ -156,14 +156,13 @@ def recorded(spec: ClusterSpec, work: Work, state: Mapping[str, Any]) -> Record:
 
 
 def not_moving(spec: ClusterSpec, terraform: Terraform) -> None:
-    """Raises RecordError where the profile keeps the state elsewhere than it is: a plan must not
-    move it."""
+    """Raises RecordError if the state is not where the profile keeps it: a plan must not move
+    it."""
     if terraform.keeps_state() and terraform.backend() != _wanted(spec):
         there = spec.state.address() if spec.state else "on this machine"
         raise RecordError(
             f"the state of cluster {spec.name!r} is not yet where the profile keeps it: {there}",
-            hint="Move it first: `bilbo create` of the profile with no other change does that, "
-            "and nothing else.",
+            hint="Move it first: `bilbo create` with no other change in the profile only moves it.",
         )
 
 
@@ -172,25 +171,26 @@ def _wanted(spec: ClusterSpec) -> dict[str, str]:
 
 
 def _stays_or_comes(spec: ClusterSpec, terraform: Terraform) -> None:
-    """Raises RecordError where a shared state would be left: a team-mate may go on with it."""
+    """Raises RecordError if a shared state would be abandoned: a team-mate may still use it."""
     there = terraform.backend()
     if there and terraform.keeps_state() and there != _wanted(spec):
         raise RecordError(
             f"the state of cluster {spec.name!r} is shared at s3://{there['bucket']}/{there['key']}",
-            hint="Put that back into the profile's `state`; bilbo moves states into a bucket, and "
-            "never out of one.",
+            hint="Restore that `state` in the profile; bilbo moves states into a bucket, never out "
+            "of one.",
         )
 
 
 def _same_cluster(spec: ClusterSpec, terraform: Terraform, shared: Mapping[str, Any]) -> None:
-    """Moving a state must not write over another cluster's, nor over a newer one."""
+    """Raises RecordError before a move would overwrite the state of another cluster, or a newer
+    one."""
     if not shared.get("resources") or terraform.backend() == _wanted(spec):
         return
-    local = terraform.state()  # a move that was cut off has left the same in both
+    local = terraform.state()  # an interrupted move leaves the same state in both places
     if local.get("resources") and ids(local) != ids(shared):
         raise RecordError(
-            f"there are two clusters {spec.name!r}: one of this machine's own, one in the shared "
+            f"there are two clusters {spec.name!r}: one on this machine and one in the shared "
             "state",
-            hint="Choose another name with -n, or first destroy the one of this machine with the "
-            "profile that it was made from.",
+            hint="Choose another name with -n, or first destroy this machine's cluster with the "
+            "profile it was created from.",
         )

@@ -1,4 +1,4 @@
-"""What workers are expected to get, from their instance types, before any host exists."""
+"""Estimates workers' sizes from their instance types, before any host exists."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bilbo.errors import AwsError
 from bilbo.files import private_write
 from bilbo.model import ClusterSpec, Measurement
 
-# What Linux reports of a machine's memory, beside what AWS sells: the kernel keeps the rest.
-# 16,178,872,320 of an m5.xlarge's 16 GiB were measured.
+# The share of a machine's memory that Linux reports as usable; the kernel keeps the rest.
+# Measured on an m5.xlarge: 16,178,872,320 bytes of 16 GiB.
 _USABLE = 0.94
 
 
 def estimates(spec: ClusterSpec, work: Work) -> dict[str, str]:
-    """A line a worker group; a group whose type AWS does not describe to us has none.
+    """Returns one line per worker group, except for types that AWS does not describe to us.
 
-    An instance type never changes, so what AWS said is kept in bilbo's home.
+    An instance type never changes, so AWS's answer is kept in bilbo's home.
     """
     if spec.engine is None:
         return {}
@@ -45,6 +45,6 @@ def _instance_types(wanted: set[str], work: Work) -> dict[str, list[int]]:
         known |= aws.instance_types(work.target, sorted(wanted - known.keys()))
         private_write(path, json.dumps(known, sort_keys=True))
     except (AwsError, OSError):
-        # An estimate is a courtesy: its absence must not fail a plan.
+        # A missing estimate must not fail a plan.
         pass
     return known

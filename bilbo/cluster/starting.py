@@ -1,4 +1,4 @@
-"""The SSH stage as `create` and `restart` share it: start the services, judge, remember."""
+"""The SSH stage of `create`, `scale` and `restart`: start services, judge and save the results."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Created:
-    """The cluster as it is now; `record` None where the profile asks for no instance.
+    """The cluster as it is now; `record` is None if the profile has no instances.
 
-    `changed` False means that there was nothing to do.
+    `changed` is False if there was nothing to do.
     """
 
     record: Record | None
@@ -36,7 +36,7 @@ class Created:
 
 
 def tell(spec: ClusterSpec, work: Work, verb: str) -> None:
-    """Says in the specification's own lines what begins."""
+    """Reports what begins, in the wording of bilbo's own specification."""
     if verb == "Create" and spec.engine:
         work.progress.say(f"Create {spec.engine} cluster '{spec.name}'.")
     if spec.notebook:
@@ -46,12 +46,12 @@ def tell(spec: ClusterSpec, work: Work, verb: str) -> None:
 
 
 def with_nodes(record: Record, spec: ClusterSpec, found: Inventory) -> Record:
-    """The record of a cluster whose instances run and whose services are being started."""
+    """Returns the record of a cluster whose instances run and whose services are starting."""
     from bilbo import services
 
     url = None
     if found.notebook:
-        # As it was last served, until it is looked at.
+        # As last served, until the host is asked.
         served = services.served(record.notebook_url) if record.notebook_url else Served()
         url = services.notebook_url(found.notebook, record.token, served)
     return record.changed(
@@ -70,10 +70,10 @@ def start(
     fresh: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> Sequence[HostResult]:
-    """Starts what does not run, and anew what is of the roles in `fresh`; a result a host.
+    """Starts what does not run, restarts the roles in `fresh`, and returns one result per host.
 
-    `only` are the instances to start anything on; the others are taken to be ready, and but for
-    the head, which tells who has joined, no connection is made to them.
+    `only` are the instances to start anything on. The others count as ready and are not connected
+    to, except the head, which knows which workers have joined.
     """
     nodes = list(record.inventory.nodes())
     settled = [node for node in nodes if only is not None and node.instance_id not in only]
@@ -93,19 +93,18 @@ def start(
 
 
 def _as_before(name: str, work: Work, results: Sequence[HostResult]) -> None:
-    """Says what was left in peace though its settings have changed."""
+    """Reports which services keep running although their settings have changed."""
     for result in results:
         if result.node.role in HEADS and result.facts.get("kept"):
             work.progress.say(
-                f"{result.facts['service']} was not restarted, and is not as this bilbo starts it "
-                f"(what it serves, say).\nbilbo restart {name} does that, and loses what is being "
-                "computed."
+                f"{result.facts['service']} was not restarted, and still runs with earlier "
+                f"settings.\nTo restart it and lose what is being computed: bilbo restart {name}"
             )
         if result.node.role == NOTEBOOK and result.facts.get("kept"):
             work.progress.say(
-                "JupyterLab was not restarted, and its notebooks do not know what is new (the "
-                f"cluster's address, say).\nbilbo restart {name} --notebook tells it, and ends its "
-                "kernels."
+                "JupyterLab was not restarted, and its notebooks do not have the latest settings, "
+                "such as the cluster's address.\nTo restart it and end its kernels: "
+                f"bilbo restart {name} --notebook"
             )
 
 
@@ -125,10 +124,10 @@ def conclude(
     error: BilboError | None = None,
     again: str = "bilbo create",
 ) -> Record:
-    """Saves how it went, and raises where it is not whole.
+    """Saves the results, and raises if anything is missing.
 
-    `error` is what kept the cluster from having all its instances, `again` the command that goes
-    on. Raises PartlyDone when some of it works, RemoteError when none does.
+    `error` is why instances are missing, if any are; `again` is the command that continues. Raises
+    PartlyDone if part of the cluster works, RemoteError if none does.
     """
     record = _as_served(record, results)
     short = missing(spec, record.inventory)
@@ -152,12 +151,12 @@ def conclude(
     raise kind(
         f"cluster {spec.name!r} {what}",
         details=tuple(lines),
-        hint=f"The same `{again}` completes it; `bilbo destroy {spec.name}` removes it.",
+        hint=f"To complete it, run the same `{again}`; to remove it: bilbo destroy {spec.name}",
     )
 
 
 def _as_served(record: Record, results: Sequence[HostResult]) -> Record:
-    """The record with the address at which JupyterLab says that it is."""
+    """Returns the record with the URL that JupyterLab reports."""
     from bilbo import services
 
     for result in results:
@@ -168,7 +167,7 @@ def _as_served(record: Record, results: Sequence[HostResult]) -> Record:
 
 
 def _moved(work: Work, record: Record, failed: Sequence[HostResult]) -> list[str]:
-    """Says when hosts are out of reach because the caller's own address is another one now."""
+    """Returns a line if hosts are unreachable because the caller's own address has changed."""
     asked = not work.target.caller_cidrs and not record.profile.get("access", {}).get("cidrs")
     if not (asked and record.cidrs and any(result.stage == "connect" for result in failed)):
         return []
@@ -179,21 +178,22 @@ def _moved(work: Work, record: Record, failed: Sequence[HostResult]) -> list[str
     if present in record.cidrs:
         return []
     return [
-        f"Your address is {present} now, and the security group admits "
+        f"Your address is now {present}, but the security group admits "
         f"{', '.join(record.cidrs)}: run `bilbo create` with --my-ip"
     ]
 
 
-# How long a host that runs is waited for, to tell its notebook's token.
+# How long to wait for a running host to return its notebook's token.
 _PATIENCE_SECONDS = 30.0
-# A token is printed, and stands in a URL.
+# A token is printed, and is part of a URL.
 _TOKEN = re.compile("[!-~]{1,512}")
 
 
 def with_token(record: Record, before: Record | None, found: Inventory, work: Work) -> Record:
-    """The record with JupyterLab's own token, where a JupyterLab may run that it does not know.
+    """Returns the record with JupyterLab's own token, if a JupyterLab may run without being in the
+    record.
 
-    So a lost record, or one made elsewhere, costs nobody the page that is open.
+    So after a record is lost or created on another machine, open pages keep working.
     """
     if before is None or before.token or found.notebook is None:
         return record
@@ -210,8 +210,8 @@ def with_token(record: Record, before: Record | None, found: Inventory, work: Wo
 
 
 def _ask_token(cluster: str, node: Node, work: Work) -> tuple[str, Served]:
-    """The token in the file that JupyterLab reads it from, empty where it cannot be had; and how
-    JupyterLab is reached."""
+    """Returns the token from the file that JupyterLab reads, empty if it is unavailable; and how to
+    connect to JupyterLab."""
     from bilbo import remote, services
 
     said: list[bytes] = []

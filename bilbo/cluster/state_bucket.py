@@ -1,4 +1,4 @@
-"""`state-bucket create`: an S3 bucket for shared states, by a Terraform root of its own."""
+"""`state-bucket create`: an S3 bucket for shared states, from its own Terraform root module."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from bilbo.terraform import Terraform
 
 
 def create_bucket(name: str, work: Work) -> bool:
-    """Makes the bucket versioned, encrypted, private, and closed to what comes without TLS.
+    """Creates the bucket: versioned, encrypted, private, and closed to requests without TLS.
 
-    Returns whether there was anything to do.
-    Raises TerraformError. Side effects: `state-buckets/NAME` in bilbo's home holds the root and
-    its state.
+    Returns whether anything changed. Raises TerraformError. Side effects: writes the root module
+    and its state to `state-buckets/NAME` in bilbo's home.
     """
     target = work.target
     terraform = Terraform(
@@ -33,16 +32,16 @@ def create_bucket(name: str, work: Work) -> bool:
     outcome = terraform.apply(work.progress.terraform)
     if outcome.interrupted:
         raise Interrupted(
-            "interrupted; what was made of the bucket is in its Terraform state",
-            hint=f"Go on with: bilbo state-bucket create {name}",
+            "interrupted; what exists of the bucket is in its Terraform state",
+            hint=f"To continue: bilbo state-bucket create {name}",
         )
     if not outcome.ok:
-        raise terraform.error(outcome, f"the bucket {name!r} could not be made")
+        raise terraform.error(outcome, f"cannot create the bucket {name!r}")
     return bool(outcome.changes)
 
 
 def variables(name: str, target: Target) -> dict[str, Any]:
-    """What the root is told of the bucket. An endpoint without TLS would be refused itself."""
+    """Returns the root module's variables. `only_tls` would lock out an endpoint without TLS."""
     endpoint = target.endpoint_url
     return {
         "bucket": name,

@@ -1,4 +1,4 @@
-"""TARGET: the instances of a cluster that a person means."""
+"""TARGET: which instances of a cluster a command works on."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ ROLES: Mapping[str, Callable[[Inventory], Sequence[Node | None]]] = {
 }
 
 _NUMBER = re.compile(r"[0-9]{1,6}")
-# What can only be meant as a TARGET, never as a command: a number, an instance id, an address.
+# What can only be a TARGET, never a command: a number, an instance id, an address.
 _LIKE_A_TARGET = re.compile(r"[0-9]+|i-[0-9a-f]+|[0-9]+(\.[0-9]+){3}|[0-9a-f]*:[0-9a-f:]+")
 
 
 def resolve(record: Record, target: str | None, otherwise: str | None = None) -> tuple[Node, ...]:
-    """The instances that `target` names, in the order of their numbers; never none.
+    """Returns the instances that `target` names, ordered by number; at least one.
 
-    A target is a number as `desc` prints it, a role of `ROLES`, a worker group (its name, or
-    `worker/` and its name), an instance id, or an address.
-    None means `otherwise`, or the notebook, else the scheduler, else the first worker. Raises
-    UsageError naming the valid ones, BilboError for a cluster without instances.
+    A target is a number from `desc`, a role of `ROLES`, a worker group (its name, or `worker/` and
+    its name), an instance id or an address. None means `otherwise`, or the first of notebook, head
+    and workers. Raises UsageError that lists the valid targets, BilboError if the cluster has no
+    instances.
     """
     nodes = list(record.inventory.nodes())
     if not nodes:
         raise BilboError(
             f"cluster {record.name!r} has no instances",
-            hint="`bilbo create` of its profile makes them.",
+            hint="To create them, run `bilbo create` with its profile.",
         )
     if target is None:
         return resolve(record, otherwise) if otherwise else (nodes[0],)
@@ -51,24 +51,24 @@ def resolve(record: Record, target: str | None, otherwise: str | None = None) ->
 
 
 def only(record: Record, target: str | None) -> Node:
-    """As `resolve`, where a single instance is needed. Raises UsageError for several."""
+    """As `resolve`, for a single instance. Raises UsageError for several."""
     found = resolve(record, target)
     if len(found) > 1:
         numbers = _numbers(record.inventory, found)
         raise UsageError(
-            f"{target!r} names {len(found)} instances of cluster {record.name!r}, and one is "
-            "needed",
-            hint=f"Name one of them by its number: {numbers}",
+            f"{target!r} names {len(found)} instances of cluster {record.name!r}; this command "
+            "takes one",
+            hint=f"Choose one by its number: {numbers}",
         )
     return found[0]
 
 
 def split(record: Record, words: Sequence[str]) -> tuple[tuple[Node, ...], str]:
-    """The instances and the command that `[TARGET] [--] COMMAND…` means.
+    """Splits `[TARGET] [--] COMMAND…` into instances and a command.
 
-    The first word is a TARGET if it names instances of this cluster, looks as only a TARGET does,
-    or has `--` after it; a leading `--` says that there is none. The command's words are put
-    together with spaces, as ssh does. Raises as `resolve` does, and UsageError without a command.
+    The first word is a TARGET if it names instances of this cluster, can only be a TARGET, or is
+    followed by `--`; a leading `--` means that there is none. The command's words are joined with
+    spaces, as ssh does. Raises as `resolve` does, and UsageError without a command.
     """
     target = None
     rest = list(words)
@@ -80,14 +80,14 @@ def split(record: Record, words: Sequence[str]) -> tuple[tuple[Node, ...], str]:
     if not command.strip():
         where = f" {target}" if target else ""
         raise UsageError(
-            "there is no command to run",
-            hint=f"Write `bilbo rcmd {record.name}{where} COMMAND`; a shell is opened by "
+            "no command to run",
+            hint=f"Write `bilbo rcmd {record.name}{where} COMMAND`; for a shell, use "
             f"`bilbo ssh {record.name}{where}`.",
         )
     if command.startswith("-"):
         raise UsageError(
             f"'{shown(command, 40)}' is neither a TARGET of cluster {record.name!r} nor a command",
-            hint="bilbo's own options stand before the cluster's name.",
+            hint="Put bilbo's own options before the cluster's name.",
         )
     return nodes, command
 
@@ -104,7 +104,7 @@ def _is_target(inventory: Inventory, words: Sequence[str]) -> bool:
 
 
 def _named(inventory: Inventory, target: str) -> tuple[Node, ...]:
-    """The instances of that number, role, group, id or address; none where there is no such."""
+    """Returns the instances with that number, role, group, id or address; empty if none match."""
     if target in ROLES:
         return tuple(node for node in ROLES[target](inventory) if node)
     group = target.removeprefix(f"{WORKER}/")
@@ -122,13 +122,13 @@ def _named(inventory: Inventory, target: str) -> tuple[Node, ...]:
 
 
 def groups(inventory: Inventory) -> list[str]:
-    """The names of the worker groups that have instances, in the order of their numbers."""
+    """Returns the names of the worker groups that have instances, ordered by number."""
     return list(dict.fromkeys(node.group for node in inventory.workers))
 
 
 def _no_such(record: Record, target: str, count: int) -> UsageError:
     if not target.strip():
-        what = "a TARGET is empty"
+        what = "TARGET is empty"
     elif target in ROLES:
         what = f"cluster {record.name!r} has no {target}"
     else:

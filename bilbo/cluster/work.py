@@ -1,4 +1,4 @@
-"""What every operation on a cluster needs, and what they share."""
+"""What every operation on a cluster needs."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from bilbo.terraform import Terraform
 
 
 class Progress(Protocol):
-    """Where an operation tells what it does. Nothing that it prints is a result."""
+    """Where an operation reports what it does. Results are not printed here."""
 
     def say(self, text: str) -> None:
-        """A stage begins, or something worth a line happened."""
+        """Reports the beginning of a stage, or another event worth a line."""
 
     def terraform(self, event: Mapping[str, Any]) -> None:
-        """Terraform wrote a line of its JSON stream."""
+        """Reports one event of Terraform's JSON stream."""
 
     def status(self, text: str) -> None:
-        """What goes on now, for whoever waits."""
+        """Shows what is going on now."""
 
     def hosts(self, count: int) -> None:
-        """The SSH stage begins, with so many hosts."""
+        """Reports the beginning of the SSH stage on `count` hosts."""
 
     def host(
         self, instance_id: str, role: str, stage: str, message: str, milestone: str = ""
     ) -> None:
-        """A host reached a stage, and perhaps one of `model.MILESTONES` or FAILED with it."""
+        """Reports that a host reached a stage, and one of `model.MILESTONES` or FAILED with it."""
 
     def confirm(self, question: str) -> bool:
-        """Whether a person agrees. Raises BilboError where nobody can be asked."""
+        """Asks a person, and returns whether they agree. Raises BilboError if it cannot ask."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Where records are kept, which AWS is meant, and who is told.
+    """The records, the target, and where to report progress.
 
-    `timeout` is every stage's deadline for one host, in seconds; None leaves `remote.Deadlines`.
+    `timeout` is the deadline of each stage on a host, in seconds; None means `remote.Deadlines`.
     """
 
     store: Store
@@ -54,12 +54,12 @@ class Work:
 
     @cached_property
     def account(self) -> str | None:
-        """The account that the credentials are of, asked once; None where AWS does not tell."""
+        """The account of the credentials, looked up once; None if AWS does not say."""
         return aws.account(self.target)
 
     def terraform(self, name: str, folder: Path | None = None) -> Terraform:
-        """Terraform in the folder of one cluster, or in another `folder` of the same form."""
-        # Names of buckets cannot be put before an endpoint's address.
+        """Returns Terraform in a cluster's folder, or in another `folder` of the same layout."""
+        # A bucket's name cannot be a subdomain of an endpoint that is an address.
         path_style = {"use_path_style": "true"} if self.target.endpoint_url else {}
         return Terraform(
             folder or self.store.folder(name),
@@ -72,19 +72,19 @@ class Work:
 def finish_earlier(terraform: Terraform, work: Work) -> None:
     """Waits for the Terraform that a killed bilbo left running: its outcome is in the state.
 
-    Raises Interrupted when Ctrl-C is pressed while it waits.
+    Raises KeyboardInterrupt on Ctrl-C.
     """
     outcome = terraform.resume(work.progress.terraform)
     if outcome is None:
         return
-    work.progress.say("The Terraform of an earlier bilbo has ended; going on from its state.")
+    work.progress.say("The Terraform of an earlier bilbo has ended; continuing from its state.")
     if outcome.interrupted:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def interruptible(name: str) -> Iterator[None]:
-    """Turns Ctrl-C between Terraform's runs into an error that says how to go on."""
+    """Turns Ctrl-C between Terraform's runs into an error that says how to continue."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -92,8 +92,8 @@ def interruptible(name: str) -> Iterator[None]:
 
 
 def interrupted(name: str) -> Interrupted:
-    """What to say after Ctrl-C in the middle of creating a cluster."""
+    """Returns the error for Ctrl-C while a cluster is being created."""
     return Interrupted(
         f"interrupted; what exists of cluster {name!r} is in its Terraform state",
-        hint=f"Go on with the same `bilbo create`, or remove it: bilbo destroy {name}",
+        hint=f"To continue, run the same `bilbo create`; to remove it: bilbo destroy {name}",
     )

@@ -1,7 +1,7 @@
-"""A plan of Terraform's as a reviewer needs it: what ends, what opens, how much runs.
+"""A Terraform plan as a reviewer needs it: what ends, what opens, how much runs.
 
-Pure: Terraform's JSON of a plan and the specification in, frozen records out. Values that Terraform
-marks as sensitive never leave `reading`.
+Pure: takes Terraform's JSON of a plan and the specification, returns frozen records. Values that
+Terraform marks as sensitive never leave `reading`.
 """
 
 from bilbo.plans.effects import InstanceHours, machines

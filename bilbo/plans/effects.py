@@ -1,4 +1,4 @@
-"""What a change ends, and what goes with it."""
+"""What a change ends, and what is lost with it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _STOPPING = ("instance_type", "ebs_optimized", "user_data", "user_data_base64", 
 _LOST = {
     NOTEBOOK: "JupyterLab and its kernels, every file on its disk, its addresses",
     SCHEDULER: "Dask's scheduler and every result that it holds, the files on its disk, its "
-    "addresses (clients must connect anew)",
+    "addresses (clients must reconnect)",
     HEAD: "the engine's head and every result that it holds, the files on its disk, its "
-    "addresses (clients must connect anew)",
+    "addresses (clients must reconnect)",
 }
 _PAUSED = {
     NOTEBOOK: "JupyterLab and its kernels stop, and its public address changes; files stay",
@@ -31,8 +31,8 @@ _PAUSED = {
 
 @dataclass(frozen=True)
 class Effect:
-    """Something that runs and ends: how (`destroy`, `replace`, `stop`, `shrink`), why, and what
-    is lost with it.
+    """Something running that a plan ends: how (`destroy`, `replace`, `stop`, `shrink`), why, and
+    what is lost.
     """
 
     address: str
@@ -42,7 +42,7 @@ class Effect:
 
 
 def effects(review: Review) -> list[Effect]:
-    """What ends or stops, the worst first."""
+    """Returns what ends or stops, worst first."""
     order = ("destroy", "replace", "stop", "shrink")
     found = [effect for change in review.changes for effect in _effects(change, review)]
     return sorted(found, key=lambda effect: (order.index(effect.how), effect.address))
@@ -77,11 +77,11 @@ def _because(change: ResourceChange, review: Review) -> tuple[str, ...]:
 
 
 _REASONS = {
-    "replace_because_tainted": "its creation did not end well (tainted)",
-    "delete_because_no_module": "the profile asks for it no more",
-    "delete_because_no_resource_config": "the profile asks for it no more",
+    "replace_because_tainted": "its creation failed (tainted)",
+    "delete_because_no_module": "no longer in the profile",
+    "delete_because_no_resource_config": "no longer in the profile",
     "delete_because_count_index": "the profile asks for fewer",
-    "delete_because_each_key": "the profile asks for it no more",
+    "delete_because_each_key": "no longer in the profile",
 }
 
 
@@ -101,7 +101,7 @@ def _lost(change: ResourceChange) -> str:
             count = _number(change.before.get("desired_capacity"))
             return f"{_workers(count)}, with what they compute and hold in memory"
         case "aws_security_group":
-            return "access through it while it is made anew"
+            return "access through it while it is recreated"
         case "aws_launch_template" | "terraform_data" | "aws_ec2_instance_state":
             return "nothing of its own"
     return "what is in it"
@@ -125,7 +125,7 @@ def _number(value: Any, otherwise: int = 0) -> int:
 
 @dataclass(frozen=True)
 class InstanceHours:
-    """How many instances of a type run before and after, and what one costs an hour."""
+    """How many instances of a type run before and after, and what one costs per hour."""
 
     ec2type: str
     before: int
@@ -134,7 +134,7 @@ class InstanceHours:
 
 
 def machines(review: Review, prices: Mapping[str, float]) -> list[InstanceHours]:
-    """The instances by type; each is an instance-hour an hour."""
+    """Returns the instances by type; each is one instance-hour per hour."""
     before, after = Counter[str](), Counter[str]()
     for change in review.resources:
         if change.kind == "aws_instance":

@@ -11,15 +11,15 @@ from typing import Any
 from bilbo.model import ClusterSpec
 from bilbo.plans.reading import ResourceChange, Review
 
-# A network wider than this is the world, cut in pieces or not.
+# A network wider than this counts as the whole internet.
 _WORLD_BITS = 8
-# And so are many networks that together are more than this share of IPv4.
+# So do networks that together cover more than this share of IPv4.
 _WORLD_SHARE = 1 / 16
 
 
 @dataclass(frozen=True, order=True)
 class Rule:
-    """Ports that a network is let in to. `ports` is a number, a range, or `all`."""
+    """Ports that a network may reach. `ports` is a number, a range, or `all`."""
 
     ports: str
     source: str
@@ -27,7 +27,7 @@ class Rule:
 
     @property
     def public(self) -> bool:
-        """Whether the whole internet is let in."""
+        """Whether the whole internet is admitted."""
         return is_world(self.source)
 
 
@@ -41,7 +41,7 @@ class Exposure:
 
 
 def is_world(network: str) -> bool:
-    """Whether a network is all of the internet, or so much of it that it makes no difference."""
+    """Whether a network is the whole internet, or so much of it that it makes no difference."""
     try:
         return ipaddress.ip_network(network, strict=False).prefixlen < _WORLD_BITS
     except ValueError:
@@ -49,7 +49,7 @@ def is_world(network: str) -> bool:
 
 
 def _share(networks: Iterable[str]) -> float:
-    """The share of all IPv4 addresses that the networks hold together."""
+    """Returns the share of all IPv4 addresses that the networks cover together."""
     known = []
     for network in networks:
         with contextlib.suppress(ValueError):
@@ -59,10 +59,10 @@ def _share(networks: Iterable[str]) -> float:
 
 
 def open_to_world(spec: ClusterSpec) -> list[str]:
-    """A line for each port that the generated security group would open to the internet."""
+    """Returns a line for each port that the generated security group would open to the internet."""
     wide = [cidr for cidr in spec.cidrs if is_world(cidr)]
     if not wide and _share(spec.cidrs) > _WORLD_SHARE:
-        wide = [f"{len(spec.cidrs)} networks that together are {_share(spec.cidrs):.0%} of IPv4"]
+        wide = [f"{len(spec.cidrs)} networks that together cover {_share(spec.cidrs):.0%} of IPv4"]
     if not wide or not spec.needs_security_group:
         return []
     return [
@@ -72,7 +72,8 @@ def open_to_world(spec: ClusterSpec) -> list[str]:
 
 
 def exposure(review: Review) -> Exposure:
-    """The rules that a plan adds and takes away, and the machines that get public addresses."""
+    """Returns the rules that a plan adds and removes, and the machines that get public
+    addresses."""
     before = {rule for change in _groups(review) for rule in _rules(change.before)}
     after = {
         rule

@@ -1,4 +1,4 @@
-"""Reads `terraform show -json PLAN`, and takes out what is secret before anyone sees it.
+"""Reads `terraform show -json PLAN`, and removes secrets before anyone sees them.
 
 Source of the format: Terraform's documentation, "JSON Output Format", "Change Representation".
 """
@@ -24,15 +24,15 @@ _ACTIONS = {
     ("create", "delete"): "replace",
     ("forget",): "forget",
 }
-# Says again what another attribute says.
+# Repeats what another attribute says.
 _ECHOES = ("tags_all",)
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """One value that differs, by its path such as `root_block_device[0].encrypted`.
+    """One value that differs, with its path, such as `root_block_device[0].encrypted`.
 
-    `forces` says that it cannot change in place, so that the resource is replaced.
+    `forces` means that it cannot change in place, so the resource is replaced.
     """
 
     path: str
@@ -45,7 +45,7 @@ class Attribute:
 class ResourceChange:
     """What happens to one resource. `action` is create, update, replace, delete, forget or none.
 
-    `before` and `after` are its values, the sensitive ones taken out; empty where there are none.
+    `before` and `after` are its values without the sensitive ones; empty if there are none.
     """
 
     address: str
@@ -58,24 +58,24 @@ class ResourceChange:
 
     @property
     def module(self) -> str:
-        """The module's address, which resources of one machine or group share."""
+        """The module's address, shared by all resources of one machine or group."""
         return self.address.rpartition(f".{self.kind}.")[0]
 
     @property
     def role(self) -> str:
-        """The role that bilbo's own tag names; empty for what belongs to none."""
+        """The role in bilbo's tag; empty if there is none."""
         return _tag(self, ROLE_TAG)
 
     @property
     def forced_by(self) -> tuple[str, ...]:
-        """The attributes that make it be replaced."""
+        """The attributes that force its replacement."""
         return tuple(attribute.path for attribute in self.attributes if attribute.forces)
 
 
 @dataclass(frozen=True)
 class Review:
-    """A whole plan. `resources` are all, those that stay as they are too; `changes` those that do
-    not; `drift` is what was changed outside.
+    """A whole plan. `resources` are all resources, including unchanged ones; `changes` are those
+    that change; `drift` is what was changed outside Terraform.
     """
 
     resources: tuple[ResourceChange, ...] = ()
@@ -87,15 +87,15 @@ class Review:
         return tuple(change for change in self.resources if change.action != "none")
 
     def count(self, *actions: str) -> int:
-        """How many resources have one of these actions."""
+        """Returns how many resources have one of these actions."""
         return sum(change.action in actions for change in self.resources)
 
 
 def read(document: Mapping[str, Any]) -> Review:
-    """The review of `terraform show -json PLAN`."""
+    """Returns the review of `terraform show -json PLAN`."""
     resources = (_change(each) for each in document.get("resource_changes", []) if _managed(each))
     drift = (_change(each) for each in document.get("resource_drift", []) if _managed(each))
-    # What AWS merely spells otherwise (null for an empty list) is no change of anybody's.
+    # What AWS merely writes differently (null for an empty list) is not a change.
     drift = (change for change in drift if change.attributes or change.action != "update")
     return Review(
         resources=tuple(sorted(resources, key=lambda change: change.address)),
@@ -104,7 +104,7 @@ def read(document: Mapping[str, Any]) -> Review:
 
 
 def drift_digests(document: Mapping[str, Any]) -> dict[str, str]:
-    """`{address: sha256}` of what changed outside: two equal ones tell of the same reality."""
+    """Returns `{address: sha256}` of what changed outside Terraform, to compare two moments."""
     return {
         each["address"]: hashlib.sha256(
             json.dumps(each["change"], sort_keys=True).encode()
@@ -132,12 +132,12 @@ def _change(resource: Mapping[str, Any]) -> ResourceChange:
         reason=resource.get("action_reason", ""),
         attributes=tuple(_differences(change, before, after, forcing)) if both else (),
         before=before if isinstance(before, Mapping) else {},
-        after=after if isinstance(after, Mapping) else {},  # all of it may be unknown, or secret
+        after=after if isinstance(after, Mapping) else {},  # it may be unknown or secret as a whole
     )
 
 
 def redacted(value: Any, marks: Any, word: str) -> Any:
-    """`value` with `word` wherever `marks`, of the same shape, says True."""
+    """Returns `value` with `word` wherever `marks`, of the same shape, is True."""
     if marks is True:
         return word
     if isinstance(value, Mapping) and isinstance(marks, Mapping):
@@ -149,7 +149,7 @@ def redacted(value: Any, marks: Any, word: str) -> Any:
 
 
 def unknown_marked(value: Any, marks: Any) -> Any:
-    """`value` with `UNKNOWN` wherever Terraform cannot know it yet, keys that lack included."""
+    """Returns `value` with `UNKNOWN` for what Terraform cannot know yet, including missing keys."""
     if marks is True:
         return UNKNOWN
     if isinstance(marks, Mapping) and (value is None or isinstance(value, Mapping)):
@@ -175,7 +175,7 @@ def _any(marks: Any) -> bool:
 def _differences(
     change: Mapping[str, Any], before: Any, after: Any, forcing: Sequence[str]
 ) -> Iterator[Attribute]:
-    """What differs, judged by the true values: two secrets both show as the same word."""
+    """Yields what differs, judged by the true values: all secrets show as the same word."""
     true_before = dict(flat(change["before"]))
     true_after = dict(flat(unknown_marked(change["after"], change.get("after_unknown"))))
     shown_before, shown_after = dict(flat(before)), dict(flat(after))
@@ -198,7 +198,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _shown(values: Mapping[str, Any], path: str) -> Any:
-    """The value at `path`; one that was taken out further up says so."""
+    """Returns the value at `path`, or the word that replaced a value above it."""
     if path in values:
         return values[path]
     above = (held for at, held in values.items() if path.startswith((f"{at}.", f"{at}[")))
@@ -206,7 +206,8 @@ def _shown(values: Mapping[str, Any], path: str) -> Any:
 
 
 def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """`(path, value)` of all that is no object. A list is one value, unless of a single block."""
+    """Yields `(path, value)` of everything but objects. A list is one value, except a single
+    block."""
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
             yield from flat(item, f"{path}.{key}" if path else key)

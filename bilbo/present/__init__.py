@@ -1,1 +1,1 @@
-"""Everything that becomes text, Markdown or JSON. Pure: strings and documents out, no I/O."""
+"""Turns results into text, Markdown or JSON. Pure: returns strings and documents, no I/O."""

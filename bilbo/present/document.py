@@ -1,4 +1,4 @@
-"""A review for programs: `schemas/plan-01.schema.json` describes the document."""
+"""A review as JSON for programs; `schemas/plan-01.schema.json` describes it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def plan_document(
     overrides: Sequence[str] = (),
     digest: str = "",
 ) -> dict[str, Any]:
-    """What is asked for, what would happen, and what that ends, opens and costs.
+    """Returns what is requested, what would happen, and what that ends, opens and costs.
 
-    `sizes` are estimates by group, `prices` USD an hour by instance type, `settings` what HCL does
+    `sizes` are estimates by group, `prices` USD per hour by instance type, `settings` what HCL does
     not hold, `overrides` the values of `-p`, `digest` the bundle's.
     """
     reached = exposure(review)
@@ -71,8 +71,8 @@ def plan_document(
 def drift_document(
     name: str, region: str, review: Review, instances: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What was changed outside; `instances` are those of which AWS says otherwise than the
-    record: instance_id, role, state and public_ip each."""
+    """Returns what was changed outside Terraform; `instances` are those that differ from the
+    record, each with instance_id, role, state and public_ip."""
     return {
         "version": VERSION,
         "kind": "drift",

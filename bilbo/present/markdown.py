@@ -1,4 +1,4 @@
-"""A review as Markdown for a pull request: what ends stands first, the whole diff last, folded."""
+"""A review as Markdown for a pull request: what ends comes first, the whole diff last, folded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bilbo.plans.reading import UNKNOWN, ResourceChange, Review
 from bilbo.present.review_text import PUBLIC_HINT, counts
 from bilbo.present.settings import counted, diff, shown_override, title
 
-# GitHub cuts a comment off at 65,536 characters; the rest needs some of them.
+# GitHub truncates a comment at 65,536 characters; this leaves room for the other sections.
 _DIFF_CHARACTERS = 45_000
-# What is done on the hosts goes before the diff, and takes its room.
+# What is done on the hosts comes before the diff, and takes room from it.
 _SETTINGS_CHARACTERS = 30_000
 _CODE_CHARACTERS = 300
 _HOW = {
@@ -33,7 +33,7 @@ _MARKS = {"create": "+", "delete": "-", "forget": "-", "replace": "-", "update":
 
 @dataclass(frozen=True)
 class ApplyCommand:
-    """How the reviewed plan is applied: its bundle's digest, and the command."""
+    """How to apply the reviewed plan: its bundle's digest, and the command."""
 
     digest: str
     command: str
@@ -50,7 +50,7 @@ def plan_markdown(
     overrides: Sequence[str] = (),
     applied: ApplyCommand | None = None,
 ) -> str:
-    """The review of a plan. Arguments are those of `plan_document`."""
+    """Returns the review of a plan. Takes the arguments of `plan_document`."""
     beside = [*_overrides(overrides), *_settings(settings)]
     room = _DIFF_CHARACTERS - sum(len(each) for each in beside)
     sections = [
@@ -69,17 +69,17 @@ def plan_markdown(
 
 
 def drift_markdown(name: str, region: str, review: Review, instances: Sequence[str]) -> str:
-    """What was changed outside; `instances` as for `drift_text`."""
+    """Returns what was changed outside Terraform; `instances` as for `drift_text`."""
     sections = [f"## Drift of cluster {code(name)} in {code(region)}"]
     if not review.drift and not instances:
-        sections.append("Nothing was changed outside.")
+        sections.append("Nothing was changed outside Terraform.")
     sections += _drift(review.drift, instances)
     sections += _diff(review.drift)
     return "\n\n".join(sections) + "\n"
 
 
 def code(value: Any) -> str:
-    """A value as code that cannot become Markdown, HTML or a second cell of a table."""
+    """Returns a value as code that cannot become Markdown, HTML or another table cell."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+", " ", text)
     if len(text) > _CODE_CHARACTERS:
@@ -90,7 +90,7 @@ def code(value: Any) -> str:
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of GitHub's Markdown."""
+    """Returns a table in GitHub's Markdown."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -144,13 +144,13 @@ def _rule(done: str, rule: Rule) -> list[str]:
 
 
 def _settings(settings: Sequence[Setting]) -> Iterator[str]:
-    """What is done on the hosts: never folded, as Terraform's diff does not show it."""
+    """What is done on the hosts: never folded, because Terraform's diff does not show it."""
     lines = []
     for setting in settings:
         lines.append(f"{'!' if setting.changed else ' '} {title(setting)}")
         lines += [f"{mark}     {text}" for mark, text in diff(setting)]
     if lines:
-        yield "### On the hosts, beside Terraform"
+        yield "### On the hosts, outside Terraform"
         yield _fenced("diff", "\n".join(lines), _SETTINGS_CHARACTERS // 2)
 
 
@@ -164,7 +164,7 @@ def _overrides(overrides: Sequence[str]) -> Iterator[str]:
 def _drift(drift: Sequence[ResourceChange], instances: Sequence[str]) -> Iterator[str]:
     if not drift and not instances:
         return
-    yield "### Changed outside, by none of this"
+    yield "### Changed outside Terraform"
     rows = [
         [code(change.address), "gone" if change.action == "delete" else change.action, _few(change)]
         for change in drift
@@ -195,7 +195,7 @@ def _hours(found: Sequence[InstanceHours]) -> Iterator[str]:
     if not found:
         return
     priced = any(each.price is not None for each in found)
-    heading = ["Type", "Now", "Then", *(["USD an hour each", "USD an hour then"] * priced)]
+    heading = ["Type", "Now", "Then", *(["USD per hour each", "USD per hour then"] * priced)]
     rows = [
         [code(each.ec2type), str(each.before), str(each.after), *(_price(each) if priced else ())]
         for each in found
@@ -205,7 +205,7 @@ def _hours(found: Sequence[InstanceHours]) -> Iterator[str]:
         total = sum((each.price or 0) * each.after for each in found)
         unknown = any(each.price is None and each.after for each in found)
         totals += ["", f"**{'at least ' * unknown}{total:.4f}**"]
-    yield "### Instance-hours, each hour"
+    yield "### Instance-hours per hour"
     yield table(heading, [*rows, totals])
 
 
@@ -227,7 +227,7 @@ def _diff(changes: Sequence[ResourceChange], room: int = _DIFF_CHARACTERS) -> It
 
 
 def _fenced(language: str, text: str, room: int) -> str:
-    """Text in a block that it cannot end, cut where it would be too long for a comment."""
+    """Returns text in a block that it cannot close, cut if it is too long for a comment."""
     cut = ""
     if len(text) > room:
         text = text[:room].rpartition("\n")[0]
@@ -250,7 +250,7 @@ def _diff_lines(change: ResourceChange) -> Iterator[str]:
 
 
 def pruned(value: Any) -> Any:
-    """`value` without what is empty or not known yet."""
+    """Returns `value` without what is empty or unknown."""
     if isinstance(value, Mapping):
         kept = {key: pruned(item) for key, item in value.items()}
         return {key: item for key, item in kept.items() if item not in _NOTHING}

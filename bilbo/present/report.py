@@ -1,6 +1,6 @@
-"""Records, plans and results as text. Pure: strings out, no I/O.
+"""Records, plans and results as text. Pure: returns strings, no I/O.
 
-The wording and the layout are those of bilbo's specification; tests hold them.
+Wording and layout follow bilbo's specification; tests check them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TITLES = {"notebook": "Notebook", "scheduler": "Scheduler", "head": "Head", "wo
 
 
 def summary(record: Record) -> str:
-    """A cluster as `create` and `desc` print it; nodes are numbered on from the notebook."""
+    """Returns a cluster as `create` and `desc` print it; node numbers start at the notebook."""
     lines = [f"Name: {record.name}"]
     if record.status != "ready":
         lines.append(f"Status: {record.status}")
@@ -70,7 +70,7 @@ def summary(record: Record) -> str:
 
 
 def numbers(inventory: Inventory) -> Iterator[tuple[str, int]]:
-    """`(instance id, number)` as `desc` prints them, from 1."""
+    """Yields `(instance id, number)` as `desc` prints them, from 1."""
     for number, node in enumerate(inventory.nodes(), start=1):
         yield node.instance_id, number
 
@@ -81,7 +81,7 @@ def _node_line(numbered: Mapping[str, int], node: Node) -> str:
 
 
 def next_steps(record: Record) -> str:
-    """What a person can do with the cluster now."""
+    """Returns what a person can do with the cluster now."""
     lines = []
     if record.notebook_url:
         lines.append(f"Open JupyterLab:      bilbo notebook {record.name}")
@@ -95,12 +95,12 @@ def next_steps(record: Record) -> str:
 
 
 def local_time(iso: str) -> str:
-    """An ISO 8601 time as local time, to the second."""
+    """Returns an ISO 8601 time as local time, to the second."""
     return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def age(iso: str) -> str:
-    """How long ago a time was, in its largest unit: `42s`, `5m`, `3h`, `12d`."""
+    """Returns how long ago a time was, in its largest unit: `42s`, `5m`, `3h`, `12d`."""
     seconds = int((datetime.now(timezone.utc) - datetime.fromisoformat(iso)).total_seconds())
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
@@ -111,13 +111,13 @@ def age(iso: str) -> str:
 _SAID = {
     "gone": "is gone",
     "moved": "has another address, {public_ip}",
-    "unknown": "runs and is billed, and no service was started on it",
-    ANOTHERS: "carries this cluster's tag and is another's: it is left alone",
+    "unknown": "runs and is billed, but no service was started on it",
+    ANOTHERS: "carries this cluster's tag but has another owner: left alone",
 }
 
 
 def reality_lines(found: Sequence[InstanceDifference]) -> list[str]:
-    """A line for each difference."""
+    """Returns a line for each difference."""
     return [
         f"{each.role} {each.instance_id} "
         + _SAID.get(each.state, f"is {each.state}").format(public_ip=each.public_ip)
@@ -126,13 +126,13 @@ def reality_lines(found: Sequence[InstanceDifference]) -> list[str]:
 
 
 def reality(name: str, found: Sequence[InstanceDifference]) -> str:
-    """How AWS differs from the record."""
+    """Returns how AWS differs from the record."""
     if not found:
-        return "In AWS: as recorded."
+        return "AWS matches the record."
     lines = [f"  {line}" for line in reality_lines(found)]
     if any(each.state != ANOTHERS for each in found):
-        lines.append(f"`bilbo create` of its profile with -n {name} repairs it.")
-    return "\n".join(["In AWS, otherwise than recorded:", *lines])
+        lines.append(f"To repair it, run `bilbo create` with its profile and -n {name}.")
+    return "\n".join(["AWS differs from the record:", *lines])
 
 
 # -- plans ---------------------------------------------------------------------------------
@@ -146,10 +146,10 @@ def plan_text(
     beside: Sequence[str] = (),
     has_changes: bool = False,
 ) -> str:
-    """What the profile asks for, and below it what Terraform would do.
+    """Returns what the profile asks for, followed by what Terraform would do.
 
-    `beside` is what is to be read between the two: what Terraform knows nothing of. Where that
-    `has_changes`, there is something to do even if Terraform has nothing.
+    `beside` is shown between the two: what Terraform does not know. If `has_changes`, there is
+    something to do even if Terraform has no changes.
     """
     has_changes = has_changes or bool(outcome and outcome.changes)
     does = changes(outcome) if outcome and has_changes else NOTHING_TO_DO
@@ -157,7 +157,8 @@ def plan_text(
 
 
 def plan_blocks(spec: ClusterSpec, estimates: Mapping[str, str]) -> str:
-    """What the profile asks for, a block a role. `estimates` is worker sizing by group name."""
+    """Returns what the profile asks for, one block per group. `estimates` maps worker groups to
+    sizes."""
     return "\n\n".join("\n".join(_block(spec, group, estimates)) for group in spec.groups())
 
 
@@ -179,13 +180,13 @@ def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) ->
 
 
 def changes(outcome: Outcome) -> str:
-    """Terraform's resource changes as a short list and their count."""
+    """Returns Terraform's resource changes as a short list with their counts."""
     lines = [_change_line(change) for change in outcome.changes]
     return "\n".join([*lines, *[""][: len(lines)], counts(outcome.changes)])
 
 
 def counts(planned: Iterable[PlannedChange]) -> str:
-    """Terraform's own closing line: a replacement counts as one to add and one to destroy."""
+    """Returns Terraform's closing line: a replacement counts as one to add and one to destroy."""
     counted = Counter(change.action for change in planned)
     replaced = counted["replace"]
     return (
@@ -203,7 +204,7 @@ def _change_line(change: PlannedChange) -> str:
 
 
 def failures(results: Sequence[HostResult], numbered: Mapping[str, int]) -> list[str]:
-    """Every failed host: its number and id, the stage, the cause, its log and what to do."""
+    """Returns every failed host: number and id, stage, cause, log and what to do."""
     lines: list[str] = []
     for result in results:
         if result.ok:
@@ -225,28 +226,28 @@ def failures(results: Sequence[HostResult], numbered: Mapping[str, int]) -> list
 
 
 def versions_text(reference: str, found: Sequence[VersionDifference]) -> str:
-    """What differs from the `reference` host, as a table; or that nothing does."""
+    """Returns what differs from the `reference` host as a table, or says that nothing does."""
     if not found:
-        return f"All have the versions of {reference}."
+        return f"All versions match {reference}."
     return table(versions.rows(found, reference))
 
 
 def local_warning(reference: str, found: Sequence[VersionDifference]) -> str:
-    """How the local Python, of which all that was `found` is, differs, and what mends it; empty
-    where it does not."""
+    """Returns how the local Python differs, according to `found`, and how to fix it; empty if it
+    does not differ."""
     if not found:
         return ""
     breaks = any(each.breaks for each in found)
-    effect = "cannot work with" if breaks else "works with, and differs from,"
+    effect = "cannot work with" if breaks else "differs from, but works with,"
     lines = [f"Your local Python {effect} the cluster:", versions_text(reference, found)]
     return "\n".join([*lines, *mending(found)])
 
 
 def mending(found: Sequence[VersionDifference]) -> list[str]:
-    """What to type so that a local Python comes to have what the cluster has."""
+    """Returns what to type to give the local Python the cluster's versions."""
     python = [each for each in found if each.package == versions.PYTHON and each.breaks]
     lines = [
-        f"Make an environment with Python {versions.minor(each.expected or '')} first."
+        f"First create an environment with Python {versions.minor(each.expected or '')}."
         for each in python
     ]
     wanted = " ".join(versions.mend(found))
@@ -257,7 +258,7 @@ def mending(found: Sequence[VersionDifference]) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned to the left; the first row is the heading."""
+    """Returns left-aligned columns; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -266,7 +267,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[tuple[str, ...]]:
-    """A table's rows: name, status, type, nodes and age; `damaged` have but a name."""
+    """The rows of a table: name, status, type, nodes and age; `damaged` ones have only a name."""
     rows: list[tuple[str, ...]] = [("NAME", "STATUS", "TYPE", "NODES", "AGE")]
     for record in records:
         nodes = sum(1 for _ in record.inventory.nodes())
@@ -278,7 +279,7 @@ def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[tup
 
 
 def clusters_document(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[object]:
-    """As `clusters`, for programs: `clusters --json`."""
+    """As `clusters`, as a JSON document for programs."""
     documents: list[object] = [
         {
             "name": record.name,

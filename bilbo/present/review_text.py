@@ -11,7 +11,7 @@ _SYMBOLS = {"create": "+", "update": "~", "replace": "-/+", "delete": "-", "forg
 
 
 def counts(review: Review) -> str:
-    """Terraform's own closing line: a replacement is one to add and one to destroy."""
+    """Returns Terraform's closing line: a replacement is one to add and one to destroy."""
     replaced = review.count("replace")
     return (
         f"{review.count('create') + replaced} to add, {review.count('update')} to change, "
@@ -20,23 +20,21 @@ def counts(review: Review) -> str:
 
 
 def hours_text(found: Sequence[InstanceHours]) -> str:
-    """Instance-hours an hour by type, and what they cost where a price is known; empty for none."""
+    """Returns instance-hours per hour by type, and their cost if prices are known."""
     if not found:
         return ""
     rows = [
         f"  {each.ec2type}: {each.before} -> {each.after}"
-        + (f", {each.price * each.after:.4f} USD an hour" if each.price is not None else "")
+        + (f", {each.price * each.after:.4f} USD per hour" if each.price is not None else "")
         for each in found
     ]
     total = sum((each.price or 0) * each.after for each in found)
     least = "at least " * any(each.price is None and each.after for each in found)
-    return "\n".join(
-        ["Instance-hours, each hour:", *rows, f"  then {least}{total:.4f} USD an hour"]
-    )
+    return "\n".join(["Instance-hours per hour:", *rows, f"  then {least}{total:.4f} USD per hour"])
 
 
 def warnings_text(warnings: list[str]) -> str:
-    """What `plan` warns of, below what it plans."""
+    """Returns the warnings that `plan` prints below its plan."""
     if not warnings:
         return ""
     lines = [f"Warning: {each}" for each in warnings]
@@ -45,15 +43,16 @@ def warnings_text(warnings: list[str]) -> str:
 
 PUBLIC_HINT = (
     "`create` refuses this unless the profile says so: "
-    '"access": {"public": true}. Name your own networks in access.cidrs instead.'
+    '"access": {"public": true}. List your own networks in access.cidrs instead.'
 )
 
 
 def drift_text(name: str, review: Review, instances: list[str]) -> str:
-    """What was changed outside; `instances` are lines of what AWS runs otherwise than recorded."""
+    """Returns what was changed outside Terraform; `instances` are lines about instances that
+    differ from the record."""
     if not review.drift and not instances:
-        return f"Nothing of cluster '{name}' was changed outside."
-    lines = [f"Changed outside of cluster '{name}':"]
+        return f"Nothing in cluster '{name}' was changed outside Terraform."
+    lines = [f"Changed outside Terraform in cluster '{name}':"]
     for change in review.drift:
         lines.append(f"  {_SYMBOLS.get(change.action, '?')} {change.address}")
         lines += [

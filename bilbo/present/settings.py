@@ -1,7 +1,6 @@
-"""What HCL does not hold, as a reviewer reads it: whole, with nothing in it that cannot be seen.
+"""What HCL does not hold, as a reviewer reads it: complete, and with invisible characters escaped.
 
-Who is named in a URL, and a password with it, is taken out; see `bilbo.text` for why no command
-can hide there.
+User names and passwords in URLs are removed; `bilbo.text` explains why no command can hide there.
 """
 
 from __future__ import annotations
@@ -14,33 +13,33 @@ from typing import Any
 from bilbo.hostside import Setting
 from bilbo.text import visible, without_credentials
 
-# How a machine is reached. A plan as text leaves it out where it is new, as the machine is.
+# How to connect to a machine. The text form omits these for new machines.
 _REACH = ("ssh_port", "ssh_private_key", "ssh_user")
 
 
 def changed(settings: Sequence[Setting]) -> list[Setting]:
-    """Those that are not as they were."""
+    """Returns the settings that change."""
     return [each for each in settings if each.changed]
 
 
 def counted(settings: Sequence[Setting]) -> str:
-    """How many change, in words; empty for none."""
+    """Returns how many change, in words; empty for none."""
     count = len(changed(settings))
     return f"{count} setting{'s' * (count > 1)} of the hosts to change" if count else ""
 
 
 def redacted(value: Any) -> Any:
-    """A value without what only those may read who could use it."""
+    """Returns a value without the credentials in its URLs."""
     return json.loads(without_credentials(json.dumps(value)))
 
 
 def title(setting: Setting) -> str:
-    """The key, and whose it is."""
+    """Returns the key and its groups."""
     return f"{setting.key} ({', '.join(setting.groups) or 'cluster'})"
 
 
 def diff(setting: Setting) -> Iterator[tuple[str, str]]:
-    """Lines with their marks: `-` for what was, `+` for what is to be, a space for what stays."""
+    """Yields marks and lines: `-` for what was, `+` for what will be, a space for what stays."""
     before, after = _items(setting.before), _items(setting.after)
     if not setting.vouched:
         yield "-" if setting.changed else " ", str(setting.before)
@@ -58,19 +57,19 @@ def diff(setting: Setting) -> Iterator[tuple[str, str]]:
 
 
 def settings_text(settings: Sequence[Setting]) -> str:
-    """The settings for a terminal; empty where there are none to show."""
+    """Returns the settings for a terminal; empty if there are none to show."""
     lines = [line for setting in settings if _worth(setting) for line in _lines(setting)]
-    return "\n".join(["  On the hosts, beside Terraform:", *lines]) if lines else ""
+    return "\n".join(["  On the hosts, outside Terraform:", *lines]) if lines else ""
 
 
 def overrides_text(overrides: Sequence[str]) -> str:
-    """The values of `-p` for a terminal."""
+    """Returns the values of `-p` for a terminal."""
     lines = [f"    {shown_override(each)}" for each in overrides]
     return "\n".join(["  Changed by -p:", *lines]) if lines else ""
 
 
 def shown_override(text: str) -> str:
-    """A value of `-p`, fit to be read."""
+    """Returns a value of `-p`, safe to display."""
     return visible(without_credentials(text))
 
 
@@ -88,7 +87,7 @@ def _lines(setting: Setting) -> Iterator[str]:
 
 
 def _items(value: Any) -> list[str]:
-    """A list's items, or the one value, as JSON; nothing where there is none."""
+    """Returns a list's items, or a single value, as JSON; empty for None."""
     items = value if isinstance(value, list) else [] if value is None else [value]
     return [json.dumps(item, ensure_ascii=False, sort_keys=True) for item in items]
 

@@ -1,4 +1,4 @@
-"""What Terraform's state holds of a cluster, for people and for programs."""
+"""What a cluster's Terraform state holds, for people and for programs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bilbo.present.settings import redacted
 
 
 def state_document(folder: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Resources and outputs of a state as Terraform stores it; `folder` is where terraform works.
+    """Returns the resources and outputs of a state; `folder` is Terraform's working folder.
 
-    Sensitive outputs are left out by their value, and so are passwords in URLs, which bilbo wrote
-    there once; attributes of resources are not shown at all.
+    The values of sensitive outputs are omitted, and so are passwords in URLs, which earlier
+    versions of bilbo wrote there; resource attributes are not shown at all.
     """
     resources = [
         {"address": of_instance(resource, instance), "type": resource["type"],
@@ -39,7 +39,7 @@ def state_document(folder: str, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def state_text(document: Mapping[str, Any]) -> str:
-    """`state_document` for a terminal."""
+    """Returns `state_document` as text for a terminal."""
     resources = document["resources"]
     width = max((len(resource["address"]) for resource in resources), default=0)
     lines = [f"Folder: {document['folder']}", f"Serial: {document['serial']}", "", "Resources:"]

@@ -54,7 +54,7 @@ def test_another_accounts_credentials(tmp_path: Path, told_by: str) -> None:
         (folder / "cluster.json").write_text(json.dumps(record), encoding="utf-8")
         for words in (["destroy", "mine", "-y"], ["drift", "mine"]):
             said = bilbo(*words, code=1).stderr
-            assert "lives in the AWS account 999999999999" in said
+            assert "is in AWS account 999999999999" in said
             assert "123456789012" in said
         assert (folder / "cluster.json").exists()
     finally:
@@ -87,7 +87,7 @@ def test_another_accounts_shared_state(tmp_path: Path) -> None:
         s3.put_object(Bucket="both", Key="bilbo/ours.tfstate", Body=json.dumps(state).encode())
         for words in (["plan", profile], ["create", profile]):
             said = bilbo("--local", *words, code=1).stderr
-            assert "lives in the AWS account 999999999999" in said, said
+            assert "is in AWS account 999999999999" in said, said
         assert bilbo("clusters").stdout == ""
         held = s3.get_object(Bucket="both", Key="bilbo/ours.tfstate")["Body"].read()
         assert json.loads(held) == state

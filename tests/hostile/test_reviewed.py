@@ -314,7 +314,7 @@ def test_no_command_is_in_the_hcl() -> None:
 )
 def test_hashes_that_are_none(hashes: Any) -> None:
     """What is no hash in a state's outputs is refused."""
-    with pytest.raises(RecordError, match="not ones that bilbo has written"):
+    with pytest.raises(RecordError, match="bilbo did not write the hashes"):
         told_digests({"host_side": hashes})
     assert told_digests({}) is None
     assert told_digests({"host_side": {"worker": {}}}) == {"worker": {}}
@@ -337,5 +337,5 @@ def test_a_told_profile_that_is_none(profile_there: Any) -> None:
     if profile_there == {}:
         assert told_spec({}, "team", "us-east-1").name == "team"
         return
-    with pytest.raises(RecordError, match="not one that bilbo has written"):
+    with pytest.raises(RecordError, match="bilbo did not write the profile"):
         told_spec(profile_there, "team", "us-east-1")

@@ -76,7 +76,7 @@ def test_an_honest_profile_is_taken_whole() -> None:
 @pytest.mark.parametrize("document", [None, [], "x", 3, True])
 def test_what_is_no_profile(document: Any) -> None:
     """A state's outputs may be anything."""
-    with pytest.raises(RecordError, match="not one that bilbo has written"):
+    with pytest.raises(RecordError, match="bilbo did not write the profile"):
         taken(document)
 
 

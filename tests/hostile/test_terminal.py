@@ -112,7 +112,7 @@ def test_a_page_that_is_none(tmp_path: Path, page: str) -> None:
         profile = {"webbrowser": str(browser)}
         record = Record("one", "ready", "x", "dask", now(), profile, "", notebook_url=url)
         store.save(record.changed(addresses={"dask_dashboard_url": url}))
-        assert "no address that a browser" in bilbo(page, "one", code=1).stderr
+        assert "not a URL that bilbo opens" in bilbo(page, "one", code=1).stderr
     assert not ran.exists()
 
 

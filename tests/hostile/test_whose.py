@@ -127,7 +127,7 @@ def test_two_of_one_name(two: Two) -> None:
     )
     said = run(two, two.ben, "destroy", NAME, "-y")
     assert "nothing of it is left" in said
-    assert said.count("Left alone, another's: aws_") == 5  # two machines, template, groups
+    assert said.count("Not this cluster's, left alone: aws_") == 5  # two machines, template, groups
     assert running(two) == hers
     assert "Nothing to do." in run(two, two.ada, "plan", two.profile, "--detailed-exitcode")
     assert two.ben("clusters").stdout == ""
@@ -165,20 +165,20 @@ def test_a_tag_alone_makes_nothing_the_clusters(two: Two) -> None:
     hers = running(two)
     left, taken = tagged_alone(two), tagged_alone(two)
     said = run(two, two.ada, "drift", NAME, "--detailed-exitcode")
-    assert f"{left} carries this cluster's tag and is another's" in said
+    assert f"{left} carries this cluster's tag but has another owner: left alone" in said
     assert "another's" in run(two, two.ada, "desc", NAME, "--refresh")
     assert "Nothing to do." in run(two, two.ada, "create", two.profile)
     said = run(two, two.ada, "destroy", NAME, "-y", "--also", "i-0123", code=2)
     assert "i-0123" in said and running(two) == hers | {left, taken}
     said = run(two, two.ada, "destroy", NAME, code=1)  # nobody can be asked
-    assert f"Left alone, another's: aws_instance {left} (no owner)" in said
+    assert f"Not this cluster's, left alone: aws_instance {left} (no owner)" in said
     assert f"--also {left}" in said
 
     began = time.monotonic()
     said = run(two, two.ada, "destroy", NAME, "-y", "--also", taken)
     assert time.monotonic() - began < 60
     assert "nothing of it is left" in said
-    assert f"Left alone, another's: aws_instance {left} (no owner)\n" in said
+    assert f"Not this cluster's, left alone: aws_instance {left} (no owner)\n" in said
     assert running(two) == {left}
     assert two.ada("clusters").stdout == ""
 
@@ -208,7 +208,7 @@ def test_an_upgrade_replaces_and_stops_nothing(tmp_path: Path) -> None:
 
         said = bilbo("plan", profile, "--detailed-exitcode")
         assert "Nothing to do." in said.stdout
-        assert "This cluster was made before owners" in said.stderr
+        assert "This cluster was created before owners" in said.stderr
         more = ("-p", "dask.worker.count=2", "--format", "json", "--detailed-exitcode")
         planned = json.loads(bilbo("plan", profile, *more, code=2).stdout)
         assert [each["action"] for each in planned["changes"]] == ["update"]

@@ -1,3 +1,3 @@
-"""The commands, a module for each kind. A module of commands imports no other."""
+"""The commands, one module for each kind. These modules do not import each other."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands about bilbo itself: `version`, `completion`."""
+"""The commands about bilbo itself: `version` and `completion`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script for SHELL: commands, options, clusters, profiles, targets.
 
     \b
-    Examples, to have it in every new shell:
+    Examples, to enable it in every new shell:
       bash   echo 'eval "$(bilbo completion bash)"' >> ~/.bashrc
       zsh    echo 'eval "$(bilbo completion zsh)"' >> ~/.zshrc
       fish   bilbo completion fish > ~/.config/fish/completions/bilbo.fish
@@ -29,5 +29,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     from click.shell_completion import get_completion_class
 
     made = get_completion_class(shell)
-    assert made is not None  # click knows the three
+    assert made is not None  # click supports all three
     echo(made(ctx.find_root().command, {}, "bilbo", "_BILBO_COMPLETE").source())

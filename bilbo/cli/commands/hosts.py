@@ -1,4 +1,4 @@
-"""The commands that reach into a cluster: `rcmd`, `ssh`, `get`, `put`."""
+"""The commands that connect to hosts: `rcmd`, `ssh`, `get` and `put`."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ if TYPE_CHECKING:
 @TIMEOUT_OPTION
 @pass_context
 def rcmd(context: Context, name: str, words: tuple[str, ...], timeout: float | None) -> None:
-    """Run COMMAND on instances of the cluster NAME, and show its output as it comes.
+    """Run COMMAND on instances of the cluster NAME, and stream its output.
 
     \b
-    TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler,
-    head, workers, all), a worker group, an instance id or an address; without one
-    it is the notebook, else the head. The first word is taken for a TARGET if it
-    is one, or if `--` follows it; a leading `--` says that there is none. The words of COMMAND
-    are put together and given to the shell there, as ssh does.
+    TARGET is a number from `bilbo desc`, a role (notebook, scheduler, head,
+    workers, all), a worker group, an instance id or an address. The default is
+    the notebook, or else the head. The first word is the TARGET if it names one
+    or if `--` follows it; start with `--` to give no TARGET. The words of COMMAND
+    are joined and passed to the remote shell, as ssh does.
 
     \b
-    On one instance, input is passed on, and with a terminal at both ends COMMAND
-    gets one too. With several, each line has its instance's number before it.
-    The exit code is COMMAND's, the highest of several; 1 if a host cannot be
-    reached, 130 after Ctrl-C, which ends COMMAND.
+    On one instance, COMMAND reads your input, and runs on a terminal if you do.
+    With several instances, each line starts with its instance's number.
+    The exit code is COMMAND's, the highest of several; 1 if a host is
+    unreachable; 130 after Ctrl-C, which ends COMMAND.
 
     \b
     Examples:
@@ -102,7 +102,7 @@ def _streamed(
             stdin=standard_input() if len(nodes) == 1 else None,
         )
     except BrokenPipeError:
-        # Whoever read the output has enough of it. What is still buffered must go somewhere.
+        # The reader closed the pipe. What is still buffered must go somewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(0) from None
     finally:
@@ -110,7 +110,7 @@ def _streamed(
 
 
 def _exit_code(record: Record, results: tuple[CommandResult, ...]) -> int:
-    """The highest exit code; what kept a host from running the command is told, and is 1."""
+    """Returns the highest exit code. A host that failed to run the command is reported, as 1."""
     numbered = numbers_of(record, tuple(result.node for result in results))
     codes = []
     for result in results:
@@ -127,13 +127,13 @@ def _exit_code(record: Record, results: tuple[CommandResult, ...]) -> int:
 @click.argument("options", nargs=-1, metavar="[-- OPTION...]")
 @pass_context
 def ssh(context: Context, name: str, target: str | None, options: tuple[str, ...]) -> None:
-    """Open a shell on an instance of the cluster NAME, through the system's ssh.
+    """Open a shell on an instance of the cluster NAME, with the system's ssh.
 
     \b
-    TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler, head),
-    an instance id or an address; without one it is the notebook, else the head.
-    What stands after -- is given to ssh: the last example makes Dask's dashboard
-    answer at localhost:8787, through SSH alone, until Ctrl-C.
+    TARGET is a number from `bilbo desc`, a role (notebook, scheduler, head), an
+    instance id or an address. The default is the notebook, or else the head.
+    Options after -- are passed to ssh: the last example forwards Dask's dashboard
+    to localhost:8787 over SSH, until Ctrl-C.
 
     \b
     Examples:
@@ -155,15 +155,15 @@ def ssh(context: Context, name: str, target: str | None, options: tuple[str, ...
     program = find(command[0], os.environ)
     if program is None:
         raise BilboError(
-            "there is no ssh on this machine's PATH",
-            hint="Install OpenSSH's client (Debian: openssh-client). Without it, single commands "
-            f"run by `bilbo rcmd {name} COMMAND`.",
+            "ssh is not on PATH",
+            hint="Install OpenSSH's client (Debian: openssh-client). Single commands work without "
+            f"it: `bilbo rcmd {name} COMMAND`.",
         )
     _become(program, command)
 
 
 def _become(program: str, command: list[str]) -> None:
-    """Replaces this process by another program, or waits for it where that cannot be."""
+    """Replaces this process with another program, or on Windows waits for it."""
     if os.name == "posix":
         os.execv(program, command)
     import subprocess
@@ -172,7 +172,7 @@ def _become(program: str, command: list[str]) -> None:
 
 
 TARGET_OPTION = click.option(
-    "-t", "--target", type=TARGET, help="The instance; else the notebook, or the scheduler."
+    "-t", "--target", type=TARGET, help="The instance; default: the notebook, or else the head."
 )
 
 
@@ -191,11 +191,11 @@ def get(
     target: str | None,
     timeout: float | None,
 ) -> None:
-    """Copy the file or folder REMOTE of the cluster NAME to LOCAL, else to the current folder.
+    """Copy the file or folder REMOTE of the cluster NAME to LOCAL, or to the current folder.
 
     \b
-    REMOTE is relative to the home folder there. An existing folder LOCAL is what
-    REMOTE is copied into. Times and permissions are kept.
+    REMOTE is relative to the remote home folder. If LOCAL is an existing folder,
+    REMOTE is copied into it. Times and permissions are kept.
 
     \b
     Examples:
@@ -226,11 +226,12 @@ def put(
     target: str | None,
     timeout: float | None,
 ) -> None:
-    """Copy the file or folder LOCAL to REMOTE on the cluster NAME, else to the home folder there.
+    """Copy the file or folder LOCAL to REMOTE on the cluster NAME, or to the remote home folder.
 
     \b
-    REMOTE is relative to the home folder there; an existing folder is what LOCAL
-    is copied into. A TARGET may be several instances. Times and permissions are kept.
+    REMOTE is relative to the remote home folder. If it is an existing folder, LOCAL
+    is copied into it. TARGET may name several instances. Times and permissions are
+    kept.
 
     \b
     Examples:

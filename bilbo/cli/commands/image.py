@@ -1,4 +1,4 @@
-"""The commands for machine images: `image build`, `images`."""
+"""The commands for machine images: `image build` and `images`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LONGEST_NAME = 100
 
 @click.group(short_help="Build machine images.")
 def image() -> None:
-    """Machine images with all that a cluster runs, built by Packer."""
+    """Machine images with everything that a cluster runs, built with Packer."""
 
 
 def _checked_name(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
-    """An image's name as the profile's schema takes it. Raises UsageError."""
+    """Returns an image name that the profile's schema accepts. Raises UsageError."""
     import re
 
     if name is not None and not re.fullmatch(
         f"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", name
     ):
         raise UsageError(
-            "an image's name is up to 100 letters, digits, `.`, `_` or `-`",
+            "an image name must be 1 to 100 letters, digits, `.`, `_` or `-`",
             where=f"--name {name[:40]!r}",
         )
     return name
@@ -43,9 +43,9 @@ def _checked_variables(
     for each in variables:
         if not each.partition("=")[0].isidentifier() or "=" not in each:
             raise UsageError(
-                "a variable is written NAME=VALUE",
+                "a variable must be NAME=VALUE",
                 where=f"--var {each[:60]!r}",
-                hint="A list is JSON: --var 'extra_packages=[\"htop\"]'",
+                hint="Write a list as JSON: --var 'extra_packages=[\"htop\"]'",
             )
     return variables
 
@@ -58,11 +58,11 @@ def _checked_variables(
     multiple=True,
     metavar="NAME=VALUE",
     callback=_checked_variables,
-    help="A variable of the template's; may be repeated.",
+    help="Set a template variable; may be repeated.",
 )
-@click.option("-n", "--name", callback=_checked_name, help="The image's name for profiles.")
+@click.option("-n", "--name", callback=_checked_name, help="The image's name in profiles.")
 @click.option(
-    "--write-profile", type=PROFILE, metavar="PROFILE", help="Put the AMI's id into this profile."
+    "--write-profile", type=PROFILE, metavar="PROFILE", help="Write the AMI's id into this profile."
 )
 @JSON_OPTION
 @pass_context
@@ -74,16 +74,16 @@ def build(
     write_profile: str | None,
     as_json: bool,
 ) -> None:
-    """Build an image of all that a cluster runs, by `packer build`.
+    """Build an image of everything that a cluster runs, with `packer build`.
 
     \b
     RECIPE is a file of values for bilbo's own template (*.pkrvars.hcl), or a
-    folder with a template of yours; without one, bilbo's own is built as it is.
-    Relative paths in it, and in --var, begin in its folder.
+    folder with your own template. The default is bilbo's template as it is.
+    Relative paths in RECIPE and in --var start at RECIPE's folder.
 
     \b
-    A profile that says "image": "NAME" takes the newest image of that name.
-    Ctrl-C ends the build and removes what it made.
+    A profile with "image": "NAME" uses the newest image of that name.
+    Ctrl-C ends the build and removes what it created.
 
     \b
     Examples:
@@ -100,7 +100,7 @@ def build(
     found = images.read_recipe(recipe)
     path = naming.find(write_profile, context.home) if write_profile else None
     if path:
-        with_ami(path.read_text(encoding="utf-8"), "ami-00000000", str(path))  # before the minutes
+        with_ami(path.read_text(encoding="utf-8"), "ami-00000000", str(path))  # fails early
     with work(context, default_target(context)) as w:
         built = build_image(found, w, name, variables)
     if path:
@@ -117,11 +117,11 @@ def build(
         echo(f'\nIn a profile: "image": "{built.name}", or "ami": "{built.ami}"', err=True)
 
 
-@click.command(short_help="List the images built.")
+@click.command(short_help="List built images.")
 @JSON_OPTION
 @pass_context
 def images(context: Context, as_json: bool) -> None:
-    """List the machine images that `bilbo image build` has built from here, newest first.
+    """List the machine images that `bilbo image build` built on this machine, newest first.
 
     \b
     Examples:
@@ -136,7 +136,7 @@ def images(context: Context, as_json: bool) -> None:
         print_json([asdict(each) for each in found])
         return
     if not found:
-        echo("No image was built from here. Build one with: bilbo image build", err=True)
+        echo("No images were built on this machine. To build one: bilbo image build", err=True)
         return
     rows = [("NAME", "AMI", "REGION", "BUILT", "PYTHON", "ENGINES", "RECIPE")]
     rows += [
@@ -155,7 +155,7 @@ def images(context: Context, as_json: bool) -> None:
 
 
 def _engines(image: Image) -> str:
-    """The engines that an image holds, by their first package: `dask 2026.8.0, ray 2.60.0`."""
+    """Returns an image's engines with their versions: `dask 2026.8.0, ray 2.60.0`."""
     from bilbo.engines import ENGINES
 
     held = [engine.packages[0] for engine in ENGINES.values()]

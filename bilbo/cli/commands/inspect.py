@@ -1,6 +1,6 @@
-"""The commands that look: `clusters`, `desc`, `drift`, `check`, `logs`, `profiles`, and pages.
+"""The read-only commands: `clusters`, `desc`, `drift`, `check`, `logs`, `profiles`, and pages.
 
-They import little: see the design's decision on late imports.
+They import little; docs/design.md explains the late imports.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @JSON_OPTION
 @pass_context
 def clusters(context: Context, as_json: bool) -> None:
-    """List active clusters: a table on a terminal, a name a line elsewhere.
+    """List active clusters: a table on a terminal, one name per line elsewhere.
 
     \b
     Examples:
@@ -60,13 +60,13 @@ def clusters(context: Context, as_json: bool) -> None:
     elif names:
         echo_table(report.clusters(records, damaged))
     else:
-        echo("There are no clusters.", err=True)
+        echo("No clusters.", err=True)
 
 
 @click.command(short_help="Describe a cluster.")
 @click.argument("name", type=CLUSTER)
-@click.option("-d", "--detail", "--json", is_flag=True, help="The whole record, as JSON.")
-@click.option("--refresh", is_flag=True, help="Look whether AWS agrees.")
+@click.option("-d", "--detail", "--json", is_flag=True, help="Print the whole record as JSON.")
+@click.option("--refresh", is_flag=True, help="Compare the record with AWS.")
 @click.option("--state", is_flag=True, help="List Terraform's resources and outputs.")
 @pass_context
 def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) -> None:
@@ -115,7 +115,7 @@ def _look(context: Context, record: Record) -> list[InstanceDifference]:
         return differences(record, w)
 
 
-URL_OPTION = click.option("-u", "--url", is_flag=True, help="Print the URL and open nothing.")
+URL_OPTION = click.option("-u", "--url", is_flag=True, help="Print the URL instead of opening it.")
 
 
 @click.command(short_help="Open notebook.")
@@ -123,7 +123,7 @@ URL_OPTION = click.option("-u", "--url", is_flag=True, help="Print the URL and o
 @URL_OPTION
 @pass_context
 def notebook(context: Context, name: str, url: bool) -> None:
-    """Open JupyterLab of the cluster NAME in the browser.
+    """Open the JupyterLab of the cluster NAME in the browser.
 
     \b
     Examples:
@@ -138,7 +138,7 @@ def notebook(context: Context, name: str, url: bool) -> None:
 @URL_OPTION
 @pass_context
 def dashboard(context: Context, name: str, url: bool) -> None:
-    """Open the engine's dashboard of the cluster NAME in the browser.
+    """Open the engine dashboard of the cluster NAME in the browser.
 
     \b
     Examples:
@@ -152,7 +152,7 @@ def dashboard(context: Context, name: str, url: bool) -> None:
 @JSON_OPTION
 @pass_context
 def profiles(context: Context, as_json: bool) -> None:
-    """List all profiles of bilbo's home, a name a line.
+    """List all profiles in bilbo's home, one name per line.
 
     \b
     Examples:
@@ -180,14 +180,14 @@ def _profile_document(path: Path) -> dict[str, object]:
 # -- drift ---------------------------------------------------------------------------------
 
 
-@click.command(short_help="Show what was changed outside.")
+@click.command(short_help="Show changes made outside Terraform.")
 @click.argument("name", type=CLUSTER)
 @FORMAT_OPTION
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is drift, else 0.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 if there is drift, else 0.")
 @pass_context
 def drift(context: Context, name: str, form: str, as_json: bool, detailed_exitcode: bool) -> None:
-    """Show what of the cluster NAME was changed by hand. Nothing is changed.
+    """Show changes to the cluster NAME that were made outside Terraform. Changes nothing.
 
     \b
     Examples:
@@ -221,7 +221,7 @@ def drift(context: Context, name: str, form: str, as_json: bool, detailed_exitco
 @click.option(
     "--python",
     type=click.Path(exists=True, dir_okay=False),
-    help="Your environment's Python; else the one that runs bilbo.",
+    help="Your environment's Python; default: the one that runs bilbo.",
 )
 @TIMEOUT_OPTION
 @JSON_OPTION
@@ -229,13 +229,13 @@ def drift(context: Context, name: str, form: str, as_json: bool, detailed_exitco
 def check(
     context: Context, name: str, python: str | None, timeout: float | None, as_json: bool
 ) -> None:
-    """Compare Python and its packages on all hosts of the cluster NAME, and here.
+    """Compare Python and its packages on all hosts of the cluster NAME and on this machine.
 
     \b
-    What breaks keeps hosts, or your own Client, from working together: Python's
-    minor version, distributed, msgpack and cloudpickle. The exit code is 1 if
-    hosts do not fit together, 3 if some cannot be asked, else 0: also when only
-    the local Python does not fit.
+    A difference that breaks the cluster or your own Client is marked: Python's
+    minor version, distributed, msgpack or cloudpickle. The exit code is 1 if
+    hosts are incompatible, 3 if some are unreachable, and 0 otherwise, even if
+    the local Python is incompatible.
 
     \b
     Examples:
@@ -264,17 +264,17 @@ def check(
 
 
 def _judge(name: str, found: Checked) -> None:
-    """Raises BilboError where hosts do not fit together, PartlyDone where some kept silent."""
+    """Raises BilboError if hosts are incompatible, PartlyDone if some did not answer."""
     if found.broken_hosts:
         count = len({each.where for each in found.broken_hosts})
         raise BilboError(
             f"{count} host(s) of cluster {name!r} cannot work with {found.reference.where}",
-            hint="Use the same image for all roles, or bring the versions together with "
-            "`packages` in the profile.",
+            hint="Use one image for all roles, or align the versions with `packages` in the "
+            "profile.",
         )
     if found.failures:
         raise PartlyDone(
-            f"{len(found.failures)} host(s) of cluster {name!r} could not be asked",
+            f"{len(found.failures)} host(s) of cluster {name!r} did not answer",
             details=tuple(
                 f"{node.role} {node.instance_id}: {why.what}" for node, why in found.failures
             ),
@@ -320,27 +320,27 @@ def _document(name: str, found: Checked) -> dict[str, Any]:
 def _checked_services(
     _ctx: click.Context, _param: click.Parameter, services: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Names that are files on the host: never paths. Raises a usage error."""
+    """Returns service names, which are file names on the host, never paths. Raises BadParameter."""
     for name in services:
         if not re.fullmatch("[a-z][a-z0-9-]{0,40}", name):
-            raise click.BadParameter(f"{name[:40]!r} is no service; one is dask-worker.")
+            raise click.BadParameter(f"{name[:40]!r} is not a service name, such as dask-worker.")
     return services
 
 
-@click.command(short_help="Show the services' logs.")
+@click.command(short_help="Show service logs.")
 @click.argument("name", type=CLUSTER)
 @click.argument("target", type=TARGET, required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 @click.option(
     "-n", "--lines", type=click.IntRange(0, 100_000), default=100, show_default=True,
-    help="How many of the last lines.",
+    help="How many lines from the end.",
 )  # fmt: skip
 @click.option(
     "-s",
     "--service",
     multiple=True,
     callback=_checked_services,
-    help="Only this service's, such as dask-worker; init is init_cmd's.",
+    help="Only this service, such as dask-worker; init is init_cmd.",
 )
 @TIMEOUT_OPTION
 @pass_context
@@ -353,12 +353,12 @@ def logs(
     service: tuple[str, ...],
     timeout: float | None,
 ) -> None:
-    """Show the logs of JupyterLab, head and workers of the cluster NAME.
+    """Show the logs of the cluster NAME: JupyterLab, head and workers.
 
     \b
-    TARGET is a number as `bilbo desc` prints it, a role (notebook, scheduler,
-    head, workers, all), a worker group, an instance id or an address; without one it is all. With
-    several instances, each line has its instance's number before it.
+    TARGET is a number from `bilbo desc`, a role (notebook, scheduler, head,
+    workers, all), a worker group, an instance id or an address; the default is
+    all. With several instances, each line starts with its instance's number.
 
     \b
     Examples:
@@ -386,4 +386,4 @@ def logs(
             w, record, nodes, on_lines=show, services=service, lines=lines, follow=follow
         )
     if not seen:
-        echo("Nothing is logged there.", err=True)
+        echo("No log lines found.", err=True)

@@ -1,4 +1,4 @@
-"""The commands of a cluster's life: `plan`, `create`, `scale`, `restart`, `destroy`."""
+"""The commands of a cluster's life: `plan`, `create`, `scale`, `restart` and `destroy`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 NAME_OPTION = click.option(
-    "-n", "--name", type=CLUSTER, help="Name of the cluster; else the profile's."
+    "-n", "--name", type=CLUSTER, help="The cluster's name; default: the profile's."
 )
 OVERRIDE_OPTION = click.option(
     "-p",
     "overrides",
     multiple=True,
     metavar="KEY.PATH=VALUE",
-    help="Change a value of the profile, given as JSON; may be repeated.",
+    help="Override a profile value with a JSON value; may be repeated.",
 )
 MY_IP_OPTION = click.option(
-    "--my-ip", is_flag=True, help="Ask again for your public address, and admit that."
+    "--my-ip", is_flag=True, help="Look up your public address again and admit it."
 )
 
 
@@ -39,12 +39,14 @@ MY_IP_OPTION = click.option(
 @OVERRIDE_OPTION
 @MY_IP_OPTION
 @FORMAT_OPTION
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Save the plan for a review.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Save the plan for review.")
 @click.option(
-    "--prices", type=click.Path(path_type=Path), help="A JSON file: USD an hour by instance type."
+    "--prices",
+    type=click.Path(path_type=Path),
+    help="A JSON file of USD per hour by instance type.",
 )
-@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there are changes, else 0.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 if there are changes, else 0.")
 @pass_context
 def plan(
     context: Context,
@@ -58,7 +60,7 @@ def plan(
     prices: Path | None,
     detailed_exitcode: bool,
 ) -> None:
-    """Show what `create` would do for PROFILE, by `terraform plan`. Nothing is created.
+    """Show what `create` would do for PROFILE, with `terraform plan`. Creates nothing.
 
     \b
     Examples:
@@ -94,17 +96,17 @@ def plan(
 @MY_IP_OPTION
 @STAGE_TIMEOUT_OPTION
 @click.option(
-    "--plan", "plan_file", type=click.Path(path_type=Path), help="Apply this plan and no other."
+    "--plan", "plan_file", type=click.Path(path_type=Path), help="Apply exactly this plan."
 )
 @click.option(
     "--digest",
     type=DIGEST,
-    help="With --plan: the digest that was reviewed; a shared state needs it.",
+    help="With --plan: the reviewed digest; required for shared state.",
 )
 @click.option("--notebook", is_flag=True, help="Open JupyterLab when it is ready.")
 @click.option("--dashboard", is_flag=True, help="Open the dashboard when it is ready.")
-@click.option("--force", is_flag=True, help="Let workers go though what they hold is lost.")
-@click.option("-y", "--yes", is_flag=True, help="Agree to destroy or replace machines.")
+@click.option("--force", is_flag=True, help="Remove workers even if their results are lost.")
+@click.option("-y", "--yes", is_flag=True, help="Destroy or replace machines without asking.")
 @pass_context
 def create(
     context: Context,
@@ -120,7 +122,7 @@ def create(
     force: bool,
     yes: bool,
 ) -> None:
-    """Create a cluster from PROFILE, or complete or change the one of that name.
+    """Create a cluster from PROFILE, or complete or change the existing one.
 
     \b
     Examples:
@@ -134,15 +136,15 @@ def create(
     from bilbo.cluster.create import create as create_cluster
 
     if digest and not plan_file:
-        raise UsageError("--digest: there is no --plan that it could be of")
+        raise UsageError("--digest requires --plan")
     reviewed = reviews.read_plan(plan_file, digest, overrides) if plan_file else None
     overrides = reviewed.bundle.manifest.overrides if reviewed else overrides
     spec, target = load(context, profile, name, overrides)
     if reviewed and spec.state and not digest:
         raise UsageError(
-            "--plan: with a shared state the digest that was reviewed is required: --digest",
-            hint="It stands in the review, not in the file: anyone who can write the file can "
-            "write a digest into it.",
+            "--plan with a shared state requires the reviewed digest: --digest",
+            hint="Take it from the review, not from the file: whoever can write the file can "
+            "change the digest in it.",
         )
     _check_pages(spec, notebook=notebook, dashboard=dashboard)
     with work(context, target, yes=yes, timeout=timeout) as w:
@@ -155,7 +157,7 @@ def create(
 
 
 def _tell(created: Created) -> None:
-    """What the cluster is now, and what can be done with it."""
+    """Prints the cluster's summary and what to do next."""
     from bilbo.present import report
 
     if not created.changed:
@@ -166,11 +168,11 @@ def _tell(created: Created) -> None:
 
 
 def _check_pages(spec: ClusterSpec, *, notebook: bool, dashboard: bool) -> None:
-    """Raises UsageError, before anything is created, for a page that there will not be."""
+    """Raises UsageError, before anything is created, for a page that will not exist."""
     if notebook and not spec.notebook:
-        raise UsageError("--notebook: the profile asks for no notebook")
+        raise UsageError("--notebook: the profile has no notebook")
     if dashboard and not spec.engine:
-        raise UsageError("--dashboard: the profile asks for no engine, such as dask")
+        raise UsageError("--dashboard: the profile has no engine, such as dask")
 
 
 @click.command(short_help="Destroy cluster.")
@@ -179,14 +181,14 @@ def _check_pages(spec: ClusterSpec, *, notebook: bool, dashboard: bool) -> None:
     "--also",
     multiple=True,
     metavar="ID",
-    help="Destroy this too, though another's; may be repeated.",
+    help="Also destroy this resource of another cluster; may be repeated.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @pass_context
 def destroy(context: Context, name: str, also: tuple[str, ...], yes: bool) -> None:
     """Destroy the cluster NAME: its machines, and the files on them.
 
-    What carries the cluster's tag bilbo:cluster and is another's is left alone.
+    Resources of another owner with the same tag bilbo:cluster are left alone.
 
     \b
     Examples:
@@ -201,15 +203,17 @@ def destroy(context: Context, name: str, also: tuple[str, ...], yes: bool) -> No
     with work(context, target_of(context, record), yes=yes) as w:
         count = sum(1 for _ in record.inventory.nodes())
         for other in [] if yes else others(record, w, also):
-            w.progress.say(f"Left alone, another's: {other}. To destroy it too: --also {other.id}")
-        files = " The files on its notebook go too." if record.inventory.notebook else ""
+            w.progress.say(
+                f"Not this cluster's, left alone: {other}. To destroy it too: --also {other.id}"
+            )
+        files = " This deletes the files on its notebook." if record.inventory.notebook else ""
         if not w.progress.confirm(f"Destroy cluster {name!r}, {count} instance(s)?{files}"):
-            echo("Nothing was destroyed.", err=True)
+            echo("Nothing destroyed.", err=True)
             raise click.exceptions.Exit(1)
         left = destroy_cluster(name, w, also)
-    echo(f"Destroyed cluster '{name}'; nothing of it is left.", err=True)
+    echo(f"Destroyed cluster '{name}'; nothing is left.", err=True)
     for other in left:
-        echo(f"Left alone, another's: {other}", err=True)
+        echo(f"Not this cluster's, left alone: {other}", err=True)
 
 
 MOST = 10_000
@@ -218,19 +222,19 @@ MOST = 10_000
 def _counts(
     _ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]
 ) -> dict[str | None, int]:
-    """`N`, or `GROUP=N` once for each group. Raises a usage error."""
+    """Parses `N`, or `GROUP=N` once for each group. Raises BadParameter."""
     counts: dict[str | None, int] = {}
     for word in words:
         group, equals, number = word.rpartition("=")
         if not (number.isascii() and number.isdigit()) or int(number) > MOST:
-            raise click.BadParameter(f"{number[:40]!r} is no whole number from 0 to {MOST}.")
+            raise click.BadParameter(f"{number[:40]!r} is not a whole number from 0 to {MOST}.")
         if equals and not group:
-            raise click.BadParameter(f"{word[:40]!r} names no group.")
+            raise click.BadParameter(f"{word[:40]!r} does not name a group.")
         if (group or None) in counts:
             raise click.BadParameter(f"{group or 'the count'} is given twice.")
         counts[group or None] = int(number)
     if None in counts and len(counts) > 1:
-        raise click.BadParameter("write N alone, or GROUP=N for each group.")
+        raise click.BadParameter("give either one N, or GROUP=N for each group.")
     return counts
 
 
@@ -238,8 +242,8 @@ def _counts(
 @click.argument("name", type=CLUSTER)
 @click.argument("counts", nargs=-1, required=True, metavar="N|GROUP=N...", callback=_counts)
 @STAGE_TIMEOUT_OPTION
-@click.option("--force", is_flag=True, help="Let workers go though what they hold is lost.")
-@click.option("-y", "--yes", is_flag=True, help="Agree if machines would be replaced.")
+@click.option("--force", is_flag=True, help="Remove workers even if their results are lost.")
+@click.option("-y", "--yes", is_flag=True, help="Replace machines without asking.")
 @pass_context
 def scale(
     context: Context,
@@ -249,12 +253,13 @@ def scale(
     force: bool,
     yes: bool,
 ) -> None:
-    """Give the cluster NAME another number of workers, while it computes.
+    """Change the number of workers of the cluster NAME while it computes.
 
     \b
-    N is the new number of workers; with several worker groups, GROUP=N for each
-    that changes. New workers join. Those that leave are first retired through the
-    scheduler: what they hold moves to others, what they run is run by others.
+    N is the new number of workers; with several worker groups, give GROUP=N for
+    each one that changes. New workers join. Workers that leave are retired through
+    the scheduler first: their results move to other workers, which also take over
+    their tasks.
 
     \b
     Examples:
@@ -276,11 +281,11 @@ def scale(
 
 @click.command(short_help="Restart cluster.")
 @click.argument("name", type=CLUSTER)
-@click.option("--notebook", is_flag=True, help="JupyterLab too, which ends its kernels.")
+@click.option("--notebook", is_flag=True, help="Restart JupyterLab too; this ends its kernels.")
 @STAGE_TIMEOUT_OPTION
 @pass_context
 def restart(context: Context, name: str, notebook: bool, timeout: float | None) -> None:
-    """Restart head (Dask: scheduler) and workers of the cluster NAME. Its notebook stays.
+    """Restart the head (Dask: scheduler) and workers of the cluster NAME, not its notebook.
 
     \b
     Examples:
@@ -297,4 +302,4 @@ def restart(context: Context, name: str, notebook: bool, timeout: float | None) 
     if restarted:
         echo("\n" + report.summary(restarted))
     else:
-        echo(f"Cluster '{name}' has no engine: there is nothing to restart.")
+        echo(f"Cluster '{name}' has no engine; nothing to restart.")

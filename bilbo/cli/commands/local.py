@@ -12,24 +12,24 @@ from bilbo.cli.output import echo, echo_table, print_json
 def local() -> None:
     """The stand-in AWS on this machine: try bilbo without an AWS account.
 
-    `bilbo --local COMMAND` starts it when it is needed.
+    `bilbo --local COMMAND` starts it on demand.
     """
 
 
 @local.command(short_help="Start the stand-in AWS.")
 @pass_context
 def start(context: Context) -> None:
-    """Start the stand-in AWS; it goes on until `bilbo local stop`."""
+    """Start the stand-in AWS. It runs until `bilbo local stop`."""
     from bilbo import local as standin
 
     target = standin.start(context.home)
-    echo(f"The stand-in AWS answers at {target.endpoint_url}")
+    echo(f"The stand-in AWS is running at {target.endpoint_url}")
 
 
 @local.command(short_help="Stop the stand-in AWS.")
 @pass_context
 def stop(context: Context) -> None:
-    """Stop the stand-in AWS, and with it every machine in it."""
+    """Stop the stand-in AWS and every machine in it."""
     from bilbo import local as standin
 
     if standin.status(context.home) is None:
@@ -40,10 +40,10 @@ def stop(context: Context) -> None:
 
 
 @local.command(short_help="Show the stand-in AWS.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_context
 def status(context: Context, as_json: bool) -> None:
-    """Show where the stand-in AWS answers, and its instances."""
+    """Show the stand-in AWS: its endpoint and its instances."""
     from dataclasses import asdict
 
     from bilbo import local as standin
@@ -73,13 +73,13 @@ def fault(context: Context, fault: str) -> None:
 
     \b
     FAULT is one of:
-      capacity=N                           no machine is free after N
-      limit=N                              the account's quota is used up after N
-      boot=SECONDS                         instances take that long to boot
-      ssh=INSTANCE:refuse|silent|reject    one host's SSH is sick
+      capacity=N                           AWS has capacity for N instances
+      limit=N                              the account's quota is N instances
+      boot=SECONDS                         instances take this long to boot
+      ssh=INSTANCE:refuse|silent|reject    SSH on one host misbehaves
       deny=SERVICE:ACTION                  a permission is missing
       expired                              the credentials have expired
-      clear                                all is well again
+      clear                                no more faults
 
     \b
     Examples:

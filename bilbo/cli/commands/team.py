@@ -1,4 +1,4 @@
-"""The commands for teams: `render`, `attach`, `unlock`, `state-bucket`."""
+"""The commands for teams: `render`, `attach`, `unlock` and `state-bucket`."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.+?))?/?")
 # -- render --------------------------------------------------------------------------------
 
 
-@click.command(short_help="Write the Terraform files alone.")
+@click.command(short_help="Write only the Terraform files.")
 @click.argument("profile", type=PROFILE)
-@click.option("-n", "--name", type=CLUSTER, help="Name of the cluster; else the profile's.")
+@click.option("-n", "--name", type=CLUSTER, help="The cluster's name; default: the profile's.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write."
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write to."
 )
 @pass_context
 def render(context: Context, profile: str, name: str | None, output: Path) -> None:
-    """Write PROFILE's Terraform files into a folder, where terraform alone can use them.
+    """Write PROFILE's Terraform files into a folder, for use with terraform alone.
 
-    The same profile gives the same bytes on any machine. Where it shares its state,
-    that is read: it tells the cluster's owner.
+    The same profile gives the same bytes on any machine. If the profile has shared
+    state, bilbo reads the cluster's owner from it.
 
     \b
     Examples:
@@ -47,7 +47,7 @@ def render(context: Context, profile: str, name: str | None, output: Path) -> No
     from bilbo.cluster.export import export
     from bilbo.profile import loading
 
-    # Any region: one that the profile does not name is refused.
+    # Any region will do: `export` refuses a profile that names none.
     spec = loading.load(profile, context.home, cluster=name, region="us-east-1")
 
     def target() -> Target:
@@ -68,15 +68,15 @@ def render(context: Context, profile: str, name: str | None, output: Path) -> No
 @click.option(
     "-i", "--key", type=click.Path(path_type=Path), help="The private key of the cluster's hosts."
 )
-@click.option("--region", "bucket_region", help="The region of the bucket, with an address.")
+@click.option("--region", "bucket_region", help="The bucket's region, for an s3:// address.")
 @pass_context
 def attach(
     context: Context, name: str, source: str, key: Path | None, bucket_region: str | None
 ) -> None:
-    """Make the cluster NAME known here, from the state that a team shares.
+    """Work on the cluster NAME from this machine, through its team's shared state.
 
     \b
-    Give its profile, or the address of the state: s3://BUCKET/PREFIX.
+    Give its profile, or the address of its state: s3://BUCKET/PREFIX.
 
     \b
     Examples:
@@ -98,40 +98,42 @@ def attach(
         record = attaching.attach(spec, w)
     echo(report.summary(record))
     if record.inventory.notebook and not record.notebook_url:
-        echo("The notebook's host did not tell its token: check the key (-i).", err=True)
+        echo("Could not read the token on the notebook's host; check the key (-i).", err=True)
 
 
 def _source(
     context: Context, name: str, source: str, bucket_region: str
 ) -> tuple[SharedState, Mapping[str, object] | None]:
-    """Where the state is, and this machine's profile if that was given."""
+    """Returns where the state is, and this machine's profile if one was given."""
     if source.startswith("s3://"):
         found = _ADDRESS.fullmatch(source)
         if found is None:
-            raise UsageError(f"{source[:100]!r} is no address: write s3://BUCKET/PREFIX")
+            raise UsageError(f"{source[:100]!r} is not of the form s3://BUCKET/PREFIX")
         if not bucket_region:
-            raise UsageError("the bucket's region is not known: name it with --region")
+            raise UsageError("the bucket's region is unknown; pass --region")
         return SharedState(found[1], bucket_region, found[2] or "bilbo"), None
     from bilbo.profile import loading
 
     spec = loading.load(source, context.home, cluster=name, region=bucket_region or None)
     if spec.state is None:
         raise BilboError(
-            "the profile shares no state, so that nobody else can work on its cluster",
+            "the profile has no shared state, so only the machine that created the cluster can "
+            "work on it",
             where=source,
-            hint="Add `state` to it, and run `bilbo create` where the cluster was made.",
+            hint="Add `state` to the profile, and run `bilbo create` on that machine.",
         )
     return spec.state, spec.profile
 
 
-@click.command(short_help="Take away the lock of a process that is gone.")
+@click.command(short_help="Remove a stale lock from shared state.")
 @click.argument("name", type=CLUSTER)
 @click.argument("lock_id")
 @pass_context
 def unlock(context: Context, name: str, lock_id: str) -> None:
-    """Take away the lock LOCK_ID of the cluster NAME's shared state.
+    """Remove the lock LOCK_ID from the shared state of the cluster NAME.
 
-    Only when the process that holds it is certainly gone: two at once destroy the state.
+    Do this only if the process that holds it is certainly gone: two processes at
+    once corrupt the state.
 
     \b
     Examples:
@@ -145,17 +147,17 @@ def unlock(context: Context, name: str, lock_id: str) -> None:
     echo(f"The state of cluster '{name}' is unlocked.", err=True)
 
 
-@click.group("state-bucket", short_help="Make a bucket for shared states.")
+@click.group("state-bucket", short_help="Create a bucket for shared state.")
 def state_bucket() -> None:
-    """The S3 bucket in which a team shares the state of its clusters."""
+    """The S3 bucket that holds a team's shared state."""
 
 
-@state_bucket.command(short_help="Make a bucket for shared states.")
+@state_bucket.command(short_help="Create a bucket for shared state.")
 @click.argument("bucket", metavar="NAME")
-@click.option("--region", "bucket_region", help="Its region; else the environment's.")
+@click.option("--region", "bucket_region", help="Its region; default: the environment's.")
 @pass_context
 def create(context: Context, bucket: str, bucket_region: str | None) -> None:
-    """Make the S3 bucket NAME: versioned, encrypted, private, and never destroyed by bilbo.
+    """Create the S3 bucket NAME: versioned, encrypted, private, and never destroyed by bilbo.
 
     \b
     Examples:
@@ -165,14 +167,14 @@ def create(context: Context, bucket: str, bucket_region: str | None) -> None:
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
         raise UsageError(
-            f"{bucket[:80]!r} cannot be a bucket's name: 3 to 63 lower-case letters, digits, - or ."
+            f"{bucket[:80]!r} is not a bucket name: use 3 to 63 lower-case letters, digits, - or ."
         )
     target = default_target(context)
     where = bucket_region or target.region
     if not where:
-        raise UsageError("the region is not known: name it with --region")
+        raise UsageError("the region is unknown; pass --region")
     with work(context, replace(target, region=where)) as w:
         changed = create_bucket(bucket, w)
     echo(f"The bucket '{bucket}' is ready." if changed else "Nothing to do.")
     part = json.dumps({"state": {"bucket": bucket, "region": where}})
-    echo(f"Share states with it by a profile's {part[1:-1]}", err=True)
+    echo(f"To share state in it, add to a profile: {part[1:-1]}", err=True)
