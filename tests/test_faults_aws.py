@@ -53,7 +53,7 @@ def test_the_name_is_taken(bilbo: Bilbo) -> None:
     folder = bilbo.home / "clusters" / "taken"
     shutil.move(folder, bilbo.home / "aside")
     done = bilbo("--local", "create", profile, code=1)
-    assert "already holds a cluster 'taken'" in done.stderr
+    assert "already has a cluster 'taken'" in done.stderr
     told("The cluster's name is taken by somebody else", errors(done.stderr), 1, NOTHING)
     shutil.rmtree(folder)
     shutil.move(bilbo.home / "aside", folder)

@@ -704,7 +704,7 @@ def test_a_forged_plan(team: Team, ben: Machine, change: Path, tmp_path: Path) -
         ({bundle.PLAN: b"no plan"}, "cannot be read"),
         ({bundle.PLAN: repacked(plan, {main: evil})}, "plans with another main.tf"),
         ({bundle.PLAN: repacked(plan, {"tfconfig/m-/x.tf": b""})}, "plans with another x.tf"),
-        ({bundle.PLAN: repacked(plan, {"tfconfig/m-x/x.tf": b""})}, "it contains 'tfconfig/m-x/x.tf'"),
+        ({bundle.PLAN: repacked(plan, {"tfconfig/m-x/x": b""})}, "it contains 'tfconfig/m-x/x'"),
         ({bundle.PLAN: repacked(plan, {"more": b""})}, "it contains 'more'"),
         ({bundle.PLAN: repacked(plan, {"tfstate": state.encode()})}, "evil/evil"),
         ({bundle.PLAN: repacked(plan, {"tfstate": b"[]"})}, "cannot be read"),

@@ -236,7 +236,7 @@ def test_import_is_cheap() -> None:
 def test_resources() -> None:
     """The folders of data files are found; one that is not there is named."""
     assert (folder("schemas") / "profile-01.schema.json").is_file()
-    with pytest.raises(BilboError, match="lacks its folder none"):
+    with pytest.raises(BilboError, match="lacks the folder none"):
         folder("none")
 
 
