@@ -2,8 +2,8 @@
 
 With a pipe, killing bilbo would kill the program at its next line, and leave resources that no
 state lists. With a file, the program runs to its end, and the next bilbo can read the result. In
-its own session it gets Ctrl-C only from bilbo. Only this module knows the differences between
-POSIX and Windows.
+its own session it gets Ctrl-C only from bilbo. All differences between POSIX and Windows are in
+this module.
 """
 
 from __future__ import annotations
