@@ -1,38 +1,38 @@
-# `make demo` shows bilbo on this machine alone; `make test` proves it. Both set up what they need.
+# `make demo` shows bilbo on this machine; `make test` tests it. Both install what they need.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Most of the tests' time is Terraform waiting, so two run at once even on two cores.
-# A file's tests share what they made, and stay together.
+# The tests mostly wait for Terraform, so two run at once even on two cores. The tests of a file share
+# their clusters and stay together.
 PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test coverage release bench check chaos fuzz scan clean requirements
 
 help:
-	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
-	@echo "make quick  the linters, and every test that needs no stand-in AWS"
-	@echo "make test   everything the tests need, and the tests"
-	@echo "make coverage  which lines the tests run, in the processes that they start, too (long)"
-	@echo "make release  the source archive and the wheel in dist/, and the wheel tried elsewhere"
-	@echo "make chaos  kill -9 at N=20 random moments, and look for what is orphaned"
-	@echo "make fuzz   N=1000 spoiled inputs to each reader of other people's documents"
-	@echo "make scan   checkov over the Terraform files that bilbo writes (large, so apart)"
-	@echo "make bench  what bilbo costs, measured: benchmarks/RESULTS.md (most of an hour)"
-	@echo "make clean  remove what the two have installed here"
+	@echo "make demo   create a cluster on this machine's stand-in AWS, and compute on it"
+	@echo "make quick  run the linters and every test that needs no stand-in AWS"
+	@echo "make test   install what the tests need, and run them"
+	@echo "make coverage  measure which lines the tests run, in the processes they start too (long)"
+	@echo "make release  build the source archive and the wheel in dist/, and try the wheel elsewhere"
+	@echo "make chaos  kill -9 at N=20 random moments, and check that nothing is orphaned"
+	@echo "make fuzz   feed N=1000 corrupted inputs to each parser of foreign documents"
+	@echo "make scan   run checkov on the Terraform files that bilbo writes (a large install)"
+	@echo "make bench  measure what bilbo costs: benchmarks/RESULTS.md (most of an hour)"
+	@echo "make clean  remove everything that make has installed here"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo.stamp: pyproject.toml | $(BIN)/python
-	@echo "Installing bilbo and what the demo needs (a minute or two, once) …"
+	@echo "Installing bilbo and the demo's packages (a minute or two, once) …"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local]'
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml tests/system-packages | $(BIN)/python
-	@echo "Installing bilbo and what the tests need (a few minutes, once) …"
+	@echo "Installing bilbo and the tests' packages (a few minutes, once) …"
 	sh tests/system-packages
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[local,ray,dev]'
 	@touch $@
@@ -73,17 +73,17 @@ $(VENV)-bench/stamp: benchmarks/requirements.txt
 bench: $(VENV)/test.stamp $(VENV)-bench/stamp
 	$(BIN)/python benchmarks
 
-# Pins what images hold (packer/requirements.in) by uv's resolver, for their Python and Linux.
+# Pins the packages of images (packer/requirements.in) with uv, for their Python and Linux.
 requirements:
 	cd packer && uv pip compile requirements.in --upgrade --quiet --no-annotate \
 	    --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
 	    --custom-compile-command "make requirements" --output-file requirements.txt
 
-# Kills Terraform and bilbo at N random moments; nothing may be orphaned in any.
+# Kills Terraform and bilbo at N random moments; nothing may be orphaned.
 chaos: $(VENV)/test.stamp
 	BILBO_CHAOS=$(or $(N),20) $(BIN)/pytest -s tests/test_faults_interrupt.py -k any_moment
 
-# Each input is taken or refused by name; nothing is written elsewhere, and nothing started.
+# Every input is accepted, or refused with a named error; nothing is written or started elsewhere.
 fuzz: $(VENV)/test.stamp
 	BILBO_FUZZ=$(or $(N),1000) $(BIN)/pytest -q -s -o timeout=0 tests/hostile/test_fuzz.py
 

@@ -39,11 +39,11 @@ PACKAGES = (
 
 
 def main() -> None:
-    """Runs what is named, else all; what is not run keeps its earlier result."""
+    """Runs the named benchmarks, else all. The others keep their earlier results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="only these")
     parser.add_argument("--smallest", action="store_true", help="the smallest sizes, one run")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="the folder of the results")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="the folder for the results")
     asked = parser.parse_args()
     found = asked.output / "results.json"
     earlier = json.loads(found.read_text(encoding="utf-8")) if found.is_file() else {}
@@ -57,11 +57,11 @@ def main() -> None:
             results[name] = {**result, "machine": machine()}
             write(asked.output, results)
     if failed:
-        sys.exit(f"These have failed: {', '.join(failed)}")
+        sys.exit(f"These failed: {', '.join(failed)}")
 
 
 def run(name: str, *, smallest: bool) -> dict[str, Any] | None:
-    """One benchmark in a process of its own; its result, None where it failed."""
+    """Runs one benchmark in its own process. Returns its result, or None if it failed."""
     print(f"\n== {name} ==", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.json"
@@ -76,7 +76,7 @@ def run(name: str, *, smallest: bool) -> dict[str, Any] | None:
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on, and with what."""
+    """The machine and the software of the measurement."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:

@@ -1,7 +1,7 @@
 """How many calls to AWS do plan, create, scale and destroy make, by the number of workers?
 
-Counted at the stand-in's endpoint. A request that is repeated unchanged while something is waited
-for (a poll) counts once; the totals stand beside.
+Counted at the stand-in's endpoint. A poll, the same request repeated during a wait, counts once;
+the totals are beside it.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from bilbo.terraform.environment import environment as terraform_environment
 
 SIZES = (2, 20, 200, 1000)
 PLAIN = (2, 20, 100)
-# A profile as the specification's: its own security group, and no burstable type, for which the
-# provider asks one thing more.
+# A profile like the specification's: its own security group, and no burstable type, which costs the
+# provider one more call.
 LIMITS = {"plan": 20, "create": 30, "scale up": 15, "scale in": 15}
 OPERATIONS = ("plan", "create", "plan again", "scale up", "scale in", "destroy")
 LEAVERS_A_CALL = 50
-# What the provider asks only to see whether a wait for a group is over: a poll, which the bounds
-# leave out. It comes in pages of 100, and each new worker is an entry.
+# With this the provider only checks whether a wait for a group is over: a poll, which the bounds
+# exclude. It returns pages of 100, with one entry per new worker.
 POLLED = ("autoscaling:DescribeScalingActivities",)
 
-FIRST = "the first plan of a home asks once what an instance type is, and the home remembers it"
+FIRST = "the first plan in a new home looks up the instance type once, and the home remembers it"
 
 
 class Counted(NamedTuple):
-    """Different requests, all requests, and the different ones by action."""
+    """Distinct requests, all requests, and the distinct ones by action."""
 
     different: int
     total: int
@@ -55,12 +55,12 @@ class Counted(NamedTuple):
 
     @property
     def bounded(self) -> int:
-        """What counts: different requests that are no polls."""
+        """The distinct requests that are not polls."""
         return self.different - sum(self.actions.get(action, 0) for action in POLLED)
 
 
 def counted(home: Path, work: Callable[[], object]) -> Counted:
-    """The calls that something makes."""
+    """The calls that `work` makes."""
     local.calls(home, reset=True)
     work()
     actions = local.calls(home, different=True)
@@ -70,7 +70,7 @@ def counted(home: Path, work: Callable[[], object]) -> Counted:
 def group_of_workers(
     home: Path, name: str, document: Mapping[str, Any], count: int, *, all_of_it: bool = True
 ) -> dict[str, Counted]:
-    """The calls of bilbo's operations for a cluster of so many workers."""
+    """The calls of bilbo's operations on a cluster with `count` workers."""
     profile = write_profile(home, name, document)
     more = count + max(1, count // 10)
 
@@ -94,7 +94,7 @@ def group_of_workers(
 
 
 def plain_instances(home: Path, count: int, group: str) -> dict[str, Counted]:
-    """The same of a cluster that is written as one aws_instance a machine, by raw Terraform."""
+    """The same with raw Terraform, for a cluster with one aws_instance per machine."""
     target = local.target(home)
     assert target is not None
     env = terraform_environment(environment(home), target.environment, home)
@@ -147,7 +147,7 @@ def security_group(home: Path) -> str:
 
 
 def measure(size: Size) -> Result:
-    """bilbo at every size, its other profiles at the least, and plain aws_instances."""
+    """bilbo at every size, its other profiles at the smallest, and plain aws_instances."""
     sizes, plain = ((2,), ()) if size.smallest else (SIZES, PLAIN)
     found: dict[str, dict[str, Counted]] = {}
     with standin_home() as home:
@@ -206,14 +206,14 @@ def result(
         table,
         bounds,
         [
-            "Different requests, and in brackets all, repeated ones included; the bounds leave out "
-            f"{' and '.join(POLLED)}, by which the provider only sees whether a wait for a group "
-            "is over (100 entries a page, one for each new worker). The cluster has a "
-            "scheduler and an existing security group, as the specification's example has; the "
-            "provider itself needs 9 calls for each further aws_instance (a notebook) and 7 for "
-            "a generated security group, which are shown for two workers. Scaling goes up by a "
-            "tenth and back; of scaling in, the calls beyond the first that set protection, one "
-            "for each 50 leavers, are taken off the bounds.",
+            "Distinct requests, and in parentheses all requests, including repeated ones. The "
+            f"bounds exclude {' and '.join(POLLED)}, with which the provider only checks whether a "
+            "wait for a group is over (100 entries per page, one for each new worker). The cluster "
+            "has a scheduler and an existing security group, like the specification's example. The "
+            "provider itself needs 9 calls for each additional aws_instance (a notebook) and 7 for "
+            "a generated security group; these are shown for two workers. Scaling goes up by a "
+            "tenth and back. For scaling in, the bounds exclude all calls after the first that set "
+            "protection, one per 50 leaving workers.",
         ],
         [plot] if plain else [],
         raw={

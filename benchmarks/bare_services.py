@@ -1,8 +1,8 @@
-"""The services of a cluster, started by a bare script: the floor of `time_to_ready`.
+"""Starts a cluster's services with a bare script: the floor of `time_to_ready`.
 
 `python benchmarks/bare_services.py KEY PORT < SERVICES` connects to all hosts at once, starts
-everything at once, and ends when all of it answers. Nothing is checked, remembered, measured or
-told. SERVICES is JSON: `hosts`, each with `host`, `name`, `files` (name to text; NAME.sh is run)
+everything at once, and ends when everything answers. It checks, records, measures and reports
+nothing. SERVICES is JSON: `hosts`, each with `host`, `name`, `files` (name to text; NAME.sh is run)
 and `after` (host and port that must be open before, or null); `pages` to wait for (`url`,
 `headers`, `contains`, all of it in one answer).
 """
@@ -55,7 +55,7 @@ async def start(what: Mapping[str, Any], key: asyncssh.SSHKey, port: int) -> Non
 
 
 def answers(page: Mapping[str, Any]) -> bool:
-    """Whether a page answers, and names all that it is to contain."""
+    """Whether a page answers with everything that it must contain."""
     request = urllib.request.Request(page["url"], headers=page["headers"])
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -66,7 +66,7 @@ def answers(page: Mapping[str, Any]) -> bool:
 
 
 async def main(key_path: str, port: int) -> None:
-    """All at once, then the wait."""
+    """Starts everything at once, then waits."""
     asked = json.load(sys.stdin)
     key = asyncssh.read_private_key(key_path)
     await asyncio.gather(*(start(each, key, port) for each in asked["hosts"]))

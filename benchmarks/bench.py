@@ -1,7 +1,7 @@
 """What the benchmarks share: running things, medians, and results as JSON.
 
-Each benchmark is a script of its own: `python benchmarks/NAME.py` prints its result, `--smallest`
-takes the smallest size and one run, `--json FILE` writes what `python benchmarks` puts together.
+Each benchmark is its own script: `python benchmarks/NAME.py` prints its result, `--smallest` runs
+the smallest size once, `--json FILE` writes the result that `python benchmarks` collects.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ONE_PROCESS = {"nproc": 1, "nthread": 1}
 
 @dataclass(frozen=True)
 class Bound:
-    """A promise: `measured` is to be at most `limit`. `unmet` says why where it is not."""
+    """A promise that `measured` is at most `limit`. `unmet` says why, if it is not."""
 
     what: str
     limit: float
@@ -47,7 +47,7 @@ class Bound:
 
     @property
     def met(self) -> bool:
-        """Whether the promise is kept."""
+        """Whether the bound is met."""
         return self.measured <= self.limit
 
 
@@ -72,7 +72,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark found. `table` has its headings as first row."""
+    """The result of a benchmark. The first row of `table` is its header."""
 
     question: str
     table: Sequence[Sequence[object]]
@@ -88,13 +88,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: the `smallest` is for a test, with one run of each."""
+    """How much to measure: `smallest` is for a test, with one run each."""
 
     smallest: bool
 
     @property
     def runs(self) -> int:
-        """How often each thing is run."""
+        """The number of runs."""
         return 1 if self.smallest else 5
 
 
@@ -134,7 +134,7 @@ def as_text(document: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command cost: seconds of wall and of CPU (its children included), MiB at the most."""
+    """A command's cost: seconds of wall and of CPU (including children), MiB at its peak."""
 
     wall: float
     cpu: float
@@ -183,7 +183,7 @@ def _kill_after(process: subprocess.Popen[bytes], seconds: float) -> Any:
 
 
 def interleaved(contenders: Mapping[str, Callable[[], Cost]], runs: int) -> dict[str, list[Cost]]:
-    """Each contender `runs` times, in turns, so that a busy machine is busy for all of them."""
+    """Runs each contender `runs` times, in turn, so that a busy machine is busy for all of them."""
     found: dict[str, list[Cost]] = {name: [] for name in contenders}
     for number in range(runs):
         order = list(contenders)
@@ -193,18 +193,18 @@ def interleaved(contenders: Mapping[str, Callable[[], Cost]], runs: int) -> dict
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one."""
+    """The median."""
     return statistics.median(values)
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median, least and most, such as `1.20 (1.10 to 1.40)`."""
+    """Median, minimum and maximum, such as `1.20 (1.10 to 1.40)`."""
     middle, least, most = median(values), min(values), max(values)
     return f"{middle:.{digits}f} ({least:.{digits}f} to {most:.{digits}f})"
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the ratios of runs that went side by side."""
+    """The median ratio of paired runs."""
     return median([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
@@ -213,7 +213,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 @contextlib.contextmanager
 def standin_home() -> Iterator[Path]:
-    """A bilbo home of its own, with a running stand-in AWS that ends with it."""
+    """A new bilbo home with a running stand-in AWS, which ends with it."""
     with tempfile.TemporaryDirectory(prefix="bilbo-bench-") as folder:
         home = Path(folder)
         local.start(home)
@@ -224,9 +224,9 @@ def standin_home() -> Iterator[Path]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The caller's environment with this home, without AWS's settings, and with this project.
+    """The caller's environment with this home and this project, without AWS settings.
 
-    Python may write its bytecode: what a package manager installs has it.
+    Python may write bytecode, because packages are installed with it.
     """
     kept = {
         key: value
@@ -243,7 +243,7 @@ def bilbo(home: Path, *arguments: str, codes: Sequence[int] = (0,)) -> Cost:
 
 
 def write_profile(home: Path, name: str, document: Mapping[str, Any]) -> str:
-    """Saves a profile in the home; its path."""
+    """Saves a profile in the home. Returns its path."""
     path = home / "profiles" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Terraform's part of `create` and `scale`, as bilbo runs it, without the hosts that follow.
+"""Terraform's part of `create` and `scale`, as bilbo runs it, without the SSH stage.
 
 A helper of the benchmarks: `python benchmarks/hostless.py create|scale HOME PROFILE NAME COUNT`.
-What is left out, the SSH stage, makes no call to AWS.
+The SSH stage makes no calls to AWS.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bilbo.record import Record, Store, now
 
 
 class Silent:
-    """A Progress that tells nothing and agrees to all."""
+    """A Progress that shows nothing and confirms everything."""
 
     def say(self, text: str) -> None:
         """Nothing."""
@@ -53,15 +53,15 @@ class Silent:
 
 
 def work_of(home: Path) -> Work:
-    """What an operation needs, in the stand-in of a home."""
+    """The `Work` for the stand-in of a home."""
     target = local.target(home)
     if target is None:
-        sys.exit("the stand-in does not run")
+        sys.exit("the stand-in is not running")
     return Work(Store(home), target, Silent())
 
 
 def stop_services(home: Path, name: str, engine: str) -> None:
-    """Ends what runs on a cluster's instances, which stay."""
+    """Stops the services on a cluster's instances. The instances stay."""
     from bilbo.cluster.reach import reach
     from bilbo.model import Node
     from bilbo.remote.agent_session import Session
@@ -79,8 +79,8 @@ def stop_services(home: Path, name: str, engine: str) -> None:
 
 
 def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
-    """Makes the cluster, or gives it another count; the record, as if its services ran."""
-    # Here: who wants `work_of` only does not pay for it.
+    """Creates or scales the cluster. Returns the record as if its services ran."""
+    # Here, so that users of `work_of` alone do not import it.
     from bilbo.cluster.apply import Undertaking, apply_changes, apply_new
 
     work = work_of(home)
@@ -108,7 +108,7 @@ def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
             owner=spec.owner,
             token="benchmark",
         )
-        # No scheduler runs that could be asked who should leave.
+        # There is no scheduler to ask which workers should leave.
         known = (
             before.changed(inventory=Inventory(workers=before.inventory.workers))
             if before

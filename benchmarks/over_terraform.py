@@ -1,7 +1,7 @@
-"""What does bilbo cost beside the Terraform that it runs?
+"""What does bilbo cost on top of the Terraform that it runs?
 
-The same work by raw Terraform in the same kind of folder: text output, `init` done before. The
-plan, the creation and the destruction of a scheduler and two workers.
+Compares it with raw Terraform in the same kind of folder, with text output and `init` done before:
+plan, create and destroy of a scheduler and two workers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COUNT = ("-p", "dask.worker.count=2")
 
 
 def measure(size: Size) -> Result:
-    """bilbo's command and raw Terraform, by turns."""
+    """bilbo's command and raw Terraform, in turn."""
     with standin_home() as home:
         target = local.target(home)
         assert target is not None
@@ -74,12 +74,12 @@ def measure(size: Size) -> Result:
                 order = (OURS, RAW) if number % 2 else (RAW, OURS)
                 for who in order:
                     found[step][who].append(contenders[who]())
-            prepared(home, profile, OURS)  # destroy has removed the folder, and `init` with it
+            prepared(home, profile, OURS)  # destroy also removes the result of `init`
     return result(found)
 
 
 def prepared(home: Path, profile: str, name: str) -> Path:
-    """The Terraform folder of a cluster that is only planned: rendered, and `init` done."""
+    """The Terraform folder of a planned cluster: rendered and initialised."""
     bilbo(home, "--local", "plan", profile, "-n", name, *COUNT)
     folder = home / "clusters" / name / "terraform"
     if name == OURS:
@@ -107,26 +107,27 @@ def result(found: dict[str, dict[str, list[Cost]]]) -> Result:
             Bound(f"{step}: CPU against raw Terraform", LIMIT, cpu, WHY.get(step, "")),
         ]
     return Result(
-        "What does bilbo cost beside the Terraform that it runs?",
+        "What does bilbo cost on top of the Terraform that it runs?",
         table,
         bounds,
         [
-            f"Python {sys.version.split()[0]}; CPU is that of all processes together, the "
-            "provider's included. `create` is Terraform's part of it, its look at AWS beforehand "
-            "included; `destroy` looks afterwards whether AWS holds anything still."
+            f"Python {sys.version.split()[0]}; CPU covers all processes, including the provider. "
+            "`create` covers only Terraform's part, including the checks of AWS before it; "
+            "`destroy` includes the check afterwards that nothing is left in AWS."
         ],
     )
 
 
-# Where it lies that a bound is not met, if it is not; measured by importing each alone.
+# Why a bound may not be met; measured by importing each package alone.
 _BOTO3 = (
     "Terraform costs the same in both; bilbo's own is boto3's import and EC2's model, 0.5 s, for "
-    "what is asked of AWS beside Terraform"
+    "its calls to AWS outside Terraform"
 )
 WHY = {
     "plan": "Python and its packages (click, jsonschema, jinja2, the stand-in's client) take 0.3 s "
-    "to begin, of a plan of 3.5 s",
-    "create": f"{_BOTO3}, and asyncssh's, 0.2 s, which compares key pairs and is needed later",
+    "to start, of 3.5 s for a plan",
+    "create": f"{_BOTO3}, and asyncssh's import, 0.2 s, which compares key pairs and is needed "
+    "later",
     "destroy": _BOTO3,
 }
 

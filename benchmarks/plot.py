@@ -13,7 +13,7 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
 
 
 def svg(plot: Mapping[str, Any]) -> str:
-    """The plot `{title, x, y, lines: [{name, points}]}`, whose values are above 0."""
+    """The plot `{title, x, y, lines: [{name, points}]}`; all values must be above 0."""
     points = [point for line in plot["lines"] for point in line["points"]]
     x_axis = _decades([x for x, _ in points])
     y_axis = _decades([y for _, y in points])

@@ -1,8 +1,8 @@
 """The contenders of `ssh_stage`: `python benchmarks/ssh_client.py WHO KEY PORT HOSTS COMMAND`.
 
-Runs COMMAND on each of HOSTS (a file, an address a line) over one connection each, and prints the
-seconds of wall and of CPU since its imports, children included, as JSON. Run by the Python that has
-what WHO needs.
+Runs COMMAND on each of HOSTS (a file with one address per line) over one connection each. Prints as
+JSON the seconds of wall and of CPU after its imports, including children. Needs a Python that has
+the packages of WHO.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Work = Callable[[], object]
 
 
 def ours(key: str, port: int, hosts: list[str], command: str) -> Work:
-    """bilbo, as `rcmd` does it: host keys remembered, failures told, one connection a host."""
+    """bilbo's `rcmd`: stores host keys, reports failures, uses one connection per host."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from bilbo.model import WORKER, Node
     from bilbo.remote import KnownHosts, Remote, run_command
@@ -113,7 +113,7 @@ def pyinfra(key: str, port: int, hosts: list[str], command: str) -> Work:
 
 
 def ansible(key: str, port: int, hosts: list[str], command: str) -> Work:
-    """Ansible's raw module through the system's ssh, all hosts at once, no connection kept."""
+    """Ansible's raw module through the system's ssh, all hosts at once, without persistence."""
     folder = Path(tempfile.mkdtemp())
     listed = folder / "hosts"
     listed.write_text("\n".join(hosts) + "\n", encoding="utf-8")
@@ -130,7 +130,7 @@ def ansible(key: str, port: int, hosts: list[str], command: str) -> Work:
         "ANSIBLE_HOME": str(folder),
         "LC_ALL": "C.UTF-8",
     }
-    # Its imports cannot be told from its work in one run: the same without hosts is taken off.
+    # One run cannot separate its imports from its work, so a run without hosts is subtracted.
     empty = [*argv[:3], str(listed), "--list-hosts"]
 
     def work() -> None:
@@ -145,7 +145,7 @@ def ansible(key: str, port: int, hosts: list[str], command: str) -> Work:
     return work
 
 
-started: list[float] = []  # what Ansible's own start took: wall, CPU
+started: list[float] = []  # the cost of Ansible's start: wall, CPU
 
 
 def spent() -> tuple[float, float]:

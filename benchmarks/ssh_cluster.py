@@ -1,6 +1,6 @@
-"""Does bilbo bring up a scheduler and four workers sooner than dask.distributed's SSHCluster?
+"""Does bilbo start a scheduler and four workers faster than dask.distributed's SSHCluster?
 
-On the same stand-in hosts, each by a process of its own, until all workers have joined.
+On the same stand-in hosts, each in its own process, until all workers have joined.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ JOINED = "all have joined at "
 
 
 def ours(home: Path) -> None:
-    """bilbo's SSH stage, from the record; raises where it is not whole."""
+    """bilbo's SSH stage, from the record. Raises unless all services are ready."""
     from hostless import work_of
 
     from bilbo.cluster.settling import settle
@@ -51,12 +51,12 @@ def ours(home: Path) -> None:
 
 
 def joined() -> None:
-    """Says when. What is measured ends here; the rest is each one's own tidying up."""
+    """Prints the time. The measurement ends here; the rest is cleanup."""
     print(f"{JOINED}{time.time()}", flush=True)
 
 
 def theirs(key: str, port: int, hosts: list[str]) -> None:
-    """SSHCluster, its options as its documentation has them."""
+    """SSHCluster, with the options of its documentation."""
     from distributed import Client
     from distributed.deploy.ssh import SSHCluster
 
@@ -76,7 +76,7 @@ def theirs(key: str, port: int, hosts: list[str]) -> None:
 
 
 def measure(size: Size) -> Result:
-    """Both, by turns."""
+    """Both, in turn."""
     count = 1 if size.smallest else 4
     with standin_home() as home:
         target = local.target(home)
@@ -110,7 +110,7 @@ def measure(size: Size) -> Result:
             return until_joined("theirs", key, port, *hosts)
 
         contenders: dict[str, Callable[[], Cost]] = {"bilbo": bilbos, "SSHCluster": daskss}
-        costs = interleaved(contenders, 2 * size.runs - 1)  # they are near each other
+        costs = interleaved(contenders, 2 * size.runs - 1)  # their times are close
     return result(count, {name: [cost.wall for cost in each] for name, each in costs.items()})
 
 
@@ -118,7 +118,7 @@ def result(count: int, walls: dict[str, list[float]]) -> Result:
     """The table and the bound."""
     over = ratio(walls["bilbo"], walls["SSHCluster"])
     return Result(
-        "Does bilbo bring up a scheduler and four workers sooner than SSHCluster?",
+        "Does bilbo start a scheduler and four workers faster than SSHCluster?",
         [
             ["who", "seconds until all workers joined"],
             *([name, spread(each)] for name, each in walls.items()),
@@ -127,7 +127,7 @@ def result(count: int, walls: dict[str, list[float]]) -> Result:
         [Bound("time to all workers joined against SSHCluster", 1.0, over)],
         [
             f"A scheduler and {count} worker(s) of one process each, on hosts of the stand-in. "
-            "Each in a new process, its start and imports included.",
+            "Each ran in a new process; its start and imports are included.",
         ],
     )
 

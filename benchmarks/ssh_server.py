@@ -1,8 +1,8 @@
-"""Hosts for `ssh_stage`: one process that is an SSH server on each of their addresses.
+"""Hosts for `ssh_stage`: one process that serves SSH on many addresses.
 
-A helper of the benchmarks. It runs no shell: `sleep N` in a command is slept, anything else ends at
-once, so that what is measured is the client. Prints its port; each line on standard input is
-answered with the number of connections to each address since the last, as JSON.
+A helper of the benchmarks. It runs no shell: it sleeps for `sleep N` in a command and ends any
+other command at once, so that only the client is measured. Prints its port. For each line on
+standard input it prints as JSON the number of connections to each address since the last one.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Host(asyncssh.SSHServer):
     """Counts the connections to the address that it was reached at."""
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """TCP stands."""
+        """TCP is connected."""
         connections[conn.get_extra_info("sockname")[0]] += 1
 
 
 async def command(process: asyncssh.SSHServerProcess[str]) -> None:
-    """A command that does nothing, for as long as it says."""
+    """A command that does nothing for as long as it says."""
     slept = re.search(r"sleep ([\d.]+)", process.command or "")
     if slept:
         await asyncio.sleep(float(slept[1]))
@@ -51,7 +51,7 @@ async def main(public_key: str, addresses: list[str]) -> None:
         ),
         process_factory=command,
         config=None,
-        # What both OpenSSH 9 and the clients have; asyncssh alone would also offer ML-KEM.
+        # Supported by OpenSSH 9 and all clients; asyncssh would also offer ML-KEM.
         kex_algs=["curve25519-sha256", "ecdh-sha2-nistp256"],
         backlog=2048,
         login_timeout=300,

@@ -1,6 +1,6 @@
-"""What does the SSH stage cost beside a bare loop, and beside others that do the same?
+"""What does the SSH stage cost, compared with a bare loop and with other tools?
 
-The peers are taken from .venv-bench (`make bench` makes it from requirements.txt).
+The peers are in .venv-bench (`make bench` creates it from requirements.txt).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NOTHING = "true"
 
 @contextlib.contextmanager
 def servers(folder: Path, count: int) -> Iterator[tuple[Path, int, Callable[[], dict[str, int]]]]:
-    """The hosts: their key, their port, and who was connected to how often since last asked."""
+    """The hosts: key, port, and a count of connections to each since the last call."""
     import asyncssh
 
     key = folder / "key"
@@ -72,7 +72,7 @@ def servers(folder: Path, count: int) -> Iterator[tuple[Path, int, Callable[[], 
 
 
 def pinned(cpu: int) -> list[str]:
-    """Client and servers on a core each, where there are two."""
+    """Pins client and servers to a core each, if there are two."""
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2 or shutil.which("taskset") is None:
         return []
@@ -80,13 +80,13 @@ def pinned(cpu: int) -> list[str]:
 
 
 def addresses(count: int) -> str:
-    """So many hosts."""
+    """The addresses of `count` hosts, one per line."""
     return "\n".join(f"127.77.{n // 250}.{n % 250 + 1}" for n in range(count))
 
 
 def measure(size: Size) -> Result:
-    """CPU with a command that does nothing, wall with one that sleeps."""
-    # Hundreds of processes and connections of the peers need more; bilbo is measured without.
+    """Measures CPU with a command that does nothing, and wall with one that sleeps."""
+    # The peers' hundreds of processes and connections need more; bilbo is measured without.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = 4 if size.smallest else HOSTS
     most = 8 if size.smallest else MANY
@@ -156,17 +156,17 @@ def result(
         bounds.append(Bound(f"wall against {peer}", 1.0, ratio(walls["bilbo"], walls[peer])))
     bounds.append(Bound(f"memory for {many_count} hosts, in MiB", 200, many.memory))
     notes = [
-        f"{count} hosts, one connection and one channel each, in one run by turns; imports aside. "
-        f"Client and servers have a core each. {many_count} hosts took bilbo {many.wall:.1f} s of "
-        f"wall and {many.cpu:.1f} s of CPU with at most 1,024 open files. No host was connected to "
-        "twice.",
-        "The servers are one process of asyncssh, not OpenSSH's: 200 of its logins would cost a "
-        "core tens of seconds, and what was measured would be them.",
+        f"{count} hosts, one connection and one channel each, all clients in turn within one run, "
+        f"imports excluded. Client and servers each have their own core. {many_count} hosts took "
+        f"bilbo {many.wall:.1f} s of wall and {many.cpu:.1f} s of CPU with at most 1,024 open "
+        "files. bilbo connected to each host only once.",
+        "The servers are one asyncssh process, not OpenSSH: 200 OpenSSH logins take tens of "
+        "seconds of a core, and would dominate the measurement.",
     ]
     if len(names) == 2:
         notes.append("The peers are not installed: see benchmarks/requirements.txt.")
     return Result(
-        "What does the SSH stage cost beside a bare loop, and beside others that do the same?",
+        "What does the SSH stage cost, compared with a bare loop and with other tools?",
         table,
         bounds,
         notes,

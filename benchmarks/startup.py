@@ -1,4 +1,4 @@
-"""How long does bilbo take to start, beyond what click takes?"""
+"""How long does bilbo take to start, in addition to click?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIMIT_MS = 60.0
 
 
 def measure(size: Size) -> Result:
-    """`version`, `--help`, `clusters` and `desc` beside `python -c "import click"`."""
+    """`version`, `--help`, `clusters` and `desc` against `python -c "import click"`."""
     import tempfile
     from pathlib import Path
 
@@ -45,10 +45,10 @@ def measure(size: Size) -> Result:
             bounds.append(Bound(f"`{name}` over click, in ms", LIMIT_MS, over))
     installed = "with" if _has_jupyter() else "without"
     return Result(
-        "How long does bilbo take to start, beyond what click takes?",
+        "How long does bilbo take to start, in addition to click?",
         table,
         bounds,
-        [f"In an environment {installed} JupyterLab installed; medians, least and most."],
+        [f"In an environment {installed} JupyterLab installed; median, minimum and maximum."],
     )
 
 

@@ -1,7 +1,7 @@
-"""How long until a cluster is ready, stage by stage, and how near is that to the floor?
+"""How long until a cluster is ready, stage by stage, and how close is that to the floor?
 
-The floor is raw Terraform (`init`, `apply`) and then the same services started by a bare script,
-all at once. Both begin with an empty folder. `time_to_ready_ray` asks the same of Ray.
+The floor is raw Terraform (`init`, `apply`), followed by a bare script that starts the same
+services at once. Both begin with an empty folder. `time_to_ready_ray` does the same for Ray.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from bilbo.terraform.environment import environment as terraform_environment
 
 LIMIT = 1.15
 TOKEN = "bare"
-# What is seen on stderr when a stage of bilbo's has ended. {} are the engine and its head's role.
+# What stderr shows when a stage of bilbo has ended. {} are the engine and its head's role.
 ENDS = {
     "init, look": "Create {} cluster",
     "apply": "Start {} {}",
@@ -62,12 +62,12 @@ class Measured:
 
     engine: str
     settings: Mapping[str, Any]
-    # Ray's workers end where no head is; Dask's wait for it.
+    # Ray's workers exit without a head; Dask's wait for it.
     after: int | None = None
 
     @property
     def head_role(self) -> str:
-        """What the head is called."""
+        """The head's role."""
         return ENGINES[self.engine].head_role
 
     def document(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def timed_terraform(home: Path, folder: Path) -> dict[str, float]:
 
 
 def timed_services(home: Path, what: Measured, folder: Path) -> dict[str, float]:
-    """Seconds of the bare script, on the instances that a folder's state names."""
+    """Seconds of the bare script, on the instances in a folder's state."""
     began = time.perf_counter()
     env = _terraform_environment(home)
     said = json.loads(run(["terraform", "output", "-json"], env=env, cwd=folder).output)
@@ -182,19 +182,19 @@ def _terraform_environment(home: Path) -> dict[str, str]:
 
 
 def rendered(home: Path, path: str, name: str) -> Path:
-    """An empty Terraform folder of such a cluster, as bilbo writes it."""
+    """A new Terraform folder of such a cluster, as bilbo writes it."""
     folder = home / f"raw-{name}"
     bilbo(home, "--local", "render", path, "-n", name, "-o", str(folder))
     return folder
 
 
 def measure(size: Size) -> Result:
-    """Dask's."""
+    """Measures Dask."""
     return measured(DASK, size)
 
 
 def measured(what: Measured, size: Size) -> Result:
-    """Both, by turns; each cluster is destroyed before the next begins."""
+    """Both, in turn; destroys each cluster before the next begins."""
     ours, floor = [], []
     with standin_home() as home:
         path = write_profile(home, "ready", what.document())
@@ -223,7 +223,7 @@ def measured(what: Measured, size: Size) -> Result:
 
 
 def smallest(home: Path, what: Measured, path: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Both once, Terraform's part of them at the same time; all of it goes with the stand-in."""
+    """Both once, with their Terraform parts at the same time; the stand-in's end removes them."""
     from hostless import stop_services
 
     folder = rendered(home, path, "raw")
@@ -232,7 +232,7 @@ def smallest(home: Path, what: Measured, path: str) -> tuple[dict[str, float], d
     beside.start()
     mine = timed_create(home, what, path, "ours")
     beside.join()
-    stop_services(home, "ours", what.engine)  # a machine holds one Ray cluster
+    stop_services(home, "ours", what.engine)  # a machine can run only one Ray cluster
     return mine, summed(terraform | timed_services(home, what, folder))
 
 
@@ -256,14 +256,14 @@ def result(what: Measured, ours: list[dict[str, float]], floor: list[dict[str, f
     over = [a - b for a, b in zip(*totals, strict=True)]
     engine = ENGINES[what.engine].title
     return Result(
-        f"How long until a cluster of {engine}'s is ready, and how near is that to the floor?",
+        f"How long until a {engine} cluster is ready, and how close is that to the floor?",
         table,
         [Bound("time to ready against the floor", LIMIT, ratio(*totals))],
         [
             f"A notebook, a {what.head_role} and two workers on the stand-in; 10 s of `apply` are "
-            "the provider's own wait for each aws_instance. Medians, least and most; over the "
-            f"floor: {median(over):.2f} s. `init` and the look at AWS beforehand run at the same "
-            "time, and so do the services of all hosts.",
+            "the provider's own wait for each aws_instance. Median, minimum and maximum; above the "
+            f"floor: {median(over):.2f} s. `init` and the checks of AWS run at the same time, and "
+            "so do the services of all hosts.",
         ],
     )
 

@@ -1,4 +1,4 @@
-"""How long until a cluster of Ray's is ready, and how near is that to the floor?
+"""How long until a Ray cluster is ready, and how close is that to the floor?
 
 As `time_to_ready`, for Ray: the bare script starts the workers once the head's port is open.
 """
@@ -10,7 +10,7 @@ from time_to_ready import RAY, measured
 
 
 def measure(size: Size) -> Result:
-    """Ray's."""
+    """Measures Ray."""
     return measured(RAY, size)
 
 

@@ -1,8 +1,8 @@
 """How long until 1,000 and 10,000 workers run on AWS, by its published throttling? (Simulated.)
 
-AWS throttles each API by a token bucket for an account and region: a call takes a token, a refused
-call is tried again. The figures are from AWS's documentation ("Request throttling for the Amazon
-EC2 API"); where a figure is AWS's own secret, the assumption is named beside it.
+AWS throttles each API with a token bucket per account and region: a call takes a token, and a
+refused call is retried. The figures are from AWS's documentation ("Request throttling for the
+Amazon EC2 API"); for figures that AWS does not publish, the assumption is beside them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 from bench import Line, Plot, Result, Size, main
 
-# Published: bucket size and refill a second.
+# Published: bucket size and refill per second.
 RUN_INSTANCES = (5.0, 2.0)  # mutating, the RunInstances request bucket
 RUN_RESOURCES = (1000.0, 2.0)  # instances, the RunInstances resource bucket
 DESCRIBE = (100.0, 20.0)  # each non-mutating action
 MUTATE = (50.0, 5.0)  # each mutating action, such as CreateTags
 
-# What the benchmark `api_calls` counts for one aws_instance beside RunInstances, by action: each
-# has a bucket of its own.
+# The calls per action for one aws_instance besides RunInstances, as counted by `api_calls`. Each
+# action has its own bucket.
 REFRESH_READS = {
     "DescribeInstances": 1,
     "DescribeInstanceTypes": 1,
@@ -31,25 +31,25 @@ REFRESH_READS = {
 }
 CREATE_READS = {**REFRESH_READS, "DescribeImages": 1}
 
-# Assumed: what one instance takes from its launch to `running`, and to SSH.
+# Assumed: seconds of one instance from its launch to `running`, and to SSH.
 RUNNING_SECONDS = 25.0
 BOOT_SECONDS = 45.0
-# Assumed: an Auto Scaling group launches in batches, as fast as AWS's own account of large
-# groups tells ("hundreds of instances a minute").
+# Assumed: an Auto Scaling group launches in batches, as fast as AWS says of large groups
+# ("hundreds of instances a minute").
 GROUP_FIRST_SECONDS = 15.0
 GROUP_PER_SECOND = 5.0
-# Measured by `ssh_stage`: client CPU for a host of the SSH stage, agent and all.
+# Measured by `ssh_stage`: client CPU per host of the SSH stage, including the agent.
 SSH_SECONDS = 0.02
 # Terraform's default; each resource waits for its own instance.
 PARALLELISM = 10
-# The provider looks at a pending instance first after 10 s, then every few.
+# The provider first checks a pending instance after 10 s, then every few seconds.
 POLL_SECONDS = 5.0
 LATENCY = 0.1
 
 
 @dataclass
 class Bucket:
-    """Tokens that come back over time. `take` answers when a call can go."""
+    """Tokens that refill over time. `take` returns when a call can go."""
 
     size: float
     refill: float
@@ -61,7 +61,7 @@ class Bucket:
         self.tokens = self.size
 
     def take(self, now: float, count: float = 1.0) -> float:
-        """The time at which `count` tokens are there, having waited in line for them."""
+        """The time at which `count` tokens are available, after waiting in line for them."""
         self.calls += 1
         now = max(now, self.at)
         self.tokens = min(self.size, self.tokens + (now - self.at) * self.refill)
@@ -93,7 +93,7 @@ class Account:
 
 
 def one_instance(account: Account, began: float) -> Iterator[float]:
-    """The times at which one aws_instance's calls go, the last of them its end."""
+    """The times of one aws_instance's calls; the last is its end."""
     now = account.run.take(began)
     now = account.launches.take(now) + LATENCY
     yield now
@@ -111,7 +111,7 @@ def one_instance(account: Account, began: float) -> Iterator[float]:
 
 
 def plain_instances(count: int, parallelism: int = PARALLELISM) -> tuple[float, int, float]:
-    """Seconds until all run, calls, and seconds of one later refresh, an aws_instance a worker."""
+    """Seconds until all run, calls, and seconds of a later refresh; one aws_instance per worker."""
     account = Account()
     waiting = count
     events: list[tuple[float, int]] = []
@@ -141,8 +141,8 @@ def plain_instances(count: int, parallelism: int = PARALLELISM) -> tuple[float, 
 
 
 def refresh(count: int) -> float:
-    """Seconds that a plan's reads take for `count` aws_instances: those of its slowest bucket, or
-    of the answers' way where nothing is throttled."""
+    """Seconds of a plan's reads for `count` aws_instances: those of the slowest bucket, or the
+    latency if nothing is throttled."""
     reads = {name: Bucket(*DESCRIBE) for name in REFRESH_READS}
     for _ in range(count):
         for action, times in REFRESH_READS.items():
@@ -153,13 +153,13 @@ def refresh(count: int) -> float:
 
 
 def group(count: int, groups: int = 1) -> float:
-    """Seconds until all of `count` workers in so many groups run."""
+    """Seconds until all `count` workers in `groups` groups run."""
     launching = max(count / groups / GROUP_PER_SECOND, 0.0)
     return GROUP_FIRST_SECONDS + launching + RUNNING_SECONDS
 
 
 def ssh(count: int) -> float:
-    """Seconds of the SSH stage from one client's core, once the last host has booted."""
+    """Seconds of the SSH stage on one client core, after the last host has booted."""
     return count * SSH_SECONDS
 
 
@@ -189,7 +189,7 @@ def measure(size: Size) -> Result:
         table,
         notes=[
             "Simulated from AWS's published token buckets; see docs/scale.md for the sources and "
-            "the assumptions. Nothing of it was measured on AWS.",
+            "the assumptions. Nothing was measured on AWS.",
         ],
         plots=[
             Plot("time-to-workers", "Time until all workers run (simulated)", "workers", "seconds",

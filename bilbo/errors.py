@@ -1,25 +1,24 @@
-"""The errors that bilbo names: what went wrong, where, and what to do next.
+"""bilbo's errors: what went wrong, where, and what to do next.
 
-Everything that a user can meet is a `BilboError`. The command line catches it in
-one place, prints it, and exits with the class's `exit_code`. Any other exception
-is a bug of bilbo's.
+Every error for users is a `BilboError`. The command line catches it in one place, prints it, and
+exits with the class's `exit_code`. Any other exception is a bug in bilbo.
 """
 
 from __future__ import annotations
 
-# What a line of `details` begins with that another program printed.
+# Begins a line of `details` that another program printed.
 QUOTE = "    | "
 
 
 class BilboError(Exception):
     """What went wrong (`what`), where (`where`) and what to do next (`hint`).
 
-    `details` holds further lines that belong to the cause, such as the tail of a
-    log or every mistake of a profile; they are printed as they are.
+    `details` are further lines about the cause, such as the tail of a log or every mistake of a
+    profile; they are printed unchanged.
     """
 
     exit_code = 1
-    # Whether `details` are what another program printed, which may hold anything, secrets too.
+    # Whether `details` are another program's output, which may contain anything, even secrets.
     quotes = False
 
     def __init__(
@@ -39,42 +38,42 @@ class BilboError(Exception):
         return "\n".join(lines)
 
     def logged(self) -> str:
-        """As text without what another program printed: a log is kept, and sent to others."""
+        """The text without other programs' output: logs are kept and sent to others."""
         told = () if self.quotes else self.details
         kept = tuple(line for line in told if not line.startswith(QUOTE))
         return str(BilboError(self.what, where=self.where, hint=self.hint, details=kept))
 
 
 class UsageError(BilboError):
-    """The command line asks for something that cannot be meant."""
+    """The command line is invalid."""
 
     exit_code = 2
 
 
 class ProfileError(BilboError):
-    """A profile cannot be found, read, or does not say what it must."""
+    """A profile is missing, unreadable or invalid."""
 
 
 class RenderError(BilboError):
-    """A cluster's specification cannot be turned into Terraform's language."""
+    """A cluster's specification cannot be rendered as HCL."""
 
 
 class TerraformError(BilboError):
-    """Terraform is missing, failed, or answered what bilbo cannot read."""
+    """Terraform is missing, failed, or gave an unreadable answer."""
 
 
 class PackerError(BilboError):
-    """Packer is missing, failed, or made no image."""
+    """Packer is missing, failed, or built no image."""
 
     quotes = True
 
 
 class AwsError(BilboError):
-    """AWS refused, is out of reach, or does not hold what was asked for."""
+    """AWS refused, is unreachable, or does not have what was requested."""
 
 
 class RemoteError(BilboError):
-    """No service on the hosts could be brought up."""
+    """Work on the hosts failed."""
 
 
 class RecordError(BilboError):
@@ -82,7 +81,7 @@ class RecordError(BilboError):
 
 
 class ReviewError(BilboError):
-    """A reviewed plan may not be applied: it, or what it rests on, is not as reviewed."""
+    """A reviewed plan cannot be applied: it or its basis has changed since the review."""
 
 
 class LocalError(BilboError):
@@ -90,12 +89,12 @@ class LocalError(BilboError):
 
 
 class PartlyDone(BilboError):
-    """Something works and something does not; running the command again completes it."""
+    """Some of the work succeeded and some failed; running the command again completes it."""
 
     exit_code = 3
 
 
 class Interrupted(BilboError):
-    """The user pressed Ctrl-C; `what` says what exists, `hint` how to go on."""
+    """The user pressed Ctrl-C; `what` says what exists, `hint` how to continue."""
 
     exit_code = 130

@@ -1,4 +1,4 @@
-"""Writing files that hold secrets or state: in one step, readable by their owner only."""
+"""Writes files with secrets or state in one step, readable only by their owner."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def private_folder(path: Path) -> None:
-    """Makes a folder, and those above it that are missing, for its owner only. One that is there
-    stays as it is. Raises OSError."""
+    """Creates a folder and its missing parents for the owner only. Leaves an existing folder as it
+    is. Raises OSError."""
     if not path.is_dir():
         private_folder(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
 
 
 def private_write(path: Path, text: str | bytes) -> None:
-    """Replaces `path` in one step with `text`, mode 0600; makes its folder, mode 0700. Raises
+    """Replaces `path` by `text` in one step, mode 0600; creates its folder, mode 0700. Raises
     OSError."""
     import tempfile
 

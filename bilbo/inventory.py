@@ -1,7 +1,7 @@
-"""Terraform's outputs become the inventory of running instances.
+"""Builds the inventory of running instances from Terraform's outputs.
 
-Whoever writes a shared state writes the outputs, and what stands in them comes into arguments,
-URLs and files: every value is checked by its form.
+Whoever can write a shared state can write the outputs, and their values end up in arguments, URLs
+and files, so every value is checked.
 """
 
 from __future__ import annotations
@@ -18,54 +18,55 @@ from bilbo.shape import Check, having, mapped, maybe, string
 
 
 def _like(pattern: str, what: str) -> Check:
-    """A check for text of a form that is described by `what`."""
+    """A check for strings that match `pattern`, which `what` describes."""
 
     def misfit(value: Any) -> str:
         if why := string(value):
             return why
-        return "" if re.fullmatch(pattern, value, re.ASCII) else f"is no {what} but {value[:40]!r}"
+        good = re.fullmatch(pattern, value, re.ASCII)
+        return "" if good else f"must be {what}, not {value[:40]!r}"
 
     return misfit
 
 
 def _address(value: Any) -> str:
-    """An IP address, or empty where there is none."""
+    """An IP address or an empty string."""
     if why := string(value):
         return why
     with contextlib.suppress(ValueError):
         if not value or str(ipaddress.ip_address(value)) == value:
             return ""
-    return f"is no address but {value[:40]!r}"
+    return f"must be an IP address, not {value[:40]!r}"
 
 
 def _name(value: Any) -> str:
-    """What AWS takes for a name: anything that can be printed on a line."""
+    """A name as AWS allows it: anything printable on one line."""
     if why := string(value):
         return why
     good = value.isprintable() and len(value) <= 255
-    return "" if good else f"is no name but {value[:40]!r}"
+    return "" if good else f"must be a name, not {value[:40]!r}"
 
 
 _INSTANCE = having(
     {
-        "instance_id": _like("i-[0-9a-f]{1,32}", "instance's id"),
+        "instance_id": _like("i-[0-9a-f]{1,32}", "an instance id"),
         "public_ip": maybe(_address),
         "private_ip": maybe(_address),
-        "ec2type": _like(r"[a-z0-9][a-z0-9.-]{0,62}", "instance type"),
-        "image_id": _like("ami-[0-9a-f]{1,32}", "image's id"),
+        "ec2type": _like(r"[a-z0-9][a-z0-9.-]{0,62}", "an instance type"),
+        "image_id": _like("ami-[0-9a-f]{1,32}", "an AMI id"),
         "key_name": maybe(_name),
     },
-    private_dns_name=maybe(_like(r"[A-Za-z0-9.-]{0,255}", "host's name")),
-    state=maybe(_like("[a-z-]{0,30}", "state of an instance")),
+    private_dns_name=maybe(_like(r"[A-Za-z0-9.-]{0,255}", "a host name")),
+    state=maybe(_like("[a-z-]{0,30}", "an instance state")),
 )
 _POOLS = maybe(mapped(maybe(mapped(_INSTANCE))))
 
 
 def inventory(spec: ClusterSpec, outputs: Mapping[str, Any]) -> Inventory:
-    """The nodes that `outputs` (`{name: value}`) name, for the groups that `spec` asks for.
+    """The nodes in `outputs` (`{name: value}`), for the groups of `spec`.
 
-    Groups that Terraform could not make, or not yet, have no nodes; `missing` tells.
-    Raises TerraformError when the outputs are not of the form that bilbo renders.
+    Groups that Terraform has not created have no nodes; `missing` lists them. Raises TerraformError
+    if the outputs do not have the structure that bilbo renders.
     """
     pools = _fits(_POOLS, outputs.get("workers"), "workers") or {}
     return Inventory(
@@ -81,7 +82,7 @@ def inventory(spec: ClusterSpec, outputs: Mapping[str, Any]) -> Inventory:
 
 
 def stopped(spec: ClusterSpec, outputs: Mapping[str, Any]) -> list[str]:
-    """The ids of single instances that are not running; AWS replaces a group's by itself."""
+    """The ids of single instances that do not run; AWS itself replaces those of a group."""
     return [
         values["instance_id"]
         for group in (spec.notebook, spec.head)
@@ -91,7 +92,7 @@ def stopped(spec: ClusterSpec, outputs: Mapping[str, Any]) -> list[str]:
 
 
 def missing(spec: ClusterSpec, found: Inventory) -> list[tuple[NodeGroup, int]]:
-    """The groups that have fewer nodes than asked, with how many lack."""
+    """The groups with fewer nodes than requested, and how many are missing."""
     present = [node.group for node in found.nodes()]
     lacks = [(group, group.count - present.count(group.name)) for group in spec.groups()]
     return [(group, count) for group, count in lacks if count > 0]
@@ -103,7 +104,7 @@ def _single(spec: ClusterSpec, group: NodeGroup | None, outputs: Mapping[str, An
 
 
 def _machine(group: NodeGroup, outputs: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What the outputs tell of a single instance; None where there is none, or not yet."""
+    """The outputs' values for a single instance; None if there is none yet."""
     values = outputs.get(group.role)
     if not values or (isinstance(values, dict) and not values.get("instance_id")):
         return None

@@ -1,5 +1,5 @@
-"""The frozen records that bilbo's stages hand to each other. They have no behaviour
-beyond reading themselves; nothing here does I/O."""
+"""The frozen records that bilbo's stages pass to each other. Their only behaviour is to read
+themselves; nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCHEDULER = "scheduler"
 HEAD = "head"
 WORKER = "worker"
 
-# The roles of an engine's one machine that coordinates: Dask's own word for it, and any other's.
+# The roles of an engine's head: Dask's own term, and that of all others.
 HEADS = (SCHEDULER, HEAD)
 
 # How far a host is in the SSH stage, in this order, unless it has failed.
@@ -22,31 +22,31 @@ READY = "ready"
 MILESTONES = (CONNECTED, STARTED, READY)
 FAILED = "failed"
 
-# The tags by which everything of a cluster is found, whatever its Terraform state says.
+# The tags that find a cluster's resources, whatever its Terraform state says.
 CLUSTER_TAG = "bilbo:cluster"
 ROLE_TAG = "bilbo:role"
 GROUP_TAG = "bilbo:group"
-# Whose it is, where two clusters have one name.
+# Tells apart two clusters of the same name.
 OWNER_TAG = "bilbo:owner"
 
-# Set by the Packer template: an image's name in profiles, and what is in it.
+# Set by the Packer template: the image's name for profiles.
 IMAGE_TAG = "bilbo:image"
 
 NOTEBOOK_PORT = 8888
 
-# What of an instance is one person's own, or may hold a secret: it is in no HCL, state or output,
-# and is never taken from one.
+# Keys of an instance that are personal or may contain a secret. They never go into HCL, state or
+# outputs, and are never taken from there.
 ONES_OWN = ("ssh_private_key", "init_cmd", "packages")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What an `instance` of the profile says, after the common one is merged into a role's.
+    """A role's `instance` in the profile, merged with the common one.
 
-    `ami` is empty while no more is known than `image`, the name that it was built under.
-    `vol_size` is in GiB; None leaves the AMI's own size. `security_group` None means
-    the generated one, `subnet` None the default VPC's. `ssh_private_key` is the path as
-    written in the profile (`~` not yet expanded). `packages` are a pip requirements file's lines.
+    `ami` is empty until the `image`, the name of a built image, is looked up. `vol_size` is in GiB;
+    None keeps the AMI's size. `security_group` None means the generated one, `subnet` None one of
+    the default VPC. `ssh_private_key` is the path as written in the profile (`~` not expanded).
+    `packages` are lines of a pip requirements file.
     """
 
     ami: str
@@ -69,11 +69,11 @@ class Machine:
 class NodeGroup:
     """`count` equal machines of one role.
 
-    `name` is the group's name in the profile, in Terraform's module and in the record;
-    it equals the role where there is only one group of it. `instance_name` is the EC2
-    `Name` tag. `resources` is how much of what each worker offers to tasks that ask for it by
-    name; `settings` are the engine's other keys of the profile, such as `nproc`. `ports` are
-    those that people reach beside SSH's, and what listens there.
+    `name` is the group's name in the profile, in Terraform's module and in the record; it is the
+    role if that has only one group. `instance_name` is the EC2 `Name` tag. `resources` are the
+    named resources that each worker offers to tasks; `settings` are the engine's other keys of the
+    profile, such as `nproc`. `ports` are the ports that people reach besides SSH, with what listens
+    there.
     """
 
     role: str
@@ -87,13 +87,13 @@ class NodeGroup:
 
     @property
     def offers(self) -> str:
-        """The resources in words, as Dask takes them: `GPU=1 MEM=2`."""
+        """The resources as Dask's option has them: `GPU=1 MEM=2`."""
         return " ".join(f"{name}={self.resources[name]}" for name in sorted(self.resources))
 
 
 def worker_part(document: dict[str, Any], engine: str, group: str) -> dict[str, Any]:
-    """The part of a profile's `document` that asks for a worker group, made where it is only
-    implied. Raises KeyError where there is no group of that name."""
+    """The part of a profile's `document` for a worker group, created if it is only implied. Raises
+    KeyError if there is no group of that name."""
     part = document[engine].setdefault(WORKER, {})
     if isinstance(part, list):
         parts: dict[str, dict[str, Any]] = {each["name"]: each for each in part}
@@ -106,36 +106,36 @@ def worker_part(document: dict[str, Any], engine: str, group: str) -> dict[str, 
 
 @dataclass(frozen=True)
 class SharedState:
-    """Where a team keeps the Terraform state of its clusters: an S3 bucket, locked natively."""
+    """Where a team stores its clusters' Terraform state: an S3 bucket with native locks."""
 
     bucket: str
     region: str
     prefix: str = "bilbo"
 
     def key(self, cluster: str) -> str:
-        """The object that holds a cluster's state."""
+        """The key of the object with a cluster's state."""
         return f"{self.prefix}/{cluster}.tfstate"
 
     def address(self) -> str:
-        """As `attach` takes it."""
+        """The address for `attach`."""
         return f"s3://{self.bucket}/{self.prefix}"
 
     def backend(self, cluster: str) -> dict[str, str]:
-        """What Terraform's backend is told of the place."""
+        """The settings of Terraform's S3 backend."""
         return {"bucket": self.bucket, "key": self.key(cluster), "region": self.region}
 
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """A profile, found good and complete: all that is needed to make one cluster.
+    """The specification of a cluster: a validated, complete profile.
 
-    `engine` is the key of the profile that asked for it (`dask`), or None. `head` is the
-    engine's single coordinating machine (Dask's scheduler, Ray's head). `cidrs` are the
-    address ranges that the generated security group admits; empty means the caller's own, still
-    to be asked. `public` allows ports open to the world. `state` None keeps Terraform's state on
-    this machine. `account` is the AWS account that it must live in, None while that is not known;
-    `owner` the short hash that its resources carry, None for a cluster that was made before there
-    were any. `profile` is the profile as JSON, after overrides; `profile_name` the file's name.
+    `engine` is the engine's key in the profile (`dask`), or None. `head` is the engine's head
+    (Dask's scheduler, Ray's head). `cidrs` are the networks that the generated security group
+    allows; empty means the caller's own address, not yet determined. `public` allows ports that are
+    open to the internet. `state` None keeps Terraform's state on this machine. `account` is the
+    cluster's AWS account, None while unknown; `owner` the random hash that its resources carry,
+    None for a cluster from a release without owners. `profile` is the profile as JSON, after
+    overrides; `profile_name` is its file's name.
     """
 
     name: str
@@ -164,7 +164,7 @@ class ClusterSpec:
 
     @property
     def ports(self) -> dict[int, str]:
-        """TCP ports that people reach from outside, and what listens there."""
+        """The TCP ports that people reach from outside, with what listens there."""
         ports = {group.machine.ssh_port: "SSH" for group in self.groups()}
         for group in self.groups():
             ports |= group.ports
@@ -172,18 +172,17 @@ class ClusterSpec:
 
     @property
     def needs_security_group(self) -> bool:
-        """Whether any machine relies on the generated security group."""
+        """Whether any machine uses the generated security group."""
         return any(group.machine.security_group is None for group in self.groups())
 
 
 @dataclass(frozen=True)
 class Target:
-    """The AWS that a cluster lives in.
+    """The AWS that a command works on.
 
-    `endpoint_url` is None for AWS itself. `environment` is what Terraform, boto3 and
-    Packer need beside the caller's own environment to reach it. `ssh_port` and
-    `caller_cidrs`, where given, stand in for the profile's SSH port and for asking AWS
-    for the caller's address, which is asked of `check_ip_url`.
+    `endpoint_url` is None for AWS itself. `environment` is what Terraform, boto3 and Packer need
+    besides the caller's environment to reach it. `ssh_port` overrides the profile's SSH port;
+    `caller_cidrs` replace the caller's address, which otherwise comes from `check_ip_url`.
     """
 
     region: str
@@ -214,7 +213,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The instances that Terraform's outputs name, workers sorted by group and id."""
+    """The nodes in Terraform's outputs, workers sorted by group and id."""
 
     notebook: Node | None = None
     head: Node | None = None
@@ -231,7 +230,7 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a host says of itself: logical CPUs, threads per core, total memory in bytes."""
+    """A host's size: logical CPUs, threads per core, total memory in bytes."""
 
     cpus: int
     threads_per_core: int
@@ -240,11 +239,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class HostResult:
-    """How one host fared in the SSH stage.
+    """One host's result of the SSH stage.
 
     `stage` is where it stopped, or `ready`: connect, authenticate, init, packages, measure,
-    versions, start, ready. `ok` False comes with the `cause`, what to do (`hint`) and the tail
-    of the service's `log`. `facts` is what was learned of the host.
+    versions, start, ready. If not `ok`, there is a `cause`, what to do (`hint`) and the tail of
+    the service's `log`. `facts` are what bilbo learned about the host.
     """
 
     node: Node
@@ -258,12 +257,12 @@ class HostResult:
 
 @dataclass(frozen=True)
 class Page:
-    """A page that a host's own address serves, asked for on that host itself. It does not count
-    as served before it `contains` this text.
+    """A page at a host's own address, requested on that host. It is ready once it `contains` this
+    text.
 
-    A `closed` one must refuse who comes without the `headers`. `described` is a pattern of files in
-    the cluster's folder by which a running Jupyter tells whether it speaks TLS, and below which
-    path. `earlier` is the path of the same in a service that an earlier bilbo has started.
+    A `closed` page must refuse requests without the `headers`. `described` is a pattern for files
+    in the cluster's folder in which a running Jupyter says whether it uses TLS, and its base path.
+    `earlier` is the page's path in services that an earlier bilbo started.
     """
 
     host: str
@@ -278,7 +277,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Served:
-    """How a running JupyterLab is reached, as it tells: with TLS or not, below which path."""
+    """How to reach a running JupyterLab: whether with TLS, and its base path."""
 
     secure: bool = False
     base: str = "/"
@@ -286,10 +285,10 @@ class Served:
 
 @dataclass(frozen=True)
 class MembersPage:
-    """The page of the head's host that names who has joined, in JSON.
+    """The page on the head's host that lists the members, in JSON.
 
-    `items` are the keys that lead to its list of members, `name` is the key of a member's name,
-    `address` that of what changes whenever it starts anew.
+    `items` are the keys that lead to the list, `name` is the key of a member's name, `address` the
+    key of a value that changes whenever the member restarts.
     """
 
     page: Page
@@ -302,11 +301,10 @@ class MembersPage:
 class Service:
     """What one host runs for the cluster.
 
-    `script` is bash, `files` (name to text, secrets among them) lie beside it on the host, and so
-    do `programs`, modules of the agent's.
-    `listens` are the addresses that must be free before a start. It is ready when `page` answers
-    200 or, for one that joins the engine's head, when the head knows all `members` by name.
-    `facts` are what was decided for this host and is worth a record.
+    `script` is bash. `files` (name to text, may contain secrets) and `programs` (modules of the
+    agent) are beside it on the host. `listens` are the addresses that must be free before a start.
+    The service is ready when `page` answers 200 or, if it joins the engine's head, when the head
+    lists all `members` by name. `facts` are decisions for this host that belong in the record.
     """
 
     name: str
@@ -321,13 +319,12 @@ class Service:
 
 @dataclass(frozen=True)
 class HostPlan:
-    """What one host must have, and the service it gets once it is measured.
+    """What one host needs, and the service that it runs once it is measured.
 
-    `executables` must be on the login shell's PATH; of `packages` the versions are asked, and
+    `executables` must be on the login shell's PATH. The versions of `packages` are reported, and
     those in `oldest` must not be older (`why_oldest`). `requirements` are lines for pip, installed
-    before that.
-    `replace` restarts a running service whose script or files are no longer what is asked for;
-    otherwise it is left in peace.
+    first. `replace` restarts a running service whose script or files have changed; otherwise it
+    keeps running.
     """
 
     node: Node
@@ -344,11 +341,11 @@ class HostPlan:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """The SSH stage before it begins: the head first, then all others at once.
+    """The plan of the SSH stage: the head first, then all others at once.
 
-    `head_role` says what the head is, also where there is none. `roll` is where the head's host
-    names who has joined. `breaking` are the packages of which every host must have the head's
-    version, beside the head's minor version of Python. `patient` workers wait by themselves for a
+    `head_role` is the head's role, even if there is no head. `roll` is the page on the head's host
+    that lists the members. `breaking` are the packages of which every host needs the head's
+    version, in addition to its minor version of Python. `patient` workers wait by themselves for a
     head that does not answer yet.
     """
 
@@ -375,9 +372,9 @@ ANOTHERS = "foreign"
 
 @dataclass(frozen=True)
 class InstanceDifference:
-    """One instance of which AWS says something else than the record: `state` is `gone`,
-    `stopped` (and the like), `moved` to another address, `unknown` to the record, or `foreign`: it
-    carries the cluster's tag, and is another's.
+    """One instance that differs between AWS and the record: `state` is `gone`, `stopped` (or
+    similar), `moved` to another address, `unknown` to the record, or `foreign`: it carries the
+    cluster's tag but belongs to another cluster.
     """
 
     instance_id: str

@@ -1,8 +1,9 @@
-"""One detached program that is followed through a file, and interrupted once: Terraform, Packer.
+"""Runs a detached program (Terraform, Packer), follows its output file, and interrupts it once.
 
-With a pipe, a killed parent would kill the program at its next line and leave what no state knows.
-With a file it goes on to its end, and the next bilbo can read how it went. In a session of its own
-it gets no Ctrl-C but ours. What differs between POSIX and Windows is here and nowhere else.
+With a pipe, killing bilbo would kill the program at its next line, and leave resources that no
+state lists. With a file, the program runs to its end, and the next bilbo can read the result. In
+its own session it gets Ctrl-C only from bilbo. All differences between POSIX and Windows are in
+this module.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _POLL_SECONDS = 0.03
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program that was followed has ended: `code` None where it was not our child."""
+    """How a followed program ended: `code` is None if it was not our child."""
 
     code: int | None
     interrupted: bool
@@ -36,7 +37,7 @@ class Ended:
 def start(
     argv: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    """Starts a program in `folder`, all that it writes in `log` (0600, emptied). Raises OSError."""
+    """Starts a program in `folder` with its output in an emptied `log` (0600). Raises OSError."""
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
     with log.open("wb") as output:
@@ -60,11 +61,11 @@ def follow(
     on_interrupt: Callable[[], object],
     whole_group: bool = False,
 ) -> Ended:
-    """Reads what a program writes into `log` until it ends; `on_line` gets each whole line.
+    """Reads a program's output in `log` until it ends; `on_line` gets each complete line.
 
-    Ctrl-C, or `on_line` saying True, sends one SIGINT, to its children too where the `whole_group`
-    is meant, and waits for the program to clear up; more of them are absorbed. It counts as
-    interrupted by Ctrl-C alone, of which `on_interrupt` is told.
+    Ctrl-C, or True from `on_line`, sends one SIGINT, with `whole_group` also to its children, and
+    waits until the program has cleaned up; further ones are ignored. Only Ctrl-C counts as an
+    interrupt, and only then `on_interrupt` is called.
     """
     told = asked = False
     with counted_interrupts() as interrupts, log.open(encoding="utf-8", errors="replace") as lines:
@@ -90,7 +91,7 @@ def follow(
 def capture(
     argv: Sequence[str], *, folder: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a short command that changes nothing outside, and takes its output. Raises OSError."""
+    """Runs a short command without side effects and returns its output. Raises OSError."""
     done: subprocess.CompletedProcess[str] = subprocess.run(
         argv,
         cwd=folder,
@@ -107,7 +108,7 @@ def capture(
 
 
 class _Interrupts:
-    """Counts Ctrl-C instead of raising, so that no line is lost in the middle of a read."""
+    """Counts Ctrl-C instead of raising, so that a read never loses a line."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -120,7 +121,7 @@ class _Interrupts:
 def counted_interrupts() -> Iterator[_Interrupts]:
     """Within it, SIGINT and SIGTERM are counted; only the main thread receives signals.
 
-    Once one has come, the command is on its way out, and more of them are ignored.
+    After the first one the command is already ending, so further ones are ignored.
     """
     interrupts = _Interrupts()
     if threading.current_thread() is not threading.main_thread():
@@ -143,7 +144,7 @@ def _detached() -> dict[str, bool | int]:
 
 
 def _private() -> dict[str, int]:
-    """States, saved plans and generated keys hold secrets in plain text."""
+    """States, saved plans and generated keys contain secrets in plain text."""
     return {} if os.name == "nt" else {"umask": 0o077}
 
 

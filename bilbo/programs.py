@@ -1,8 +1,7 @@
-"""Finds a program on PATH, and never in the current folder.
+"""Finds a program on PATH, but never in the current folder.
 
-A repository or a download is a folder of other people's files, and `terraform` in it is not
-Terraform. Windows looks into the current folder first; everywhere an empty or relative entry of
-PATH means it, too.
+A cloned repository or a download may contain a malicious `terraform`. Windows searches the current
+folder first; on every system an empty or relative entry of PATH also means the current folder.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ _WINDOWS_SUFFIXES = ".COM;.EXE;.BAT;.CMD"
 
 
 def folders(environment: Mapping[str, str]) -> list[str]:
-    """The entries of PATH that mean the same folder wherever they are read."""
+    """The absolute entries of PATH."""
     path = environment.get("PATH", os.defpath)
     return [each for each in path.split(os.pathsep) if Path(each).is_absolute()]
 
 
 def find(name: str, environment: Mapping[str, str]) -> str | None:
-    """The path of the program `name`; None where PATH has none."""
+    """The path of the program `name`; None if it is not on PATH."""
     suffixes = [""]
     if os.name == "nt":
         suffixes = environment.get("PATHEXT", _WINDOWS_SUFFIXES).split(";")

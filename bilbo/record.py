@@ -1,7 +1,7 @@
-"""What bilbo remembers of a cluster: `clusters/NAME/cluster.json` under its home.
+"""A cluster's record: `clusters/NAME/cluster.json` under bilbo's home.
 
-Versioned, written in one step, readable by its owner only. It is written before anything
-is created, so that nothing that costs money is ever without one.
+It is versioned, written in one step, and readable only by its owner. bilbo writes it before it
+creates anything, so that nothing that costs money is ever without a record.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ FAILED = "failed"
 DESTROYING = "destroying"
 
 _LOCK_TRY_SECONDS = 0.2
-# A cluster's record, and what of it is written once: enough to destroy it when the record is lost.
+# A cluster's record, and the part that is written once: enough to destroy the cluster without it.
 _RECORD, _PLACE = "cluster.json", "place.json"
 
 
 @dataclass(frozen=True)
 class Record:
-    """A cluster as bilbo remembers it. Times are ISO 8601 with zone; see `to_json` for the form.
+    """A cluster as bilbo remembers it. Times are ISO 8601 with zone; `to_json` gives its JSON.
 
-    `cidrs` are the addresses that the generated security group admits, `token` JupyterLab's.
-    `addresses` are the engine's, each a key of its own in JSON that begins with the engine's name.
-    `account` is the AWS account that it lives in, `owner` what its resources carry as bilbo:owner;
-    both are None in records of before, `account` also where AWS did not tell. `problems` are the
-    last run's failures, a line each, by instance id.
+    `cidrs` are the networks that the generated security group allows, `token` is JupyterLab's.
+    `addresses` are the engine's; in JSON each is a key that begins with the engine's name.
+    `account` is the cluster's AWS account, `owner` the value of its resources' tag bilbo:owner.
+    Both are None in older records, and `account` also if AWS did not say. `problems` are the last
+    run's failures by instance id, a line each.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Record:
 
 
 class NewerRecordError(RecordError):
-    """The record was written by a newer bilbo, and is not to be touched."""
+    """A newer bilbo wrote the record, so this one must not change it."""
 
 
 def now() -> str:
@@ -85,7 +85,7 @@ def now() -> str:
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """The record as `desc -d` prints it and as it is stored."""
+    """The record as it is stored and as `desc -d` prints it."""
     nodes = {
         "notebook": _node_json(record.inventory.notebook),
         _head_key(record.type): _node_json(record.inventory.head),
@@ -107,11 +107,11 @@ def to_json(record: Record) -> dict[str, Any]:
 
 
 def from_json(document: Mapping[str, Any], path: Path) -> Record:
-    """The record that `to_json` gave. Raises RecordError for any other document."""
+    """The record in a document of `to_json`. Raises RecordError for any other document."""
     version = document.get("version")
     if not isinstance(version, int) or version > VERSION:
         raise NewerRecordError(
-            f"the record has version {version!r}, and this bilbo knows {VERSION}",
+            f"the record has version {version!r}, but this bilbo knows {VERSION}",
             where=str(path),
             hint="Use the newer bilbo that wrote it: pip install --upgrade bilbo",
         )
@@ -154,8 +154,8 @@ def _damaged(path: Path, why: str) -> RecordError:
     return RecordError(
         f"the record of cluster {name!r} is damaged ({why})",
         where=str(path),
-        hint=f"Its Terraform state is kept apart: `bilbo create` of its profile with -n {name} "
-        f"repairs the record, `bilbo destroy {name}` removes the cluster.",
+        hint=f"Its Terraform state is stored separately: `bilbo create` of its profile with "
+        f"-n {name} repairs the record, `bilbo destroy {name}` removes the cluster.",
     )
 
 
@@ -166,7 +166,7 @@ class Store:
         self.home = home
 
     def prepare(self) -> None:
-        """Makes the home and its folders. Raises RecordError where that cannot be."""
+        """Creates the home and its folders. Raises RecordError if it cannot."""
         try:
             if not self.home.exists():
                 self.home.mkdir(parents=True, mode=0o700)
@@ -174,13 +174,13 @@ class Store:
                 (self.home / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise RecordError(
-                f"bilbo's home cannot be used: {error.strerror}",
+                f"cannot use bilbo's home: {error.strerror}",
                 where=str(self.home),
-                hint="Make it writable, or name another folder in BILBO_HOME.",
+                hint="Make it writable, or set BILBO_HOME to another folder.",
             ) from error
 
     def open_to_others(self) -> int:
-        """The home's mode where others may look into it, or write there; 0 where none may."""
+        """The home's mode if others can read or write it, else 0."""
         mode = self.home.stat().st_mode & 0o7777
         return mode if os.name == "posix" and mode & 0o077 else 0
 
@@ -193,38 +193,38 @@ class Store:
         return self.folder(name) / _RECORD
 
     def names(self) -> list[str]:
-        """The clusters that have a record, or had one that is lost, sorted."""
+        """The clusters with a record, or with one that is lost, sorted."""
         found = (self.home / "clusters").glob("*/*.json")
         return sorted({each.parent.name for each in found if each.name in (_RECORD, _PLACE)})
 
     def load(self, name: str) -> Record:
-        """The record of a cluster. Raises RecordError when there is none or it is damaged."""
+        """The record of a cluster. Raises RecordError if it is missing or damaged."""
         path = self.path(name)
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
             if self._from_place(name):
-                raise _damaged(path, "it is not there any more") from error
+                raise _damaged(path, "it is missing") from error
             raise self._unknown(name) from error
         except (OSError, UnicodeDecodeError) as error:
             raise _damaged(path, str(error)) from error
         try:
             document = json.loads(text)
         except ValueError as error:
-            raise _damaged(path, "it is not whole JSON") from error
+            raise _damaged(path, "it is not valid JSON") from error
         if not isinstance(document, dict):
             raise _damaged(path, "it is not a JSON object")
         return from_json(document, path)
 
     def find(self, name: str) -> Record | None:
-        """The record of a cluster, or None where there is none. Raises RecordError if damaged."""
+        """The record of a cluster; None if there is none. Raises RecordError if it is damaged."""
         return self.load(name) if self.path(name).exists() else None
 
     def known(self, name: str) -> Record | None:
-        """As `find`; a cluster whose record is lost or damaged gets one that names its place.
+        """As `find`, but a lost or damaged record becomes a minimal one with region and account.
 
-        So `create` and `destroy` go on while Terraform's state remains. Raises RecordError for
-        a record that is newer than this bilbo, and for one that is damaged and has no state.
+        Then `create` and `destroy` still work while Terraform's state exists. Raises RecordError
+        for a record from a newer bilbo, and for a damaged one that cannot be restored.
         """
         try:
             record = self.find(name)
@@ -272,16 +272,16 @@ class Store:
         return record
 
     def forget(self, name: str) -> None:
-        """Removes all that is kept of a cluster."""
+        """Removes everything stored about a cluster."""
         import shutil
 
         shutil.rmtree(self.folder(name), ignore_errors=True)
 
     @contextmanager
     def lock(self, name: str, command: str) -> Iterator[None]:
-        """Holds the cluster for one process. Raises RecordError naming who holds it.
+        """Locks the cluster for this process. Raises RecordError that names the holder.
 
-        The operating system drops the lock with the process, so that none is ever stale.
+        The operating system releases the lock with the process, so a lock is never stale.
         """
         from filelock import FileLock, Timeout
 
@@ -295,10 +295,10 @@ class Store:
             raise self._held(name, holder) from error
         except OSError as error:
             raise RecordError(
-                f"the cluster's lock cannot be taken: {error.strerror}", where=str(folder)
+                f"cannot lock the cluster: {error.strerror}", where=str(folder)
             ) from error
         try:
-            with suppress(OSError):  # a full disk must not hinder destroy
+            with suppress(OSError):  # a full disk must not prevent destroy
                 private_write(
                     holder, json.dumps({"pid": os.getpid(), "command": command, "since": now()})
                 )
@@ -322,5 +322,5 @@ class Store:
 
         names = self.names()
         near = difflib.get_close_matches(name, names, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else "`bilbo clusters` lists those there are."
+        hint = f"Did you mean {near[0]!r}?" if near else "`bilbo clusters` lists the clusters."
         return RecordError(f"there is no cluster {name!r}", hint=hint)

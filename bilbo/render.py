@@ -1,8 +1,8 @@
-"""Turns a cluster's specification into the files of a Terraform root module.
+"""Renders a cluster's specification as the files of a Terraform root module.
 
-Only `main.tf` is rendered: literal values that call the static modules copied beside it,
-so that a review shows a change of two workers as a change of one line. The same
-specification gives the same bytes on any machine.
+Only `main.tf` is rendered: it calls the static modules copied beside it with literal values, so
+that a review shows a changed worker count as one changed line. The same specification gives the
+same bytes on any machine.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from bilbo.resources import folder
 SECURITY_GROUP = "module.security_group.id"
 SUBNET = "module.network.subnet_id"
 
-# HCL knows fewer short escapes than JSON.
+# HCL has fewer short escapes than JSON.
 _ESCAPES_OF_JSON_ALONE = {"b": "\\u0008", "f": "\\u000c", "/": "/"}
-# `terraform fmt` aligns by what a reader takes for one character, which may be several of
-# Unicode's, by its own edition of Unicode. In a key only such stand as they are that are one
-# character for certain: ASCII, Latin, Greek, Cyrillic, kana, Chinese and Korean.
+# `terraform fmt` aligns by grapheme clusters of its own version of Unicode. A key keeps only the
+# characters that are certainly one cluster each: ASCII, Latin, Greek, Cyrillic, kana, Chinese and
+# Korean. The others are escaped.
 _UNSURE = re.compile(
     "[^ -~\u00a1-\u00ac\u00ae-\u024f\u0391-\u0482\u048a-\u052f"
     "\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3]"
@@ -47,7 +47,7 @@ _UNSURE = re.compile(
 
 @dataclass(frozen=True)
 class Expression:
-    """A piece of Terraform's language that is not a literal, such as `module.a.id`."""
+    """HCL that is not a literal, such as `module.a.id`."""
 
     text: str
 
@@ -58,10 +58,10 @@ def hcl_string(text: str) -> str:
     Source of the rules: HCL's native syntax specification, "Template Expressions"
     (`$${` and `%%{` escape `${` and `%{`) and "Literal Values".
 
-    Raises RenderError for what HCL cannot hold: NUL and lone surrogates.
+    Raises RenderError for characters that HCL does not allow: NUL and lone surrogates.
     """
     if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
-        raise RenderError(f"{text!r} has a character that Terraform cannot hold")
+        raise RenderError(f"{text!r} contains a character that Terraform does not allow")
     quoted = re.sub(
         r"\\(.)",
         lambda match: _ESCAPES_OF_JSON_ALONE.get(match[1], match[0]),
@@ -71,7 +71,7 @@ def hcl_string(text: str) -> str:
 
 
 def hcl_key(text: str) -> str:
-    """As `hcl_string`, with as many columns as characters on every machine."""
+    """As `hcl_string`, but every character takes one column on every machine."""
     return _UNSURE.sub(lambda match: _escape(match[0]), hcl_string(text))
 
 
@@ -93,13 +93,13 @@ def hcl(value: Any) -> str:
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, Sequence):
         return f"[{', '.join(hcl(item) for item in value)}]"
-    raise RenderError(f"a {type(value).__name__} has no form in Terraform's language")
+    raise RenderError(f"a value of type {type(value).__name__} cannot be written in HCL")
 
 
 def attributes(arguments: Mapping[str, Any], indent: int = 2) -> str:
-    """Arguments of a block, a line each, aligned as `terraform fmt` does.
+    """A block's arguments, one per line, aligned as `terraform fmt` does.
 
-    Maps come last, an entry a line, so that a review shows the entry that changed.
+    Maps come last, with one entry per line, so that a review shows the entry that changed.
     """
     flat = {key: value for key, value in arguments.items() if not isinstance(value, Mapping)}
     lines = _aligned({key: hcl(value) for key, value in flat.items()}, indent)
@@ -119,8 +119,8 @@ def _aligned(pairs: Mapping[str, str], indent: int) -> list[str]:
 def render(spec: ClusterSpec) -> dict[str, str]:
     """The files of the cluster's Terraform folder: `{relative path: text}`.
 
-    Raises RenderError when the generated security group is needed and `spec.cidrs` is
-    empty, or a value has no form in Terraform's language.
+    Raises RenderError if the generated security group is needed and `spec.cidrs` is empty, or if a
+    value cannot be written in HCL.
     """
     return {"main.tf": _main(spec), **_modules_used(spec)}
 
@@ -176,13 +176,13 @@ def _header(spec: ClusterSpec) -> str:
 
 
 def _provider(spec: ClusterSpec) -> dict[str, Any]:
-    """What the provider must know. With another account's credentials it does nothing at all."""
+    """The provider's arguments. It refuses credentials of another account."""
     accounts = {"allowed_account_ids": [spec.account]} if spec.account else {}
     return {"region": spec.region, **accounts}
 
 
 def _cluster_tags(spec: ClusterSpec) -> dict[str, str]:
-    """The tags by which whatever is made for the cluster is known for its own."""
+    """The tags that mark every resource of the cluster."""
     return {CLUSTER_TAG: spec.name, **({OWNER_TAG: spec.owner} if spec.owner else {})}
 
 
@@ -216,8 +216,8 @@ def _module(spec: ClusterSpec, group: NodeGroup) -> dict[str, Any]:
 def _security_group(spec: ClusterSpec) -> dict[str, Any]:
     if not spec.cidrs:
         raise RenderError(
-            "the generated security group has no address to admit",
-            hint="Name the addresses in the profile's access.cidrs, or a security_group.",
+            "the generated security group has no network to allow",
+            hint="Set `access.cidrs` in the profile, or a `security_group`.",
         )
     machines = [group.machine for group in spec.groups()]
     subnet = next((m.subnet for m in machines if m.subnet), None)
@@ -274,7 +274,7 @@ def _output(name: str, description: str, value: Any) -> dict[str, Any]:
 
 
 def _terraform_version(spec: ClusterSpec) -> str:
-    # Older ones cannot lock state in S3 without a table of DynamoDB.
+    # Older versions cannot lock state in S3 without a DynamoDB table.
     return ">= 1.10" if spec.state else ">= 1.6"
 
 
@@ -283,8 +283,8 @@ def _backend(state: SharedState, cluster: str) -> dict[str, Any]:
 
 
 def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
-    """What a team-mate must know of the profile. Counts are not repeated, but referred to:
-    a review shows a change of them as a change of one line."""
+    """The part of the profile that team-mates need. Counts are references, not copies, so that a
+    review shows a changed count as one changed line."""
     document = json.loads(json.dumps(dict(spec.profile)))
     for key in ("$schema", "webbrowser", "state"):
         document.pop(key, None)
@@ -303,7 +303,7 @@ def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
 
 
 def _without(value: Any, keys: Sequence[str]) -> Any:
-    """`value` with every object's keys sorted, and without `keys` where an `instance` has them."""
+    """`value` with every object's keys sorted, and without `keys` in every `instance`."""
     if isinstance(value, list):
         return [_without(item, keys) for item in value]
     if not isinstance(value, Mapping):

@@ -8,14 +8,14 @@ from bilbo.errors import BilboError
 
 
 def folder(name: str) -> Path:
-    """The folder `name` (`templates`, `schemas` or `packer`): inside an installed bilbo, else the
-    checkout's. Raises BilboError where neither is there: a broken installation."""
+    """The folder `name` (`templates`, `schemas` or `packer`) of the installed bilbo, else of the
+    checkout. Raises BilboError if neither exists, which means a broken installation."""
     package = Path(__file__).resolve().parent
     for parent in (package, package.parent):
         if (parent / name).is_dir():
             return parent / name
     raise BilboError(
-        f"bilbo's installation lacks its folder {name}",
+        f"bilbo's installation lacks the folder {name}",
         where=str(package),
-        hint="Install bilbo again.",
+        hint="Reinstall bilbo.",
     )

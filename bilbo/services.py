@@ -1,6 +1,6 @@
-"""What each host of a cluster runs, decided without looking at any of them.
+"""Plans what each host of a cluster runs, without contacting any host.
 
-`stage_plan` puts an engine and the notebook together for `remote` to carry out.
+`stage_plan` combines an engine and the notebook into a plan that `remote` carries out.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from bilbo.model import (
 )
 
 TOKEN_FILE = "jupyter.token"
-# Jupyter's server and its kernels write here; the server tells where it is, too.
+# Jupyter's server and kernels write here; the server also describes its address here.
 RUNTIME = "jupyter"
-BASE = re.compile(r"/([A-Za-z0-9._~@:+-]{1,100}/){0,20}")  # fit for an address as it is
+BASE = re.compile(r"/([A-Za-z0-9._~@:+-]{1,100}/){0,20}")  # safe in an address as it is
 SERVERS = f"{RUNTIME}/jpserver-*.json"
 CONFIG_FILE = "jupyter_server_config.py"
-# Of all settings files this one is read last: JUPYTER_CONFIG_PATH goes before any other folder, and
-# JupyterLab's own files before the server's. A class of its own goes before what it is made of.
+# Of all settings files Jupyter reads this one last: JUPYTER_CONFIG_PATH precedes any other folder,
+# and JupyterLab's own files the server's. Settings of a class override those of its base classes.
 CONFIG = f"""\
 # Written by bilbo: JupyterLab's token, whatever other settings of the machine say of it.
 import os
@@ -47,7 +47,7 @@ JUPYTER_PACKAGES = ("jupyterlab", "jupyter_server")
 
 
 def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan:
-    """What to start where. Workers without a head are planned too, so that they are reported."""
+    """What to start where. Includes workers without a head, so that they are reported."""
     engine = ENGINES[spec.engine] if spec.engine else None
     head = inventory.head
     return StagePlan(
@@ -65,15 +65,15 @@ def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan
 
 
 def notebook_url(node: Node, token: str, served: Served = Served()) -> str:  # noqa: B008
-    """JupyterLab's address for a browser, the token included."""
+    """JupyterLab's address for a browser, with the token."""
     scheme = "https" if served.secure else "http"
     where = f"{address(node)}:{NOTEBOOK_PORT}{served.base}"
     return f"{scheme}://{where}?token={quote(token, safe='')}"
 
 
 def described(text: str) -> Served:
-    """How JupyterLab is reached, by what its host told; as bilbo starts it where that is no
-    description of a server."""
+    """How to reach JupyterLab, from its host's description of the server; bilbo's defaults if the
+    text is not such a description."""
     try:
         told, _ = json.JSONDecoder().raw_decode(text.lstrip())
         secure, base = told["secure"], told["base_url"]
@@ -85,7 +85,7 @@ def described(text: str) -> Served:
 
 
 def served(url: str) -> Served:
-    """How JupyterLab is reached at an address that `notebook_url` made."""
+    """How to reach JupyterLab, from an address of `notebook_url`."""
     parts = urlsplit(url)
     return Served(parts.scheme == "https", parts.path or "/")
 
@@ -93,9 +93,9 @@ def served(url: str) -> Served:
 def notebook_plan(
     spec: ClusterSpec, inventory: Inventory, token: str, engine: Engine | None
 ) -> HostPlan:
-    """JupyterLab, ready when its API accepts the token, and nobody without it.
+    """JupyterLab, ready when its API accepts the token and refuses requests without it.
 
-    A running one is never restarted for a change: a person's kernels are in it.
+    A change never restarts a running one, because people's kernels run in it.
     """
     node = inventory.notebook
     if node is None:
@@ -127,10 +127,10 @@ def notebook_plan(
 
 
 def notebook_script(spec: ClusterSpec, node: Node, environment: Mapping[str, str]) -> str:
-    """JupyterLab reads its token from a file that only the user can read: argv is for everyone to
-    see, and an environment variable is inherited, and may be printed, by every kernel."""
+    """JupyterLab reads its token from a file that only the user can read: argv is public, and every
+    kernel inherits environment variables and may print them."""
     lines = [HERE, "unset JUPYTER_TOKEN", f'export JUPYTER_TOKEN_FILE="$here/{TOKEN_FILE}"']
-    # JupyterLab writes the token into a file there that anyone could read elsewhere.
+    # JupyterLab writes the token to a file there; in its default folder anyone could read it.
     lines += [f'export JUPYTER_RUNTIME_DIR="$here/{RUNTIME}"']
     lines += [f"# {CONFIG_FILE} there gives the token, and goes before the machine's own settings."]
     lines += ['export JUPYTER_CONFIG_PATH="$here${JUPYTER_CONFIG_PATH:+:$JUPYTER_CONFIG_PATH}"']

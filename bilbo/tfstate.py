@@ -1,4 +1,4 @@
-"""The form of Terraform's state, which whoever can write to its bucket writes. Pure.
+"""Checks the structure of Terraform's state: anyone who can write its bucket can change it. Pure.
 
 Source: Terraform's internal/states/statefile/version4.go.
 """
@@ -28,5 +28,5 @@ _STATE = having(
 
 
 def misfit(document: Any) -> str:
-    """Why this is no state that bilbo can read; empty where it is one. `{}` is none at all."""
+    """Why this is not a state that bilbo can read; empty if it is. `{}` means no state."""
     return shallow(document) or _STATE(document)

@@ -1,6 +1,7 @@
-"""What differs between two ends of a connection in Python and its packages, and what of it breaks.
+"""Compares Python and its packages at two ends of a connection, and says what breaks.
 
-Pickled functions need the same minor version of Python; of packages, those that an engine names.
+Pickled functions need the same minor version of Python, and the same versions of the packages that
+an engine names.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ PYTHON = "python"
 
 @dataclass(frozen=True)
 class Software:
-    """What one place has: Python's version and each package's, None for one that is not there."""
+    """The software of one place: the version of Python and of each package, None if missing."""
 
     where: str
     python: str
@@ -23,9 +24,9 @@ class Software:
 
 @dataclass(frozen=True)
 class VersionDifference:
-    """A package, or Python itself, that `where` has otherwise than is `expected` of it.
+    """A package, or Python itself, whose version at `where` is not the `expected` one.
 
-    None means not installed. `breaks` says that the two cannot work together.
+    None means not installed. `breaks` means that the two cannot work together.
     """
 
     where: str
@@ -36,7 +37,7 @@ class VersionDifference:
 
 
 def software(where: str, facts: Mapping[str, Any]) -> Software:
-    """What a host's facts (`python`, `versions`) say of it."""
+    """The software in a host's facts (`python`, `versions`)."""
     return Software(where, facts["python"], facts["versions"])
 
 
@@ -45,7 +46,7 @@ def differences(
 ) -> list[VersionDifference]:
     """How `other` differs from `reference`: Python first, packages by name.
 
-    Looked at are the packages that the reference was asked for, and those of `breaking`.
+    Compares the packages that the reference was asked for, and those of `breaking`.
     """
     found = []
     if reference.python != other.python:
@@ -64,7 +65,7 @@ def minor(version: str) -> str:
 
 
 def mend(found: Iterable[VersionDifference]) -> list[str]:
-    """The pip requirements by which a place comes to have what is expected of it."""
+    """The pip requirements that install the expected versions."""
     return [
         f"{each.package}=={each.expected}"
         for each in found
@@ -73,7 +74,7 @@ def mend(found: Iterable[VersionDifference]) -> list[str]:
 
 
 def rows(found: Sequence[VersionDifference], reference: str) -> list[tuple[str, ...]]:
-    """A table of what differs: a line for each other version of a package, what breaks first."""
+    """A table of the differences: a row per package and version, breaking ones first."""
     table: list[tuple[str, ...]] = [("PACKAGE", reference.upper(), "DIFFERS", "WHERE", "BREAKS")]
     grouped: dict[tuple[bool, bool, str, str, str], list[str]] = {}
     for each in found:

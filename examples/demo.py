@@ -1,8 +1,8 @@
-"""What `make demo` shows: a cluster on the stand-in AWS, and a computation on it.
+"""`make demo`: creates a cluster on the stand-in AWS, and computes on it.
 
-Makes the cluster `demo`, or completes and uses the one that is there, estimates pi on its
-workers with Dask, and prints the addresses to open. Exits with bilbo's own code when bilbo
-fails, 1 when something else is wrong, 130 when interrupted.
+Creates the cluster `demo`, or completes and uses an existing one, estimates pi on its workers with
+Dask, and prints the addresses to open. Exits with bilbo's own code if bilbo fails, 1 if something
+else is wrong, 130 if interrupted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BILBO = Path(sys.executable).with_name("bilbo")
 
 
 def main() -> None:
-    """The whole demo, from nothing to the addresses to open."""
+    """Runs the whole demo."""
     began = time.monotonic()
     check_machine()
     check_cluster()
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def check_machine() -> None:
-    """Ends with one sentence where the demo cannot run."""
+    """Exits with one sentence if the demo cannot run here."""
     if sys.platform != "linux":
         fail(
             "make demo needs Linux: its stand-in AWS gives each instance an address in 127.0.0.0/8."
@@ -58,44 +58,44 @@ def check_machine() -> None:
 
 
 def check_cluster() -> None:
-    """Ends with one sentence where a cluster of that name is not the demo's to change."""
+    """Exits with one sentence if the cluster of that name does not belong to the demo."""
     record = Store(home()).find(NAME)
     if record and not (record.endpoint_url and local.owns(home(), record.endpoint_url)):
         fail(
-            f"The cluster {NAME!r} of {home()} is not in the stand-in AWS, and stays as it is: "
-            "run the demo in another home, BILBO_HOME=/tmp/bilbo-demo make demo"
+            f"The cluster {NAME!r} of {home()} is not in the stand-in AWS. Nothing was changed. "
+            "Run the demo in another home: BILBO_HOME=/tmp/bilbo-demo make demo"
         )
 
 
 def bilbo(*arguments: str) -> None:
-    """Runs a bilbo command as a person would, shown before; ends with its exit code if it fails."""
+    """Shows and runs a bilbo command as a person would; exits with its code if it fails."""
     say(f"\n$ {shlex.join(['bilbo', *arguments])}")
     with subprocess.Popen([BILBO, *arguments]) as process:
         while process.returncode is None:
             try:
                 process.wait()
             except KeyboardInterrupt:
-                # bilbo got the Ctrl-C too: it saves Terraform's state, then ends by itself.
+                # bilbo got the Ctrl-C too: it saves Terraform's state, then exits.
                 continue
     if process.returncode:
         sys.exit(process.returncode if process.returncode > 0 else 1)
 
 
 def compute(record: Record) -> Counter[str]:
-    """Estimates pi on the cluster: points computed by each Dask worker, `inside` among them."""
+    """Estimates pi on the cluster: the points of each Dask worker, and under `inside` the hits."""
     scheduler = record.addresses["dask_scheduler_address"]
     say(f"\nComputing pi on the cluster: dask.distributed.Client({scheduler!r})")
     try:
         return estimate_pi(scheduler, len(record.inventory.workers), progress)
-    except Exception as error:  # Dask's are many, and a demo shows a sentence for each
+    except Exception as error:  # Dask raises many kinds, and the demo shows a sentence for each
         fail(
-            f"The cluster {NAME!r} does not compute ({str(error) or type(error).__name__}); "
+            f"The cluster {NAME!r} cannot compute ({str(error) or type(error).__name__}); "
             f"remove it with `{command('destroy', NAME)}` and run the demo again."
         )
 
 
 def progress(done: int) -> None:
-    """How many of the tasks are done: a live line on a terminal, a line a quarter elsewhere."""
+    """Shows the finished tasks: a live line on a terminal, else a line per quarter."""
     line = f"  {done}/{TASKS} tasks"
     if sys.stderr.isatty():
         bar = "#" * (40 * done // TASKS)
@@ -107,7 +107,7 @@ def progress(done: int) -> None:
 
 
 def show_result(record: Record, computed: Counter[str]) -> None:
-    """The estimate, and which instance computed how much of it."""
+    """Shows the estimate, and how much of it each instance computed."""
     inside = computed.pop("inside")
     points = computed.total()
     say(f"\npi is about {4 * inside / points:.4f}, from {points:,} random points:")
@@ -118,7 +118,7 @@ def show_result(record: Record, computed: Counter[str]) -> None:
 
 
 def show_next_steps(record: Record) -> None:
-    """The addresses to open, and how to remove it all."""
+    """Shows the addresses to open, and how to remove everything."""
     say("\nOpen in a browser on this machine:")
     say(f"  JupyterLab:       {record.notebook_url}")
     say(f"  Dask's dashboard: {record.dashboard_url}")
@@ -128,23 +128,23 @@ def show_next_steps(record: Record) -> None:
 
 
 def command(*arguments: str) -> str:
-    """A bilbo command to type in this folder, with the home that the demo has used."""
+    """A bilbo command to type in this folder, with the demo's home."""
     named = [f"BILBO_HOME={shlex.quote(str(home()))}"] if os.environ.get("BILBO_HOME") else []
     return " ".join([*named, shlex.join([near(BILBO), *arguments])])
 
 
 def near(path: Path) -> str:
-    """A path as it is shortest to type: relative where it lies below the current folder."""
+    """The path to type: relative if it is below the current folder."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def say(text: str) -> None:
-    """Prints at once, so that it stands before what a command prints."""
+    """Prints at once, so that it appears before a command's output."""
     print(text, flush=True)
 
 
 def fail(sentence: str) -> NoReturn:
-    """Ends the demo with a sentence on stderr."""
+    """Exits with a sentence on stderr."""
     print(f"demo: {sentence}", file=sys.stderr)
     sys.exit(1)
 

@@ -1,14 +1,14 @@
-# An image of all that a bilbo cluster runs. `bilbo image build` builds it, and so does Packer alone:
+# An image with everything that a bilbo cluster runs. Build it with `bilbo image build`, or with Packer:
 #
 #   packer init plugins     # Packer 1.7 and later; 1.6 has its plugins built in
 #   packer build -var region=eu-west-1 .
 
 locals {
-  # Packer 1.6 takes the path of file() from the template's folder, and a provisioner's from where it runs.
+  # Packer 1.6 resolves file() from the template's folder, but a provisioner's paths from the current one.
   here         = abspath(path.root)
   requirements = abspath(var.requirements != "" ? var.requirements : "${path.root}/requirements.txt")
 
-  # Canonical's account, and the one that AWS's own Deep Learning AMIs come from.
+  # Canonical's account, and that of AWS's Deep Learning AMIs.
   bases = {
     ubuntu = { owner = "099720109477", name = "ubuntu/images/hvm-ssd*/ubuntu-noble-24.04-*-server-*" }
     cuda   = { owner = "898082745236", name = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *" }
@@ -28,7 +28,7 @@ locals {
   ]
   versions = { for pin in local.pins : "bilbo:version:${pin[0]}" => pin[1] if contains(local.told, pin[0]) }
 
-  # All that decides what is in the image.
+  # Everything that determines the image's content.
   recipe = substr(sha256(jsonencode([
     local.lines, file("${local.here}/setup.sh"), var.base, var.architecture, var.python,
     var.extra_requirements, var.extra_packages,

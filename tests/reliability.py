@@ -1,4 +1,4 @@
-"""docs/reliability.md: each row is what a test has really seen, and the test holds it.
+"""docs/reliability.md: a test produces each row, and checks that the page has it.
 
 With BILBO_WRITE_DOCS=1 in the environment the tests write their rows instead.
 """
@@ -35,14 +35,14 @@ _VARYING = (
 
 
 def settled(text: str) -> str:
-    """`text` without what differs from run to run."""
+    """`text` without the parts that differ from run to run."""
     for pattern, shown in _VARYING:
         text = re.sub(pattern, shown, text)
     return text
 
 
 def told(fault: str, shown: str, code: int, left: str) -> None:
-    """Holds that the page has this row, word for word."""
+    """Asserts that the page has this row, word for word."""
     lines = [re.sub(r"([|<>])", r"\\\1", line) for line in settled(shown).strip().splitlines()]
     text = "<br>".join(line.replace("  ", "&nbsp; ") for line in lines)
     row = f"| {fault} | {text} | {code} | {left} |"
@@ -52,7 +52,7 @@ def told(fault: str, shown: str, code: int, left: str) -> None:
             rows[fault] = row
             PAGE.write_text(_HEADING + "".join(f"{line}\n" for line in rows.values()))
     Path(str(PAGE) + ".lock").unlink(missing_ok=True)
-    assert rows.get(fault) == row, f"docs/reliability.md is stale; write it anew:\n{row}"
+    assert rows.get(fault) == row, f"docs/reliability.md is out of date; the new row:\n{row}"
 
 
 def _rows() -> dict[str, str]:
@@ -62,6 +62,6 @@ def _rows() -> dict[str, str]:
 
 
 def errors(stderr: str) -> str:
-    """What bilbo said at the end: everything from its own error on."""
+    """bilbo's final error: its output from its own error on."""
     start = stderr.rfind("\nbilbo: ")
     return stderr[start + 1 :] if start >= 0 or stderr.startswith("bilbo: ") else ""

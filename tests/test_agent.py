@@ -254,7 +254,7 @@ def test_a_taken_port_is_named(agent: Agent) -> None:
         port = other.getsockname()[1]
         event = agent.start(listens=[["127.0.0.1", port]])
     assert event["event"] == "failed"
-    assert f"127.0.0.1:{port}: another process listens there" in event["cause"]
+    assert f"127.0.0.1:{port}: another process already listens there" in event["cause"]
     assert not agent.pids()
 
 
@@ -299,7 +299,7 @@ def test_no_cluster_name_leaves_the_folder(agent: Agent, name: str) -> None:
     """A name that would be another path is refused, and the agent goes on."""
     event = agent.ask("status", cluster=name)
     assert event["event"] == "failed"
-    assert "cannot be a cluster's name" in event["cause"]
+    assert "is not a valid cluster name" in event["cause"]
     assert agent.ask("status")["event"] == "status"
 
 

@@ -53,7 +53,7 @@ def test_the_name_is_taken(bilbo: Bilbo) -> None:
     folder = bilbo.home / "clusters" / "taken"
     shutil.move(folder, bilbo.home / "aside")
     done = bilbo("--local", "create", profile, code=1)
-    assert "already holds a cluster 'taken'" in done.stderr
+    assert "already has a cluster 'taken'" in done.stderr
     told("The cluster's name is taken by somebody else", errors(done.stderr), 1, NOTHING)
     shutil.rmtree(folder)
     shutil.move(bilbo.home / "aside", folder)
@@ -178,8 +178,9 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
     told_ = bilbo("desc", "hand", "--refresh").stdout
     assert f"{lost} is gone" in told_
     assert f"{before['scheduler']['instance_id']} is stopped" in told_
+    shown = told_[told_.index("\nAWS differs from") :]
     told("Instances terminated and stopped by hand, as `desc --refresh` tells",
-         told_[told_.index("\nAWS differs from the record:"):], 0, "`create` repairs it; " + LEFT)  # fmt: skip
+         shown, 0, "`create` repairs it; " + LEFT)  # fmt: skip
 
     bilbo("create", profile, "-y")
     after = bilbo.record("hand")
@@ -199,8 +200,9 @@ def test_a_worker_is_replaced_by_its_group(bilbo: Bilbo) -> None:
     new = instead_of(groups, {each["instance_id"] for each in before["workers"]})
     told_ = bilbo("desc", "hand", "--refresh").stdout
     assert f"{lost} is gone" in told_ and f"{new} runs and is billed" in told_
+    shown = told_[told_.index("\nAWS differs from") :]
     told("A worker was replaced by its Auto Scaling group, as `desc --refresh` tells",
-         told_[told_.index("\nAWS differs from the record:"):], 0, "`create` starts the new one; " + LEFT)  # fmt: skip
+         shown, 0, "`create` starts the new one; " + LEFT)  # fmt: skip
     bilbo("create", profile)
     after = bilbo.record("hand")
     assert after["status"] == "ready"

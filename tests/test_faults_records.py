@@ -103,7 +103,7 @@ def test_an_unusable_home(bilbo: Bilbo, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     said = bilbo("clusters", code=1, BILBO_HOME=str(file / "home")).stderr
-    assert "home cannot be used" in said
+    assert "cannot use bilbo's home" in said
     told("bilbo's home cannot be written", errors(said).replace(str(tmp_path), "…"), 1, "nothing")
 
 

@@ -715,8 +715,11 @@ def test_a_forged_plan(team: Team, ben: Machine, change: Path, tmp_path: Path) -
             {bundle.PLAN: repacked(plan, {"tfconfig/m-/x.tf": b""})},
             "plans with x.tf, which differs",
         ),
-        ({bundle.PLAN: repacked(plan, {"tfconfig/m-x/x.tf": b""})}, "it holds 'tfconfig/m-x/x.tf'"),
-        ({bundle.PLAN: repacked(plan, {"more": b""})}, "it holds 'more'"),
+        (
+            {bundle.PLAN: repacked(plan, {"tfconfig/m-x/x.tf": b""})},
+            "it contains 'tfconfig/m-x/x.tf'",
+        ),
+        ({bundle.PLAN: repacked(plan, {"more": b""})}, "it contains 'more'"),
         ({bundle.PLAN: repacked(plan, {"tfstate": state.encode()})}, "evil/evil"),
         ({bundle.PLAN: repacked(plan, {"tfstate": b"[]"})}, "cannot read its Terraform plan"),
         ({bundle.PLAN: repacked(plan, {".terraform.lock.hcl": lock})}, "another lock file"),

@@ -161,7 +161,7 @@ def test_ctrl_c_leaves_nothing(workshop: Workshop) -> None:
     os.killpg(building.pid, signal.SIGINT)  # an impatient second one does no harm
     _, said = building.communicate(timeout=60)
     assert building.returncode == 130, said
-    assert "Packer has removed all that it made" in said
+    assert "Packer has removed everything that it created" in said
     workshop.nothing_is_left_of_building()
     assert len(workshop.images()) == 1
 
@@ -239,7 +239,7 @@ def test_the_next_create_completes_it(workshop: Workshop) -> None:
     )
     profile = workshop.bilbo.profile("made", {**workshop.profile(), "notebook": {}})
     said = workshop.bilbo("create", profile).stderr
-    assert said.count(": packages are installed already\n") == 1
+    assert said.count(": packages already installed\n") == 1
     assert workshop.bilbo.record("made")["status"] == "ready"
     assert workshop.bilbo("check", "made").stdout == "All versions match [2] scheduler.\n"
 
@@ -253,7 +253,7 @@ def test_a_change_of_packages_needs_no_new_image(workshop: Workshop) -> None:
     before = workshop.bilbo.record("made")["instances"]
     done = workshop.bilbo("create", workshop.bilbo.profile("made", document))
     assert done.stderr.count(": packages installed\n") == 3
-    assert "it takes up the packages at its restart" in done.stderr
+    assert "restart it to use the new packages" in done.stderr
     assert workshop.bilbo.record("made")["instances"] == before
     command = "python3 -c 'import tiny_here; print(tiny_here.VERSION)'"
     said = workshop.bilbo("rcmd", "made", "all", "--", command).stdout

@@ -313,7 +313,7 @@ def test_recipes_and_their_arguments(tmp_path: Path) -> None:
     assert images.read_recipe(str(values)).cwd == tmp_path
     template = tmp_path / "t"
     template.mkdir()
-    with pytest.raises(UsageError, match="no Packer template"):
+    with pytest.raises(UsageError, match="has no Packer template"):
         images.read_recipe(str(template))
     (template / "a.pkr.hcl").write_text('variable "name" {}\n')
     found = images.read_recipe(str(template))

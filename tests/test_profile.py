@@ -120,7 +120,7 @@ def test_byte_order_mark_and_windows_lines(home: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf{\r\n// x\r\n}\r\n")
     assert parsing.read(path) == {}
     path.write_bytes(b"\xef\xbb\xbf{\r\n// x\r\n 1}\r\n")
-    with pytest.raises(ProfileError, match=r"test\.json:3:2: a key in double quotes"):
+    with pytest.raises(ProfileError, match=r"test\.json:3:2: expected a key in double quotes"):
         parsing.read(path)
 
 
@@ -167,11 +167,11 @@ def test_override(text: str, expected: Any) -> None:
         ("=1", "has an empty key"),
         ("a..b=1", "has an empty key"),
         ("a.3=1", "is past the end of a, which has 2 items"),
-        ("a.-1=1", "needs a number after a"),
-        ("a." + "9" * 5000 + "=1", "needs a number after a"),
-        ("a.0.b=1", "leads into a.0"),
-        (".".join("a" * 99) + "=1", "goes deeper"),
-        ('a={"b": 1, "b": 2}', "the key b is here again"),
+        ("a.-1=1", "needs an index after a"),
+        ("a." + "9" * 5000 + "=1", "needs an index after a"),
+        ("a.0.b=1", "goes into a.0"),
+        (".".join("a" * 99) + "=1", "is nested deeper"),
+        ('a={"b": 1, "b": 2}', "the key b is already on line 1"),
     ],
 )
 def test_bad_override(text: str, words: str) -> None:
@@ -236,7 +236,7 @@ def test_import_is_cheap() -> None:
 def test_resources() -> None:
     """The folders of data files are found; one that is not there is named."""
     assert (folder("schemas") / "profile-01.schema.json").is_file()
-    with pytest.raises(BilboError, match="lacks its folder none"):
+    with pytest.raises(BilboError, match="lacks the folder none"):
         folder("none")
 
 

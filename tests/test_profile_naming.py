@@ -37,7 +37,7 @@ def test_find_prefers_the_profiles_folder(home: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("test", "A profile is named with its extension: test.json"),
+        ("test", "Include the file's extension: test.json"),
         ("tset.json", "Did you mean test.json?"),
         ("unlike", "There are: other.json, test.json"),
         ("", "There are: other.json, test.json"),
@@ -82,18 +82,18 @@ def test_good_cluster_names(name: str) -> None:
     ("name", "words"),
     [
         ("", "is empty"),
-        ("a" * 300, "has 300 characters; 40 are allowed"),
+        ("a" * 300, "has 300 characters; at most 40 are allowed"),
         ("../x", "must begin with a letter"),
         ("-rf", "must begin with a letter"),
-        ("a\0b", "hold only letters"),
-        ("a\n", "hold only letters"),
-        ("a/b", "hold only letters"),
-        ("a b", "hold only letters"),
+        ("a\0b", "have only letters"),
+        ("a\n", "have only letters"),
+        ("a/b", "have only letters"),
+        ("a b", "have only letters"),
         ("é", "must begin with a letter"),
         ("a-", "not end in -"),
         ("1a", "must begin with a letter"),
-        ("Con", "a device's on Windows"),
-        ("sg-1", "AWS keeps"),
+        ("Con", "the name of a device on Windows"),
+        ("sg-1", "AWS reserves"),
     ],
 )
 def test_bad_cluster_names(name: str, words: str) -> None:

@@ -174,7 +174,7 @@ def test_a_host_that_refuses_is_named_after_its_deadline(place: Place) -> None:
     ("says", "cause"),
     [
         (None, "accepts TCP but sends no SSH banner"),
-        (b"", "accepts TCP and closes it without an SSH banner"),
+        (b"", "accepts TCP and closes the connection without an SSH banner"),
     ],
 )
 def test_a_host_that_is_no_ssh_server_is_named(

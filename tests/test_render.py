@@ -97,7 +97,7 @@ def test_keys_align_by_what_terraform_counts(tmp_path: Path) -> None:
 def test_a_security_group_without_addresses_is_refused() -> None:
     """The generated security group never admits nobody or everybody by default."""
     spec = building.build(json.loads((CASES / "notebook.json").read_text()), "test", "us-east-1")
-    with pytest.raises(RenderError, match="no address to admit"):
+    with pytest.raises(RenderError, match="no network to allow"):
         render(spec)
 
 

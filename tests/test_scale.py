@@ -71,9 +71,9 @@ def test_another_count_is_another_number() -> None:
     ("worker", "says"),
     [
         ([], "dask.worker: must not be empty"),
-        ([{"count": 1}], "dask.worker.0: lacks the key name"),
-        ([{"name": "a"}, {"name": "a"}], "dask.worker.1.name: is there already"),
-        ([{"name": "workers"}], "dask.worker.0.name: workers means other instances already"),
+        ([{"count": 1}], "dask.worker.0: the key name is missing"),
+        ([{"name": "a"}, {"name": "a"}], "dask.worker.1.name: is already the name of group 0"),
+        ([{"name": "workers"}], "dask.worker.0.name: workers is reserved; choose another name"),
         ([{"name": "A"}], "dask.worker.0.name: must be a group's name"),
         ([{"name": "a" * 21}], "dask.worker.0.name: must be a group's name"),
         ({"name": "a"}, "dask.worker.name: "),

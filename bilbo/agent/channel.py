@@ -1,4 +1,4 @@
-"""The agent's end of the channel: requests in, events out, one JSON object a line."""
+"""The agent's end of the channel: requests in, events out, one JSON object per line."""
 
 # ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
 
@@ -12,7 +12,7 @@ Request = Dict[str, Any]
 
 
 class Client:
-    """Hands out the client's requests and takes events for it."""
+    """Reads the client's requests and sends it events."""
 
     def __init__(self, requests: BinaryIO, events: BinaryIO) -> None:
         self._events = events
@@ -27,14 +27,14 @@ class Client:
         self._lines.put(b"")
 
     def wants_more(self, seconds: float) -> bool:
-        """Sleep; True, and at once, when the client has another request or has gone."""
+        """Sleep; return True at once when the client sends another request or is gone."""
         if self._next is None:
             with contextlib.suppress(queue.Empty):
                 self._next = self._lines.get(timeout=seconds)
         return self._next is not None
 
     def requests(self) -> Iterator[Request]:
-        """The requests in order, until the client goes."""
+        """The requests in order, until the client is gone."""
         while True:
             line = self._lines.get() if self._next is None else self._next
             self._next = None
@@ -45,6 +45,6 @@ class Client:
             yield request
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Send one event of the present request."""
+        """Send one event of the current request."""
         self._events.write(json.dumps(dict(fields, id=self._id, event=event)).encode() + b"\n")
         self._events.flush()

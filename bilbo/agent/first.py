@@ -1,10 +1,10 @@
-"""Python's own library first, whatever lies in the home folder that a program runs in.
+"""Puts the standard library first on Python's path, before the folder that a program runs in.
 
-With `python3 -c` the current folder comes before everything, and PYTHONPATH before the library: a
-`json.py` that somebody works on would be run in place of Python's.
+With `python3 -c` the current folder precedes everything, and PYTHONPATH precedes the library: a
+user's `json.py` would run instead of Python's.
 """
 
-# Put before a program that is given to `python3 -c`. What else the Python has stays reachable.
+# Goes before a program for `python3 -c`. Everything else on the path stays importable.
 LIBRARY_FIRST = """import sys
 library = [
     each

@@ -1,8 +1,8 @@
-"""Lets workers leave a Dask cluster: a program for the Python that Dask's scheduler runs on.
+"""Removes workers from a Dask cluster: a program for the Python that Dask's scheduler runs on.
 
 Standard input is JSON: `groups`, a list of `{"hosts": [instance id, …], "leave": how many}`, and
-`must` (whether to let hosts go that cannot pass on what they hold). Standard output is JSON:
-`left`, the instance ids that no worker of the cluster runs on any more, and `kept`.
+`must` (whether to remove hosts that cannot hand over their data). Standard output is JSON: `left`,
+the instance ids on which no worker of the cluster runs any more, and `kept`.
 """
 
 # ruff: noqa: UP006, UP035 - hosts may have an old Python
@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 
 
 async def on_scheduler(asked: Dict[str, Any], dask_scheduler: Any = None) -> Dict[str, List[str]]:
-    """Chooses who leaves, and waits until it has left; runs in the scheduler's own process."""
+    """Chooses workers and waits until they have left. Runs in the scheduler's process."""
 
     def workers_of(host: str) -> List[Any]:
         return [
@@ -23,7 +23,7 @@ async def on_scheduler(asked: Dict[str, Any], dask_scheduler: Any = None) -> Dic
         ]
 
     def cost(host: str) -> Any:
-        """Who is not in costs nothing; then who has least to compute anew, and to move."""
+        """Absent hosts cost nothing; then the fewest running tasks, then the least data."""
         workers = workers_of(host)
         running = sum(len(each.processing) for each in workers)
         return bool(workers), running, sum(each.nbytes for each in workers), host
@@ -35,7 +35,7 @@ async def on_scheduler(asked: Dict[str, Any], dask_scheduler: Any = None) -> Dic
     ]
     addresses = [each.address for host in chosen for each in workers_of(host)]
     if addresses:
-        # Data goes to those who stay; what runs is given to others. Then they end.
+        # Their data moves to the remaining workers, and their tasks run elsewhere. Then they end.
         await dask_scheduler.retire_workers(workers=addresses, close_workers=True)
     kept = [host for host in chosen if workers_of(host)]
     if kept and asked["must"]:
@@ -47,7 +47,7 @@ async def on_scheduler(asked: Dict[str, Any], dask_scheduler: Any = None) -> Dic
 
 
 def main() -> None:
-    """Asks the scheduler that the environment names."""
+    """Asks the scheduler named in the environment."""
     from distributed import Client
 
     connect: Any = Client

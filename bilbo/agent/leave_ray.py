@@ -1,9 +1,8 @@
-"""Lets workers leave a Ray cluster: a program for the Python that Ray's head runs on.
+"""Removes workers from a Ray cluster: a program for the Python that Ray's head runs on.
 
 Standard input is JSON: `groups`, a list of `{"hosts": [instance id, …], "leave": how many}`, and
-`must` (whether to let hosts go whose actors cannot be made anew elsewhere). Standard output is
-JSON: `left`, the instance ids on which no node of the cluster's runs any more, and `kept`, a line
-for each that cannot go.
+`must` (whether to remove hosts with actors). Standard output is JSON: `left`, the instance ids on
+which no node of the cluster runs any more, and `kept`, a line for each host that cannot leave.
 """
 
 # ruff: noqa: UP006, UP035 - hosts may have an old Python
@@ -19,12 +18,12 @@ from typing import Any, Dict, List, Set
 
 GCS_PORT = 6379
 DASHBOARD_PORT = 8265
-PATIENCE = 120.0  # seconds that running tasks have to end; those that have not are run again
+PATIENCE = 120.0  # seconds for running tasks to end; the others run again elsewhere
 PAUSE = 0.25
 
 
 class Head:
-    """Ray's head: what its dashboard tells, and the drain that its GCS does."""
+    """Ray's head: its dashboard's lists, and its GCS, which drains nodes."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -37,23 +36,23 @@ class Head:
             return found
 
     def nodes(self) -> Dict[str, str]:
-        """The id of every node that lives, by its name: the instance's id."""
+        """The id of every live node by its name, which is the instance's id."""
         alive = "filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
         found = self.ask("nodes?limit=10000&" + alive)
         return {each["node_name"]: each["node_id"] for each in found}
 
     def busy(self) -> List[str]:
-        """The node of each task that runs."""
+        """The node of each running task."""
         running = "filter_keys=state&filter_predicates=%3D&filter_values=RUNNING"
         return [str(each["node_id"]) for each in self.ask("tasks?limit=10000&" + running)]
 
     def settled(self) -> Set[str]:
-        """The nodes with actors, whose state goes with them."""
+        """The nodes with actors, whose state is lost with the node."""
         alive = "filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
         return {str(each["node_id"]) for each in self.ask("actors?limit=10000&" + alive)}
 
     def drain(self, nodes: List[str]) -> None:
-        """Has nodes take no new tasks, end those that run, and end themselves then."""
+        """Makes nodes refuse new tasks, finish running ones, and then exit."""
         raylet: Any = import_module("ray._raylet")
         reasons: Any = import_module("ray.core.generated.autoscaler_pb2").DrainNodeReason
         client = raylet.GcsClient(address=f"{self._host}:{GCS_PORT}")
@@ -64,11 +63,11 @@ class Head:
 
 
 def leave(head: Head, asked: Dict[str, Any]) -> Dict[str, List[str]]:
-    """Chooses who leaves, and waits until it has left."""
+    """Chooses workers and waits until they have left."""
     nodes, busy, settled = head.nodes(), head.busy(), head.settled()
 
     def cost(host: str) -> Any:
-        """Who is not in costs nothing; then who has no actors, and the fewest tasks."""
+        """Absent hosts cost nothing; then those without actors, then the fewest tasks."""
         node = nodes.get(host)
         return node is not None, node in settled, busy.count(node or ""), host
 
@@ -91,14 +90,14 @@ def leave(head: Head, asked: Dict[str, Any]) -> Dict[str, List[str]]:
 
 
 def has_not_left(head: Head, going: Dict[str, str], settled: Set[str]) -> bool:
-    """Whether any of the nodes still lives or, where actors keep it from ending, runs a task."""
+    """Whether a node is still alive or, if actors keep it from exiting, still runs a task."""
     alive, busy = head.nodes(), head.busy()
     there = [node for host, node in going.items() if host in alive]
     return any(node in busy or node not in settled for node in there)
 
 
 def main() -> None:
-    """Asks the head that the environment names."""
+    """Asks the head named in the environment."""
     address = re.match(r"ray://(.*):\d+$", os.environ["RAY_ADDRESS"])
     assert address
     print(json.dumps(leave(Head(address.group(1)), json.load(sys.stdin))))

@@ -1,4 +1,4 @@
-"""What this host is and has."""
+"""This host's size and software."""
 
 # ruff: noqa: UP006, UP035 - hosts may have Python 3.6, which knows no newer spelling
 
@@ -11,9 +11,9 @@ from bilbo.agent.software import installed, interpreter
 
 
 def measure(packages: List[str], executables: List[str]) -> Dict[str, Any]:
-    """Logical CPUs, threads per core, memory in bytes, and what is installed where.
+    """Logical CPUs, threads per core, memory in bytes, executables and package versions.
 
-    `packages` are looked for by the Python that runs the `executables`.
+    Looks for `packages` with the Python that runs the `executables`.
     """
     meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return {
@@ -26,7 +26,7 @@ def measure(packages: List[str], executables: List[str]) -> Dict[str, Any]:
 
 
 def threads_per_core() -> int:
-    """How many logical CPUs share the first core; 1 where the kernel does not say."""
+    """How many logical CPUs share the first core; 1 if the kernel does not say."""
     try:
         siblings = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list").read_text()
     except OSError:

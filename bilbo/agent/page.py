@@ -1,4 +1,4 @@
-"""The page of a service: does it answer, and does it answer only those whom it should."""
+"""A service's page: does it answer, and only to those with the token?"""
 
 # ruff: noqa: UP006, UP035 - hosts may have Python 3.6, which knows no newer spelling
 
@@ -12,13 +12,13 @@ Page = Dict[str, Any]  # the fields of the client's model.Page
 
 
 class Open(Exception):
-    """A page that ought to ask for its token gave its answer to somebody who showed none."""
+    """A page that should require a token answered without one."""
 
 
 def fetch(page: Page) -> Tuple[int, bytes]:
-    """The status and body of a page; OSError if it does not answer.
+    """The status and body of a page. Raises OSError if it does not answer.
 
-    Where it is not there, its place in a service that an earlier bilbo started is asked, if any.
+    On 404, tries the page's path in services that an earlier bilbo started, if it has one.
     """
     status, body = _get(page, page["path"], page["headers"])
     if status == 404 and page.get("earlier"):
@@ -27,12 +27,12 @@ def fetch(page: Page) -> Tuple[int, bytes]:
 
 
 def _get(page: Page, path: str, headers: Dict[str, str]) -> Tuple[int, bytes]:
-    import http.client  # a third of all imports, and a worker has no page
+    import http.client  # a third of the import time, and workers have no page
 
     if page.get("secure"):
         import ssl
 
-        # The host asks itself, and its certificate bears a name that it is not asked by.
+        # The host asks itself by an address that its certificate does not name.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -46,17 +46,17 @@ def _get(page: Page, path: str, headers: Dict[str, str]) -> Tuple[int, bytes]:
         response = connection.getresponse()
         return response.status, response.read()
     except http.client.HTTPException as error:
-        raise OSError(f"it answers, but not HTTP: {error!r}") from None
+        raise OSError(f"it does not answer in HTTP: {error!r}") from None
     finally:
         connection.close()
 
 
 def where_it_is(page: Page, service: HostedService) -> Page:
-    """The page as the running service describes itself: with TLS or not, below which path."""
+    """The page with the TLS setting and base path that the running service reports."""
     secure, base = False, "/"
     if page.get("described"):
         for path in service.folder.glob(page["described"]):
-            # What a killed server has left behind tells of a process that is none of the service's.
+            # A file left by a killed server names a process that is not the service's.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 told = json.loads(path.read_text())
                 if service.owns(int(told["pid"])):
@@ -65,7 +65,7 @@ def where_it_is(page: Page, service: HostedService) -> Page:
 
 
 def trouble_with(page: Page) -> str:
-    """What is wrong with a page's answer; empty if nothing is. Raises Open."""
+    """What is wrong with a page's answer; empty if nothing. Raises Open."""
     where = f"{'https' if page.get('secure') else 'http'}://{page['host']}:{page['port']}"
     where += page["path"]
     try:
@@ -79,12 +79,12 @@ def trouble_with(page: Page) -> str:
     if status != 200:
         return f"{where}: HTTP status {status}"
     missing = page.get("contains", "")
-    return "" if missing.encode() in body else f"{where}: it does not tell of {missing} yet"
+    return "" if missing.encode() in body else f"{where}: it does not list {missing} yet"
 
 
 def _trouble_without(page: Page, where: str) -> str:
-    """What is wrong with the answer to somebody who shows no token. Raises Open, OSError."""
+    """What is wrong with the answer to a request without a token. Raises Open and OSError."""
     status, _ = _get(page, page["path"], {})
     if 200 <= status < 300:
-        raise Open(f"{where}: HTTP status {status} without the token: it is open to everybody")
+        raise Open(f"{where}: HTTP status {status} without the token: anyone can use it")
     return "" if status in (401, 403) else f"{where}: HTTP status {status} without the token"

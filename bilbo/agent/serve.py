@@ -1,4 +1,4 @@
-"""What the client can ask for."""
+"""The requests that the agent serves."""
 
 # ruff: noqa: UP006, UP035 - hosts may have Python 3.6, which knows no newer spelling
 
@@ -33,11 +33,10 @@ def on_measure(client: Client, request: Request) -> None:
 
 
 def on_init(client: Client, request: Request) -> None:
-    """`commands`: run each once in this host's life, in order -> `done` or
-    `exited`.
+    """`commands`: run each once in this host's life, in order -> `done` or `exited`.
 
-    What is done is remembered command by command, so that another attempt goes on at the one that
-    failed. When the client leaves the commands run to their end all the same.
+    Remembers each finished command, so that the next attempt continues with the one that failed.
+    The commands run to their end even if the client leaves.
     """
     folder = cluster_folder(request["cluster"])
     with locked(folder):
@@ -57,7 +56,7 @@ def on_init(client: Client, request: Request) -> None:
             os.close(log)
             if code:
                 tail = HostedService(folder, "init").tail(TAIL)
-                # By its number: it may hold a token, and what is told is kept.
+                # Only its number: the command may contain a token, and events are recorded.
                 client.emit("exited", code=code, log=tail, number=number)
                 return
             done.append(command)
@@ -66,8 +65,8 @@ def on_init(client: Client, request: Request) -> None:
 
 
 def on_packages(client: Client, request: Request) -> None:
-    """`requirements`: have pip install these lines for the Python of the `executables` -> `done`
-    or `exited`."""
+    """`requirements`: install these lines with pip for the Python of the `executables` -> `done` or
+    `exited`."""
     folder = cluster_folder(request["cluster"])
     python = interpreter(request["executables"])
     with locked(folder):
@@ -80,11 +79,11 @@ def on_packages(client: Client, request: Request) -> None:
 
 
 def on_start(client: Client, request: Request) -> None:
-    """Start a `service` unless it runs, and watch it -> `started` or `already`, and `watch`'s.
+    """Start a `service` unless it runs, and watch it -> `started` or `already`, then `watch`'s.
 
-    `files` (name to text) lie beside its script; the addresses that it `listens` on must be free.
-    `fresh` stops a running one first; `replace` does so only if its files are not those. One whose
-    page asks nobody for the token (`open`) is ended again, unless it ran before.
+    Writes `files` (name to text) beside its script; the addresses that it `listens` on must be
+    free. `fresh` stops a running service first; `replace` does so only if its files differ. A
+    service whose page does not require the token (`open`) is stopped again, unless it ran before.
     """
     folder = cluster_folder(request["cluster"])
     service = HostedService(folder, request["service"])
@@ -94,7 +93,7 @@ def on_start(client: Client, request: Request) -> None:
         changed = running and any(read_text(path) != text for path, text in files.items())
         already = running and not request["fresh"] and not (changed and request["replace"])
         if not already:
-            # Even if it does not run: what its last run left behind would be in the way.
+            # Even if it does not run: processes left by its last run would be in the way.
             service.stop(request["grace"])
             for host, port in request["listens"]:
                 check_free(host, port)
@@ -105,7 +104,7 @@ def on_start(client: Client, request: Request) -> None:
     client.emit("already" if already else "started", changed=changed)
     page = request["page"]
     if page and not already:
-        page = dict(page, earlier="")  # what is started now has its page where it belongs
+        page = dict(page, earlier="")  # a new service has its page at the current path
     try:
         watch(client, service, page, request["seconds"])
     except Open as error:
@@ -117,15 +116,15 @@ def on_start(client: Client, request: Request) -> None:
 
 
 def on_roll(client: Client, request: Request) -> None:
-    """`page` of the head's `service`, and where it has what (`items`, `name`, `address`) -> `roll`
-    at every change, `exited`."""
+    """`page` of the head's `service`, and its keys (`items`, `name`, `address`) -> `roll` at every
+    change, `exited`."""
     call_roll(
         client, HostedService(cluster_folder(request["cluster"]), request["service"]), request
     )
 
 
 def on_stop(client: Client, request: Request) -> None:
-    """End the named `services`, after `grace` seconds by force -> `done`."""
+    """Stop the named `services`, by force after `grace` seconds -> `done`."""
     folder = cluster_folder(request["cluster"])
     with locked(folder):
         for name in request["services"]:
@@ -134,7 +133,7 @@ def on_stop(client: Client, request: Request) -> None:
 
 
 def present_services(folder: Path) -> List[HostedService]:
-    """The services that were ever started here."""
+    """The services that were ever started on this host."""
     return [HostedService(folder, path.stem) for path in sorted(folder.glob("*.sh"))]
 
 
@@ -148,8 +147,8 @@ def on_status(client: Client, request: Request) -> None:
 
 
 def on_logs(client: Client, request: Request) -> None:
-    """The last `lines` of the `services`' logs (all if empty), then what is added if asked to
-    `follow` -> `log`, `done`."""
+    """The last `lines` of the `services`' logs (all services if empty), then new lines if `follow`
+    -> `log`, `done`."""
     folder = cluster_folder(request["cluster"])
     wanted = [HostedService(folder, name) for name in request["services"]]
     places = []
@@ -169,7 +168,7 @@ def on_logs(client: Client, request: Request) -> None:
 
 
 def added_lines(path: Path, place: List[int]) -> List[str]:
-    """Whole lines that were added since `place` ([inode, offset]), which is moved on."""
+    """The complete lines added since `place` ([inode, offset]), which is updated."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         inode = os.fstat(file.fileno()).st_ino
         start = place[1] if inode == place[0] else 0
@@ -182,8 +181,8 @@ def added_lines(path: Path, place: List[int]) -> List[str]:
 
 
 def on_program(client: Client, request: Request) -> None:
-    """`source`, `input`: run a program by the Python of the `executables`, with `environment`
-    added -> `ran`."""
+    """`source`, `input`: run a program with the Python of the `executables` and the added
+    `environment` -> `ran`."""
     try:
         done = subprocess.run(  # noqa: UP022 - Python 3.6 has no capture_output
             [interpreter(request["executables"]), "-c", LIBRARY_FIRST + request["source"]],
@@ -196,7 +195,7 @@ def on_program(client: Client, request: Request) -> None:
             env=dict(os.environ, **request["environment"]),
         )
     except subprocess.TimeoutExpired:
-        raise Failure(f"it had not ended after {request['seconds']:.0f} s") from None
+        raise Failure(f"it did not end within {request['seconds']:.0f} s") from None
     said = done.stderr.decode(errors="replace").splitlines()[-TAIL:]
     client.emit("ran", code=done.returncode, output=done.stdout.decode(), log=said)
 
@@ -215,13 +214,13 @@ REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
 
 
 def serve() -> None:
-    """Answer the client's requests until it goes; what fails is its request's `failed`."""
+    """Serve the client's requests until it is gone; a failure is a request's `failed` event."""
     client = Client(sys.stdin.buffer, sys.stdout.buffer)
     for request in client.requests():
         try:
             REQUESTS[request["op"]](client, request)
         except BrokenPipeError:
-            os._exit(0)  # nobody listens; a normal exit would stumble over the same pipe
+            os._exit(0)  # the client is gone; a normal exit would fail on the same pipe
         except Failure as error:
             client.emit("failed", cause=str(error))
         except Exception as error:

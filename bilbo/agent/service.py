@@ -1,4 +1,4 @@
-"""The services of a cluster on this host: their files, and their processes from start to end."""
+"""A cluster's services on this host: their files and processes."""
 
 # ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
 
@@ -14,21 +14,21 @@ import time
 from pathlib import Path
 from typing import Iterable, Iterator, List, Optional, Set
 
-MARKER = "BILBO_SERVICE"  # in the environment of all that a service starts, whatever its session
+MARKER = "BILBO_SERVICE"  # in the environment of a service's processes, in any session
 CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 class Failure(Exception):
-    """What a request cannot do, in words for the user."""
+    """Why a request failed, in words for the user."""
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file for writing that only the user can read, made where it is missing."""
+    """Open a file for writing that only the user can read; create it if missing."""
     return os.open(str(path), os.O_WRONLY | os.O_CREAT | flags, 0o600)
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only the user can read, whole or not at all."""
+    """Write a file that only the user can read, in one step."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     with open(open_private(fresh, os.O_TRUNC), "w") as file:
         file.write(text)
@@ -36,7 +36,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """A file's text; empty where there is no such file or it went while we looked."""
+    """A file's text; empty if the file does not exist or disappears meanwhile."""
     try:
         return path.read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -44,15 +44,15 @@ def read_text(path: Path) -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file that may be missing."""
+    """Remove a file if it exists."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
 
 
 def cluster_folder(cluster: str) -> Path:
-    """`~/.bilbo/CLUSTER`, made where it is missing, closed to others."""
+    """`~/.bilbo/CLUSTER`, created if missing, closed to others."""
     if not CLUSTER_NAME.match(cluster):
-        raise Failure(f"{cluster!r} cannot be a cluster's name")
+        raise Failure(f"{cluster!r} is not a valid cluster name")
     folder = Path.home() / ".bilbo" / cluster
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -61,28 +61,28 @@ def cluster_folder(cluster: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One agent at a time changes what runs; the lock goes with the process that holds it."""
+    """Only one agent at a time changes services; the lock ends with the process that holds it."""
     with open(open_private(folder / ".lock", 0), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def start_time(pid: int) -> Optional[int]:
-    """When a process started, in clock ticks since boot; None if it does not run."""
+    """When a process started, in clock ticks since boot; None if it is not running."""
     stat = read_text(Path(f"/proc/{pid}/stat"))
     if not stat:
         return None
-    fields = stat[stat.rindex(")") + 2 :].split()  # the program's name may hold spaces
+    fields = stat[stat.rindex(")") + 2 :].split()  # the program's name may contain spaces
     return None if fields[0] in "ZX" else int(fields[19])
 
 
 def boot_id() -> str:
-    """Differs after each boot, so that the pid file of an earlier one is recognised."""
+    """An id that changes with each boot, and so tells apart the pid files of earlier boots."""
     return read_text(Path("/proc/sys/kernel/random/boot_id")).strip()
 
 
 def processes_with(variable: bytes) -> Set[int]:
-    """The pids of all processes that were started with `NAME=value` in their environment."""
+    """The pids of all processes that started with `NAME=value` in their environment."""
     found = set()
     for name in os.listdir("/proc"):  # noqa: PTH208
         with contextlib.suppress(OSError, ValueError):
@@ -92,7 +92,7 @@ def processes_with(variable: bytes) -> Set[int]:
 
 
 def send(number: int, pids: Iterable[int]) -> None:
-    """Send a signal to processes of which some may just have ended."""
+    """Send a signal to processes, some of which may have ended."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -111,7 +111,7 @@ class HostedService:
         return self.folder / (self.name + suffix)
 
     def supervisor(self) -> Optional[int]:
-        """The pid of the living supervisor, which is its process group's too; else None."""
+        """The pid of the running supervisor, also its process group's id; else None."""
         try:
             seen = json.loads(read_text(self.file(".pid")))
             if seen["boot_id"] != boot_id():
@@ -122,12 +122,12 @@ class HostedService:
             return None
 
     def exit_code(self) -> Optional[int]:
-        """The last run's exit code; None while it runs or when nobody saw it end."""
+        """The last run's exit code; None while it runs or if nobody saw it end."""
         text = read_text(self.file(".exit"))
         return int(text) if text else None
 
     def tail(self, lines: int) -> List[str]:
-        """The last lines of the log, from the turned-over one too, without reading all of it."""
+        """The last lines of the log, including the rotated one, without reading all of it."""
         found: List[str] = []
         for path in (self.log, self.file(".log.1")):
             if len(found) < lines and path.exists():
@@ -137,21 +137,21 @@ class HostedService:
         return found[-lines:]
 
     def members(self) -> Set[int]:
-        """Every process that the service started, in whatever session it is by now."""
+        """Every process that the service started, whatever its session now."""
         return processes_with(f"{MARKER}={self.file('')}".encode())
 
     def owns(self, pid: int) -> bool:
-        """Whether the process is one that the service started."""
+        """Whether the service started the process."""
         with contextlib.suppress(OSError):
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             return f"{MARKER}={self.file('')}".encode() in variables
         return False
 
     def stop(self, grace: float) -> None:
-        """End all that belongs to the service and nothing else: kindly, after `grace` by force.
+        """Stop the service's processes and nothing else: SIGTERM, then SIGKILL after `grace`.
 
-        Only the process group is asked: who keeps house for others (Jupyter for its kernels) ends
-        them better than we could.
+        SIGTERM goes only to the process group: a program with children of its own (Jupyter with its
+        kernels) ends them better than we could.
         """
         supervisor = self.supervisor()
         if supervisor:
@@ -162,7 +162,7 @@ class HostedService:
         if not self._gone(grace):
             send(signal.SIGKILL, self.members())
             if not self._gone(5.0):
-                raise Failure(f"{self.name} could not be stopped, not even by SIGKILL")
+                raise Failure(f"{self.name} did not end, not even after SIGKILL")
 
     def _gone(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
@@ -173,7 +173,7 @@ class HostedService:
         return True
 
     def launch(self) -> None:
-        """Run the service's script under a supervisor that does not depend on this process."""
+        """Run the service's script under a supervisor that outlives this process."""
         remove(self.file(".exit"))
         if self.log.exists():
             self.log.replace(self.file(".log.1"))

@@ -1,4 +1,4 @@
-"""What Python packages this host has, seen by the Python that its services run on."""
+"""The Python packages of this host, as seen by the Python that runs its services."""
 
 # ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
 
@@ -15,7 +15,7 @@ from bilbo.agent.first import LIBRARY_FIRST
 from bilbo.agent.service import open_private, read_text, write_private
 
 LOOK_SECONDS = 30
-# What a Python says of itself. Before 3.8 it cannot tell what is installed.
+# A Python's report about itself. Before 3.8 it cannot list what is installed.
 LOOK = """
 import json, sys
 try:
@@ -36,7 +36,7 @@ TELL = LIBRARY_FIRST + LOOK + "print(json.dumps(look(json.loads(sys.argv[1]))))"
 
 
 def interpreter(executables: Iterable[str]) -> str:
-    """The Python that runs the first of the programs that is a script of Python's, else ours."""
+    """The Python that runs the first of the programs that is a Python script, else ours."""
     for path in filter(None, map(shutil.which, executables)):
         found = python_of(Path(path))
         if found:
@@ -45,7 +45,7 @@ def interpreter(executables: Iterable[str]) -> str:
 
 
 def python_of(script: Path) -> Optional[str]:
-    """The Python that the first lines of a script name."""
+    """The Python that a script's first lines name."""
     try:
         with script.open("rb") as file:
             first, second = (file.readline(4096).decode(errors="replace") for _ in range(2))
@@ -54,7 +54,7 @@ def python_of(script: Path) -> Optional[str]:
     if not first.startswith("#!"):
         return None
     words = first[2:].split()
-    # pip's way around a path that is too long or has spaces: sh runs it in the second line.
+    # pip's workaround for a path that is too long or has spaces: sh runs it in the second line.
     through_sh = re.match(r"'''exec' (?:\"([^\"]+)\"|(\S+)) ", second)
     if through_sh:
         python: Optional[str] = through_sh.group(1) or through_sh.group(2)
@@ -67,8 +67,8 @@ def python_of(script: Path) -> Optional[str]:
 
 
 def installed(python: str, packages: Iterable[str]) -> Dict[str, Any]:
-    """`python`, its version, and `versions`, of each package; None for one that it has not."""
-    if is_this_python(python):  # as on most images; to start another costs as much as the agent
+    """`python`, its version, and `versions`, each package's or None if not installed."""
+    if is_this_python(python):  # as on most images; starting another costs as much as the agent
         here: Dict[str, Any] = {}
         exec(LOOK, here)
         return dict(here["look"](list(packages)))
@@ -85,20 +85,20 @@ def installed(python: str, packages: Iterable[str]) -> Dict[str, Any]:
 
 
 def is_this_python(python: str) -> bool:
-    """Whether that Python has the packages that this one has.
+    """Whether that Python has the same packages as this one.
 
-    A virtual environment's is a link to another's, so the folder has to be the same, too.
+    A virtual environment's Python links to another's, so the folder must be the same too.
     """
     there, here = Path(python), Path(sys.executable)
     return there.parent == here.parent and there.resolve() == here.resolve()
 
 
 def install(folder: Path, python: str, lines: List[str]) -> Optional[int]:
-    """Have pip install a requirements file's lines for a Python; its output in `packages.log`.
+    """Install requirement lines with pip for a Python, with its output in `packages.log`.
 
-    Returns pip's exit code; None where it had nothing to do, the last lines being the same.
+    Returns pip's exit code; None if the lines were the last ones installed.
     """
-    import hashlib  # 4 ms, for those who install only
+    import hashlib  # takes 4 ms, and only installing needs it
 
     text = "".join(line + "\n" for line in lines)
     mark = hashlib.sha256((python + "\n" + text).encode()).hexdigest()

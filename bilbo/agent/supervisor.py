@@ -1,7 +1,7 @@
-"""Runs one service's script to its end, keeps its log bounded, and leaves its exit code.
+"""Runs one service's script to its end, limits the size of its log, and writes its exit code.
 
-Usage: python3 supervisor.py BASE, where BASE.sh is the script. It stands alone: it lies on the host
-as a file of its own.
+Usage: python3 supervisor.py BASE, where BASE.sh is the script. It imports nothing of bilbo, because
+it is a single file on the host.
 """
 
 import contextlib
@@ -12,16 +12,16 @@ import subprocess
 import sys
 from typing import Any
 
-LOG_LIMIT = 5 * 2**20  # bytes; a log is turned over once, so a service keeps twice this at most
+LOG_LIMIT = 5 * 2**20  # bytes; a log is rotated once, so a service keeps at most twice this
 
 
 def open_private(path: str) -> int:
-    """Open a file to add to it, made so that only the user can read it."""
+    """Open a file for appending, created so that only the user can read it."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 class Log:
-    """A file that only the user can read and that is turned over when it is full."""
+    """A file that only the user can read, rotated when it is full."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -32,7 +32,7 @@ class Log:
         self._size = os.fstat(self._file).st_size
 
     def write(self, data: bytes) -> None:
-        """Add to the log; on a full disk the output is lost, but the service lives."""
+        """Append to the log; on a full disk the output is lost, but the service keeps running."""
         with contextlib.suppress(OSError):
             if self._size + len(data) > LOG_LIMIT:
                 os.close(self._file)
@@ -42,7 +42,7 @@ class Log:
 
 
 def copy(child: Any, log: Log) -> None:
-    """Copy a process's output until it has ended."""
+    """Copy a process's output until it ends."""
     while True:
         ended = child.poll() is not None
         if select.select([child.stdout], [], [], 0.5)[0]:
@@ -50,7 +50,7 @@ def copy(child: Any, log: Log) -> None:
             if not data:
                 return
             log.write(data)
-        elif ended:  # something that it left running holds the pipe open
+        elif ended:  # a process that it left running holds the pipe open
             return
 
 

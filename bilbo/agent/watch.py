@@ -1,4 +1,4 @@
-"""Watching a service: is it alive, does it answer, who has joined it."""
+"""Watches a service: whether it runs, whether it answers, and who has joined it."""
 
 # ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
 
@@ -16,11 +16,11 @@ from bilbo.agent.service import Failure, HostedService
 
 PROBE_PAUSE = 0.1
 WATCH_PAUSE = 0.25
-TAIL = 20  # lines of a log that go with bad news
+TAIL = 20  # lines of a log that go with a failure
 
 
 def check_free(host: str, port: int) -> None:
-    """Say before a start what would otherwise be a guess from a log."""
+    """Raise Failure before a start if the address is in use, rather than leave it to a log."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -28,14 +28,14 @@ def check_free(host: str, port: int) -> None:
         except OSError as error:
             why = os.strerror(error.errno or 0)
             if error.errno == errno.EADDRINUSE:
-                why = "another process listens there already"
+                why = "another process already listens there"
             raise Failure(f"cannot listen on {host}:{port}: {why}") from None
 
 
 def watch(client: Client, service: HostedService, page: Optional[Page], seconds: float) -> None:
-    """Watch a service until it ends (`exited`) or the client wants something else.
+    """Watch a service until it ends (`exited`) or the client sends another request.
 
-    With a page, say once that it answers (`ready`), and where that is, or that it did not in time
+    With a page, report once that it answers and where (`ready`), or that it did not answer in time
     (`timeout`). Raises Open.
     """
     end = time.monotonic() + seconds
@@ -57,7 +57,7 @@ def watch(client: Client, service: HostedService, page: Optional[Page], seconds:
 
 
 def call_roll(client: Client, service: HostedService, roll: Dict[str, Any]) -> None:
-    """Tell who joins and leaves the engine's head, while its service lives."""
+    """Report who joins and leaves the engine's head, while its service runs."""
     known: Dict[str, str] = {}
     pause = 0.0
     while not client.wants_more(pause):
@@ -67,19 +67,19 @@ def call_roll(client: Client, service: HostedService, roll: Dict[str, Any]) -> N
         began = time.monotonic()
         with contextlib.suppress(
             OSError, ValueError, KeyError, TypeError
-        ):  # too busy to answer is not an end
+        ):  # a head too busy to answer is still running
             present = members(json.loads(fetch(roll["page"])[1].decode()), roll)
             joined = {name: at for name, at in present.items() if known.get(name) != at}
             left = [name for name in known if name not in present]
             if joined or left:
                 client.emit("roll", joined=joined, left=left)
             known = present
-        # A thousand workers make a page of megabytes: leave the head most of its time.
+        # With a thousand workers the page is megabytes: leave the head most of its time.
         pause = max(PROBE_PAUSE, 5 * (time.monotonic() - began))
 
 
 def members(document: Any, roll: Dict[str, Any]) -> Dict[str, str]:
-    """Name to address of those that a head's document lists, in the places that `roll` names."""
+    """The members in a head's document, name to address, found by the keys in `roll`."""
     for key in roll["items"]:
         document = document[key]
     return {str(each[roll["name"]]): str(each[roll["address"]]) for each in document}

@@ -1,4 +1,4 @@
-"""Looks at AWS through boto3. Never creates anything: that is Terraform's."""
+"""Queries AWS through boto3. Never creates anything: Terraform does that."""
 
 from bilbo.aws.address import caller_cidr
 from bilbo.aws.amis import image_tags, newest_images

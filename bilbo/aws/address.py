@@ -1,4 +1,4 @@
-"""The address under which the internet sees the caller."""
+"""The caller's public address."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ _CHECK_IP_SECONDS = 10
 
 
 def caller_cidr(url: str) -> str:
-    """The caller's own public address as a /32 (or /128), asked of AWS's check-ip
-    service at `url`.
+    """The caller's public address as a /32 (or /128), from AWS's check-ip service at `url`.
 
-    Raises AwsError when the service does not answer with an address.
+    Raises AwsError if the service does not answer with an address.
     """
     from urllib.error import URLError
     from urllib.request import urlopen
@@ -23,8 +22,8 @@ def caller_cidr(url: str) -> str:
             address = ipaddress.ip_address(answer.read(100).decode().strip())
     except (URLError, OSError, ValueError) as error:
         raise AwsError(
-            f"your public address cannot be found out: {getattr(error, 'reason', error)}",
+            f"cannot determine your public address: {getattr(error, 'reason', error)}",
             where=url,
-            hint='Name it in the profile: "access": {"cidrs": ["YOUR.ADDRESS/32"]}',
+            hint='Set it in the profile: "access": {"cidrs": ["YOUR.ADDRESS/32"]}',
         ) from error
     return str(ipaddress.ip_network(address))

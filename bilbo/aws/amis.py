@@ -1,4 +1,4 @@
-"""Images that bilbo's Packer template built, found by their tags."""
+"""Finds images that bilbo's Packer template built, by their tags."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from bilbo.model import IMAGE_TAG, Target
 
 
 def newest_images(target: Target, names: Collection[str]) -> dict[str, str]:
-    """`{name: AMI id}`, of each name the newest of the account's own images in the region.
+    """`{name: AMI id}` with the newest of the account's own images of each name in the region.
 
-    One call, paged. Raises AwsError when AWS refuses, or a name has no image.
+    One paged call. Raises AwsError if AWS refuses, or a name has no image.
     """
     by_tag = [
         {"Name": f"tag:{IMAGE_TAG}", "Values": sorted(names)},
         {"Name": "state", "Values": ["available"]},
     ]
     found: dict[str, tuple[str, str, str]] = {}
-    with asking(f"AWS cannot be asked for images in {target.region}"):
+    with asking(f"cannot list the images in {target.region}"):
         pages = client(target, "ec2").get_paginator("describe_images")
         for page in pages.paginate(Owners=["self"], Filters=by_tag):
             for image in page["Images"]:
@@ -39,8 +39,8 @@ def newest_images(target: Target, names: Collection[str]) -> dict[str, str]:
 
 
 def image_tags(target: Target, ami: str) -> Mapping[str, str]:
-    """The tags of an AMI. Raises AwsError when AWS refuses or does not hold it."""
-    with asking(f"AWS cannot be asked about the image {ami}"):
+    """The tags of an AMI. Raises AwsError if AWS refuses or does not have it."""
+    with asking(f"cannot describe the image {ami}"):
         answer = client(target, "ec2").describe_images(ImageIds=[ami])
     return _tags(answer["Images"][0])
 

@@ -1,7 +1,7 @@
-"""Who is in an Auto Scaling group, and who may leave it.
+"""The members of Auto Scaling groups, and which of them may leave.
 
-Protection from scale-in is a state that Terraform does not manage: with it bilbo says which
-instances go when Terraform lowers a group's count.
+Terraform does not manage protection from scale-in. bilbo uses it to choose which instances leave
+when Terraform lowers a group's count.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def group_members(
 ) -> dict[str, dict[str, bool]]:
     """`{group: {instance id: whether it is protected from scale-in}}` of the groups that exist.
 
-    Left out are instances on their way out, and a group that carries another `owner`: it is another
-    cluster's of that name. One call, paged. Raises AwsError.
+    Skips instances that are leaving, and groups with another `owner`, which belong to another
+    cluster of that name. One paged call. Raises AwsError.
     """
     found: dict[str, dict[str, bool]] = {}
-    with asking("AWS cannot be asked who is in the worker groups"):
+    with asking("cannot list the members of the worker groups"):
         pages = client(target, "autoscaling").get_paginator("describe_auto_scaling_groups")
         for page in pages.paginate(AutoScalingGroupNames=sorted(names)):
             for group in page["AutoScalingGroups"]:
@@ -45,12 +45,12 @@ def _members(group: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def protect(target: Target, group: str, instance_ids: Collection[str], protected: bool) -> None:
-    """Protects instances of a group from scale-in, or takes that back. Raises AwsError.
+    """Protects instances of a group from scale-in, or removes the protection. Raises AwsError.
 
-    A call for each 50 instances; none for none.
+    One call per 50 instances.
     """
     rest = sorted(instance_ids)
-    with asking(f"AWS does not let instances leave the group {group}"):
+    with asking(f"cannot change the scale-in protection in the group {group}"):
         while rest:
             some, rest = rest[:_AT_ONCE], rest[_AT_ONCE:]
             client(target, "autoscaling").set_instance_protection(

@@ -1,4 +1,4 @@
-"""What can be found wrong before anything is created, by looking."""
+"""Checks what can be checked before anything is created."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bilbo.aws.tagged import Resource, everything_tagged
 from bilbo.errors import AwsError
 from bilbo.model import CLUSTER_TAG, ClusterSpec, Target
 
-# Codes by which AWS says that this user may not look. Creating may be allowed all the same.
+# AWS's codes for a user who may not look. The user may be allowed to create all the same.
 _MAY_NOT_LOOK = ("UnauthorizedOperation", "AccessDenied")
 
 
@@ -20,13 +20,13 @@ def preflight(
 ) -> None:
     """Raises AwsError with everything in `details` that would make `create` fail.
 
-    Looks at private keys, key pairs, AMIs, instance types and, for a `new` cluster, whether
-    its names are free. `key_path` finds the file of a profile's `ssh_private_key`. What the
-    AWS user may not look at is passed over. Four calls, whatever the cluster's size, and five more
-    where the name was in use.
+    Checks private keys, key pairs, AMIs, instance types and, for a `new` cluster, whether its name
+    is free. `key_path` finds the file of a profile's `ssh_private_key`. Skips what the AWS user may
+    not look at. Makes four calls, whatever the cluster's size, and five more if the name was in
+    use.
     """
     problems = _private_keys(spec, key_path)
-    with asking(f"AWS cannot be asked about cluster {spec.name!r}"):
+    with asking(f"cannot check cluster {spec.name!r} in AWS"):
         ec2 = client(target, "ec2")
         problems += _allowed(lambda: _key_pairs(spec, ec2, key_path))
         problems += _allowed(lambda: _images_and_types(spec, ec2))
@@ -34,9 +34,9 @@ def preflight(
             problems += _allowed(lambda: _names(spec, target, ec2))
     if problems:
         raise AwsError(
-            f"cluster {spec.name!r} cannot be created, and nothing was",
+            f"cannot create cluster {spec.name!r}; nothing was created",
             details=tuple(problems),
-            hint="Correct the profile, and run the command again.",
+            hint="Correct the profile and run the command again.",
         )
 
 
@@ -71,19 +71,19 @@ def _key_pairs(spec: ClusterSpec, ec2: Any, key_path: Callable[[str], Path]) -> 
         if name not in public:
             problems.append(f"the key pair {name!r} (keyname) does not exist in {spec.region}")
         elif public[name] and _differs(key_path(path), public[name]):
-            problems.append(f"the private key {path} is not that of the key pair {name!r}")
+            problems.append(f"the private key {path} does not belong to the key pair {name!r}")
     return problems
 
 
 def _differs(private: Path, public: str) -> bool:
-    """Whether a private key certainly belongs to another public one."""
+    """Whether a private key definitely belongs to another public key."""
     import asyncssh
 
     try:
         mine = asyncssh.read_private_key(private)
         return mine.public_data != asyncssh.import_public_key(public).public_data
     except (OSError, asyncssh.KeyImportError):
-        return False  # told elsewhere: not readable, or it needs a passphrase
+        return False  # reported elsewhere: unreadable, or protected by a passphrase
 
 
 def _images_and_types(spec: ClusterSpec, ec2: Any) -> list[str]:
@@ -119,7 +119,7 @@ def _disagreements(
 ) -> list[str]:
     pairs = sorted({(group.machine.ami, group.machine.ec2type) for group in spec.groups()})
     return [
-        f"the AMI {ami} is for {built_for[ami]}, and {ec2type} runs {' or '.join(runs[ec2type])}"
+        f"the AMI {ami} is for {built_for[ami]}, but {ec2type} runs {' or '.join(runs[ec2type])}"
         for ami, ec2type in pairs
         if built_for.get(ami) and runs.get(ec2type) and built_for[ami] not in runs[ec2type]
     ]
@@ -127,18 +127,18 @@ def _disagreements(
 
 def _names(spec: ClusterSpec, target: Target, ec2: Any) -> list[str]:
     by_tag = [{"Name": "key", "Values": [CLUSTER_TAG]}, {"Name": "value", "Values": [spec.name]}]
-    # One call for all kinds. It knows what is terminated, too, and so may cry wolf; a group,
-    # which it does not know, never is without its launch template.
+    # One call for all kinds. It also lists terminated resources, so a hit may be a false alarm. It
+    # does not list groups, but a group always has a launch template.
     if not ec2.describe_tags(Filters=by_tag)["Tags"]:
         return []
     all_of_it = everything_tagged(target, spec.name)
-    # What an earlier try has made carries the owner that was chosen for it.
+    # What an earlier attempt created carries the owner that was chosen for this cluster.
     found = [each for each in all_of_it if each.owner != (spec.owner or "")]
     if not found:
         return []
     return [
-        f"AWS already holds a cluster {spec.name!r} in {spec.region} that this bilbo has no "
-        f"record of ({_few(found)}); choose another name with -n"
+        f"AWS already has a cluster {spec.name!r} in {spec.region} that is not recorded here "
+        f"({_few(found)}); choose another name with -n"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Looks at Terraform's state where a team shares it: what it holds, and who holds it."""
+"""Reads Terraform's shared state and its lock from S3."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bilbo.errors import AwsError
 from bilbo.model import SharedState, Target
 from bilbo.tfstate import misfit
 
-_LONGEST = 200  # characters of a lock's field
+_LONGEST = 200  # characters per field of a lock
 _NOT_THERE = ("NoSuchKey", "404", "NotFound")
 
 
 @dataclass(frozen=True)
 class Lock:
-    """Terraform's lock of a state: `created` is a time as Terraform writes it."""
+    """Terraform's lock on a state. `created` is a time as Terraform writes it."""
 
     id: str
     who: str
@@ -26,16 +26,16 @@ class Lock:
 
 
 def shared_state(target: Target, state: SharedState, cluster: str) -> dict[str, Any]:
-    """The state of a cluster as Terraform stores it; `{}` where there is none.
+    """The state of a cluster as Terraform stores it; `{}` if there is none.
 
-    Raises AwsError when the bucket is not there, or may not be read.
+    Raises AwsError if the bucket does not exist or cannot be read.
     """
     where = f"{state.address()}/{cluster}.tfstate"
     return parsed_state(_object(target, state, state.key(cluster)), where)
 
 
 def parsed_state(text: str, where: str) -> dict[str, Any]:
-    """The state in a text, checked for its form. Raises AwsError for any other text."""
+    """The state in a text, with its structure checked. Raises AwsError for any other text."""
     try:
         found: dict[str, Any] = json.loads(text) if text else {}
         why = misfit(found)
@@ -43,21 +43,21 @@ def parsed_state(text: str, where: str) -> dict[str, Any]:
         why = "it is not JSON"
     if why:
         raise AwsError(
-            f"this is not a state of Terraform's: {why}",
+            f"this is not a Terraform state: {why}",
             where=where,
-            hint="The bucket keeps every version: take back the last good one.",
+            hint="The bucket keeps every version: restore the last good one.",
         )
     return found
 
 
 def state_lock(target: Target, state: SharedState, cluster: str) -> Lock | None:
-    """Who holds the state of a cluster; None where nobody does. Raises AwsError."""
+    """The lock on a cluster's state; None if it is not locked. Raises AwsError."""
     return parsed_lock(_object(target, state, f"{state.key(cluster)}.tflock"))
 
 
 def parsed_lock(text: str) -> Lock | None:
-    """The lock in a text; None in an empty one. What is not Terraform's has empty fields, and none
-    has more than a line that can be read."""
+    """The lock in a text; None for an empty text. Foreign text gives empty fields; each field is at
+    most one printable line."""
     if not text:
         return None
     try:
@@ -79,9 +79,9 @@ def parsed_lock(text: str) -> Lock | None:
 
 
 def account(target: Target) -> str | None:
-    """The number of the AWS account that the credentials are of; None where it is not told."""
+    """The number of the credentials' AWS account; None if AWS does not say."""
     try:
-        with asking("AWS does not tell whose credentials these are"):
+        with asking("cannot find the account of these credentials"):
             number: str = client(target, "sts").get_caller_identity()["Account"]
     except AwsError:
         return None
@@ -91,7 +91,7 @@ def account(target: Target) -> str | None:
 def _object(target: Target, state: SharedState, key: str) -> str:
     from botocore.exceptions import ClientError
 
-    with asking(f"the shared state s3://{state.bucket}/{key} cannot be read"):
+    with asking(f"cannot read the shared state s3://{state.bucket}/{key}"):
         s3 = client(target, "s3", region=state.region)
         try:
             data: bytes = s3.get_object(Bucket=state.bucket, Key=key)["Body"].read()
@@ -102,7 +102,7 @@ def _object(target: Target, state: SharedState, key: str) -> str:
             if code == "NoSuchBucket":
                 raise AwsError(
                     f"there is no bucket {state.bucket!r} in {state.region}",
-                    hint=f"Make it: bilbo state-bucket create {state.bucket} "
+                    hint=f"Create it: bilbo state-bucket create {state.bucket} "
                     f"--region {state.region}",
                 ) from error
             raise

@@ -1,4 +1,4 @@
-"""boto3's clients for a target, and its errors in a person's words."""
+"""boto3's clients for a target, and its errors for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bilbo.model import Target
 
 @cache
 def _session(access_key: str | None, secret_key: str | None) -> Any:
-    """boto3's session; a second one would read its descriptions of services again."""
+    """boto3's session; another one would load the service descriptions again."""
     import boto3
 
     return boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key)
@@ -37,7 +37,7 @@ def client(target: Target, service: str, region: str | None = None) -> Any:
 
 @contextmanager
 def asking(what: str) -> Iterator[None]:
-    """Within it, botocore's errors become an AwsError that says `what` could not be done."""
+    """Within it, botocore's errors become an AwsError with the message `what`."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

@@ -1,4 +1,4 @@
-"""What AWS holds of a cluster, and what it knows of instance types."""
+"""A cluster's resources in AWS, and AWS's data on instance types."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bilbo.aws.session import asking, client
 from bilbo.model import CLUSTER_TAG, GROUP_TAG, OWNER_TAG, ROLE_TAG, Target
 
 _GONE = ("terminated", "shutting-down")
-# AWS's own, and nobody else's to set: the Auto Scaling group that launched an instance.
+# Only AWS can set this tag: the Auto Scaling group that launched an instance.
 _LAUNCHED_BY = "aws:autoscaling:groupName"
 
 
 @dataclass(frozen=True)
 class Resource:
-    """Something in AWS that carries a cluster's tag. `kind` is Terraform's resource type,
-    `role`, `group` and `owner` are the tags' values, `public_ip` an instance's, `launched_by` the
-    name of the Auto Scaling group that an instance is of.
+    """A resource in AWS with a cluster's tag. `kind` is Terraform's resource type; `role`, `group`
+    and `owner` are values of tags. For instances, `public_ip` is the address and `launched_by` the
+    name of the Auto Scaling group.
     """
 
     kind: str
@@ -31,25 +31,25 @@ class Resource:
     launched_by: str = ""
 
     def __str__(self) -> str:
-        """As a person is told of one that is another's."""
+        """How messages show a resource with another owner."""
         return f"{self.kind} {self.id} ({f'owner {self.owner}' if self.owner else 'no owner'})"
 
 
 def tagged(target: Target, cluster: str) -> list[Resource]:
-    """All that carries the cluster's tag and still exists. Five calls, each paged.
+    """Every existing resource with the cluster's tag. Five paged calls.
 
-    Raises AwsError when AWS refuses or does not answer.
+    Raises AwsError if AWS refuses or does not answer.
     """
-    with asking(f"AWS cannot be asked what cluster {cluster!r} holds"):
+    with asking(f"cannot list the AWS resources of cluster {cluster!r}"):
         return list(everything_tagged(target, cluster))
 
 
 def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
     """`{name: [logical CPUs, threads per core, memory in bytes]}` of instance types.
 
-    Raises AwsError when AWS refuses, does not answer, or knows one of them not.
+    Raises AwsError if AWS refuses, does not answer, or does not know one of them.
     """
-    with asking("AWS cannot be asked about instance types"):
+    with asking("cannot describe the instance types"):
         answer = client(target, "ec2").describe_instance_types(InstanceTypes=names)
     return {
         found["InstanceType"]: [
@@ -62,8 +62,8 @@ def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
 
 
 def holders(target: Target, security_group: str) -> list[str]:
-    """What keeps a security group from being deleted: network interfaces in it, each with what
-    it belongs to, and groups with a rule that names it.
+    """What prevents a security group's deletion: network interfaces in it, each with its owner, and
+    groups with a rule that names it.
 
     Raises AwsError.
     """
@@ -71,7 +71,7 @@ def holders(target: Target, security_group: str) -> list[str]:
     def by(name: str) -> list[dict[str, Any]]:
         return [{"Name": name, "Values": [security_group]}]
 
-    with asking(f"AWS cannot be asked what uses {security_group}"):
+    with asking(f"cannot list what uses {security_group}"):
         ec2 = client(target, "ec2")
         interfaces = ec2.describe_network_interfaces(Filters=by("group-id"))["NetworkInterfaces"]
         named = ec2.describe_security_groups(Filters=by("ip-permission.group-id"))
@@ -91,19 +91,19 @@ def _interface(found: dict[str, Any]) -> str:
 
 
 def start_instances(target: Target, instance_ids: list[str]) -> None:
-    """Starts instances that somebody stopped, and waits until they run.
+    """Starts stopped instances and waits until they run. Terraform does not do this.
 
-    Like protection from scale-in, a state that Terraform does not manage. Raises AwsError.
+    Raises AwsError.
     """
     ec2 = client(target, "ec2")
-    with asking(f"AWS does not start {', '.join(instance_ids)}"):
+    with asking(f"cannot start {', '.join(instance_ids)}"):
         ec2.get_waiter("instance_stopped").wait(InstanceIds=instance_ids)
         ec2.start_instances(InstanceIds=instance_ids)
         ec2.get_waiter("instance_running").wait(InstanceIds=instance_ids)
 
 
 def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
-    """As `tagged`, with boto3's own errors."""
+    """As `tagged`, but raises boto3's own errors."""
     ec2 = client(target, "ec2")
     by_tag = [{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
     for page in ec2.get_paginator("describe_instances").paginate(Filters=by_tag):
@@ -119,7 +119,7 @@ def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
             yield _of("aws_launch_template", template["LaunchTemplateId"], "", template)
     for page in ec2.get_paginator("describe_volumes").paginate(Filters=by_tag):
         for volume in page["Volumes"]:
-            # An attached volume goes with its instance, which is listed already.
+            # An attached volume goes with its instance, which is already listed.
             if volume["State"] == "available":
                 yield _of("aws_ebs_volume", volume["VolumeId"], volume["State"], volume)
     autoscaling = client(target, "autoscaling")

@@ -109,13 +109,13 @@ class Console:
                 self._show("")
 
     def confirm(self, question: str) -> bool:
-        """Asks on a terminal. Raises BilboError where nobody can be asked."""
+        """Asks on a terminal. Raises BilboError where stdin is none."""
         if self._yes:
             return True
         if not sys.stdin.isatty():
             raise BilboError(
-                f"{question} Nobody can be asked here, and nothing was changed",
-                hint="Say yes beforehand with -y.",
+                f"{question} Not a terminal, so bilbo cannot ask.",
+                hint="Nothing changed; pass -y.",
             )
         self._begin(None)
         return ask(question)

@@ -1,4 +1,4 @@
-"""Ways to compute, a module each: what its head and its workers run, and what ready means."""
+"""The engines, a module each: what head and workers run, and when they are ready."""
 
 from collections.abc import Mapping
 

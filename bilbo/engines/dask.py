@@ -1,4 +1,4 @@
-"""Dask: a scheduler, and workers of several processes each."""
+"""Dask: a scheduler, and workers with several processes each."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from bilbo.model import (
 
 SCHEDULER_PORT = 8786
 DASHBOARD_PORT = 8787
-WAITS = "await_dask"  # the agent's program by which a worker waits for its scheduler
+WAITS = "await_dask"  # the agent's program that makes a worker wait for its scheduler
 
 PACKAGES = (
     *("dask", "distributed", "cloudpickle", "msgpack"),
     *("numpy", "pandas", "pyarrow", "lz4", "s3fs"),
 )
-# What Dask's processes speak to each other in; the others differ at the user's own risk.
+# The packages of Dask's wire format; a difference in the others is the user's own risk.
 BREAKING = ("distributed", "msgpack", "cloudpickle")
-ROLL = "roll_dask"  # the agent's module by which the scheduler lists its workers
-# The list of workers, and of Dask's own what changes nothing. Not `scheduler.api`: it retires
-# workers for any web page that asks, in the browser of somebody whom the port admits. Not `proxy`:
-# it leads to the workers' own pages, which there are not, and from there to any other address.
+ROLL = "roll_dask"  # the agent's module with which the scheduler lists its workers
+# The list of workers, and Dask's own read-only routes. Not `scheduler.api`: any web page, in the
+# browser of someone who can reach the port, could retire workers with it. Not `proxy`: it forwards
+# to workers' pages, which are switched off, and through them to any other address.
 ROUTES = [
     ROLL,
     *(f"distributed.http.scheduler.{name}" for name in ("prometheus", "info", "json")),
     *(f"distributed.http.{name}" for name in ("health", "statics")),
 ]
-# It goes before any file of the machine's own.
+# It takes precedence over the machine's own configuration files.
 ROUTES_VARIABLE = "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES"
 
 
@@ -61,15 +61,15 @@ class WorkerSize(NamedTuple):
 
 
 def worker_size(measurement: Measurement, group: NodeGroup) -> WorkerSize:
-    """A process per logical CPU, a thread per thread of a core, the memory shared out evenly;
-    the group's `nproc` and `nthread` go before."""
+    """One process per logical CPU, as many threads as a core has, and an equal share of the memory;
+    the group's `nproc` and `nthread` take precedence."""
     nworkers = int(group.settings.get("nproc", measurement.cpus))
     nthreads = int(group.settings.get("nthread", measurement.threads_per_core))
     return WorkerSize(nworkers, nthreads, measurement.memory // nworkers)
 
 
 def estimate(group: NodeGroup, measurement: Measurement) -> str:
-    """What `plan` says of a worker's size."""
+    """What `plan` says about a worker's size."""
     size = worker_size(measurement, group)
     gib = measurement.memory / size.nworkers / 2**30
     return (
@@ -79,7 +79,7 @@ def estimate(group: NodeGroup, measurement: Measurement) -> str:
 
 
 def head(spec: ClusterSpec, node: Node) -> HostPlan:
-    """A Dask scheduler, ready when it tells who it is."""
+    """A Dask scheduler, ready when it lists its workers."""
     host = node.private_ip
     command = options(
         {"host": host, "port": SCHEDULER_PORT, "dashboard-address": f"{host}:{DASHBOARD_PORT}"}
@@ -104,13 +104,13 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
 
 
 def worker(spec: ClusterSpec, node: Node, head: Node) -> HostPlan:
-    """A Dask worker, its size measured on its host, ready when the scheduler knows its name."""
+    """A Dask worker, sized by its host's measurement, ready when the scheduler lists its name."""
     make = partial(_worker_service, spec, node, head)
     return _host(spec, node, "dask-worker", make, replace=True)
 
 
 def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Measurement) -> Service:
-    """The worker of one host, named after its instance so that the scheduler can tell who is in."""
+    """The worker of one host, named after its instance, so that the scheduler can list it."""
     group = group_of(spec, node)
     size = worker_size(measurement, group)
     command = options(
@@ -127,8 +127,8 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
         command += options({"resources": group.offers})
     scheduler = shlex.quote(f"tcp://{head.private_ip}:{SCHEDULER_PORT}")
     own = [
-        # The generated security group admits nobody to a worker's own page, and it costs 0.4 s
-        # of CPU and 18 MiB a process.
+        # The generated security group allows no access to a worker's own page, and each costs
+        # 0.4 s of CPU and 18 MiB per process.
         "--no-dashboard",
         f'--preload-nanny "$here/{WAITS}.py"',
         '--local-directory "$here/scratch"',
@@ -147,7 +147,7 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
 
 
 def member_names(instance_id: str, nworkers: int) -> tuple[str, ...]:
-    """The names under which Dask's scheduler knows the processes of one `dask worker --name`."""
+    """The names that Dask's scheduler gives the processes of one `dask worker --name`."""
     if nworkers == 1:
         return (instance_id,)
     return tuple(f"{instance_id}-{number}" for number in range(nworkers))
@@ -174,22 +174,22 @@ def _host(
 
 
 def roll(node: Node) -> MembersPage:
-    """The scheduler's list of its workers, in bilbo's own words.
+    """The scheduler's list of its workers, in bilbo's own format.
 
-    `/json/identity.json`, which is there without a setting, answers 500 while workers compute:
-    their metrics have keys that JSON has not. For a thousand workers it has megabytes, too.
+    Dask's `/json/identity.json`, which needs no setting, answers 500 while workers compute, because
+    their metrics have keys that JSON does not allow. For a thousand workers it is also megabytes.
     """
     page = Page(node.private_ip, DASHBOARD_PORT, "/bilbo/workers", earlier="/api/v1/get_workers")
     return MembersPage(page, items=("workers",), name="name", address="address")
 
 
 def environment(head: Node) -> Mapping[str, str]:
-    """What `Client()` without an argument looks for."""
+    """The variable that `Client()` without arguments reads."""
     return {"DASK_SCHEDULER_ADDRESS": f"tcp://{head.private_ip}:{SCHEDULER_PORT}"}
 
 
 def addresses(head: Node) -> Mapping[str, str]:
-    """The scheduler for a `Client` outside the cluster, and its page for a browser."""
+    """The scheduler's address for a `Client` outside the cluster, and its dashboard."""
     return {
         "dask_scheduler_address": f"tcp://{address(head)}:{SCHEDULER_PORT}",
         "dask_dashboard_url": f"http://{address(head)}:{DASHBOARD_PORT}/status",

@@ -1,4 +1,4 @@
-"""What bilbo must know of a way to compute, and what engines have in common.
+"""What bilbo must know about an engine, and what engines have in common.
 
 docs/engines.md shows how to add one.
 """
@@ -19,29 +19,28 @@ from bilbo.model import (
     Service,
 )
 
-HERE = 'here=$(cd -- "$(dirname "$0")" && pwd)'  # the folder that a script lies in
+HERE = 'here=$(cd -- "$(dirname "$0")" && pwd)'  # the folder of the script
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to compute: what to start where, what ready means, and how people reach it.
+    """An engine: what to start where, when it is ready, and how people reach it.
 
-    `name` is its key in a profile and in the names of machines, `title` what people call it.
-    `head_role` is the role of the one machine that coordinates (`model.HEADS`), its key beside
-    `worker` in the profile. `ports` are the head's that people reach, and what listens there.
+    `name` is its key in a profile and part of instance names, `title` its name for people.
+    `head_role` is the role of the head (one of `model.HEADS`), and its key beside `worker` in the
+    profile. `ports` are the head's ports that people reach, with what listens there.
 
-    `head` and `worker` make what is started: the head first, the workers once its page answers.
-    `roll` is where the head tells who has joined. `notebook` is the environment by which a
-    notebook finds the cluster without being told. `addresses` are for people and for the
-    record; each key begins with `name` and _, and `dashboard` and `client` are two of them: a
-    page, and what `connect`, a Python expression with {}, takes. `desc` shows it where
-    `desc_connects`.
+    `head` and `worker` plan what to start: the head first, the workers once its page answers.
+    `roll` is the page that lists the head's members. `notebook` is the environment through which a
+    notebook finds the cluster. `addresses` are for people and for the record; each key begins with
+    `name` and _. Two of the keys are `dashboard`, a web page, and `client`, the argument of
+    `connect`, a Python expression with {}. `desc` shows that expression if `desc_connects`.
 
-    `packages` ought to agree between hosts and clients, the first is the engine itself; where one
-    of `breaking` does not, they cannot work together. `leave` is the agent's program that, run on
-    the head's host in the notebook's environment, lets workers leave. `patient` workers wait for a
-    head that does not answer yet, and so can be started with it. `estimate` is a line for
-    `plan`: what a worker is expected to get on a machine that has been described, not yet measured.
+    `packages` should have the same versions on hosts and clients; the first is the engine itself.
+    If one of `breaking` differs, they cannot work together. `leave` is the agent's program that
+    removes workers; it runs on the head's host in the notebook's environment. `patient` workers
+    wait for a head that does not answer yet, so they can start with it. `estimate` is a line for
+    `plan`: what a worker is expected to get on an instance type, before it is measured.
     """
 
     name: str
@@ -64,7 +63,7 @@ class Engine:
     patient: bool = False
 
     def how_to_connect(self, addresses: Mapping[str, str]) -> str | None:
-        """The Python expression that connects from a person's own machine, once it is known."""
+        """The Python expression that connects from a person's machine; None until it is known."""
         address = addresses.get(self.client)
         return self.connect.format(repr(address)) if address else None
 
@@ -81,9 +80,9 @@ def host_plan(
     why_oldest: Mapping[str, str] | None = None,
     replace: bool = False,
 ) -> HostPlan:
-    """What a host of an engine must have, and the service `name` that it gets.
+    """The plan for a host of an engine, which runs the service `name`.
 
-    `executable` is the program whose Python is the engine's. `replace`: see `HostPlan`.
+    `executable` is a program that runs on the engine's Python. For `replace` see `HostPlan`.
     """
     machine = group_of(spec, node).machine
     return HostPlan(
@@ -101,19 +100,19 @@ def host_plan(
 
 
 def address(node: Node) -> str:
-    """Where people reach a node: its public address, if it has one."""
+    """The address for people to reach a node: public, if it has one."""
     return node.public_ip or node.private_ip
 
 
 def group_of(spec: ClusterSpec, node: Node) -> NodeGroup:
-    """The group that a node belongs to. Raises KeyError where the two are of different clusters."""
+    """The group of a node. Raises KeyError if the two belong to different clusters."""
     return {group.name: group for group in spec.groups()}[node.group]
 
 
 def bash(what: str, lines: list[str], command: list[str]) -> str:
-    """A script for people to read: `lines`, then `command` in place of the shell.
+    """A readable script: `lines`, then `command`, which replaces the shell.
 
-    `command` has one option a line, each already quoted for the shell.
+    `command` has one option per line, each already quoted for the shell.
     """
     start = ["#!/bin/bash", f"# Written by bilbo: {what}."]
     end = ['cd "$HOME" || exit', "exec " + " \\\n    ".join(command)]
@@ -121,5 +120,5 @@ def bash(what: str, lines: list[str], command: list[str]) -> str:
 
 
 def options(values: Mapping[str, object]) -> list[str]:
-    """`--name value` for each, quoted."""
+    """`--name value` for each pair, quoted."""
     return [f"--{name} {shlex.quote(str(value))}" for name, value in values.items()]

@@ -1,4 +1,4 @@
-"""Ray: a head, which computes nothing unless told, and a node of Ray's on each worker."""
+"""Ray: a head, which runs no tasks unless told to, and a Ray node on each worker."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ DASHBOARD_PORT = 8265
 CLIENT_PORT = 10001
 
 PACKAGES = ("ray", "cloudpickle", "msgpack", "numpy", "pandas", "pyarrow")
-# Ray refuses nodes and clients of another version of itself.
+# Ray refuses nodes and clients with another version of Ray.
 BREAKING = ("ray",)
 
-# Ray gives 30 % of a machine's memory to its object store.
+# Ray uses 30 % of a machine's memory for its object store.
 _OBJECT_STORE = 0.3
 
-# What each node of Ray's needs beside its own command.
+# What each Ray node needs besides its own command.
 _SETTINGS = [
     "unset RAY_ADDRESS",
     "export RAY_USAGE_STATS_ENABLED=0",
@@ -76,7 +76,7 @@ _SETTINGS = [
     "    done",
     ") &)",
 ]
-# The head starts a server for each client of Ray's.
+# The head starts a server for each Ray client.
 _CLIENTS = [
     "# It forks and execs, and gRPC's own handling of forks crashes the server before its exec:",
     "# switched off, as gRPC's doc/fork_support.md says for that case.",
@@ -95,13 +95,13 @@ _COMMON = [
     '--metrics-export-port "${port[3]}"',
     '--dashboard-agent-grpc-port "${port[4]}"',
     '--dashboard-agent-listen-port "${port[5]}"',
-    "--min-worker-port 0",  # the kernel's choice: other nodes may be on the same machine
+    "--min-worker-port 0",  # the kernel chooses: other nodes may be on the same machine
     "--max-worker-port 0",
 ]
 
 
 def head(spec: ClusterSpec, node: Node) -> HostPlan:
-    """Ray's head, ready when its dashboard lists its own node: others may not join before."""
+    """Ray's head, ready when its dashboard lists its own node: others cannot join before."""
     host = node.private_ip
     own = {
         "node-ip-address": host,
@@ -126,7 +126,7 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
 
 
 def worker(spec: ClusterSpec, node: Node, head: Node) -> HostPlan:
-    """A node of Ray's, its CPUs measured on its host, ready when the head knows its name."""
+    """A Ray node with the CPUs measured on its host, ready when the head lists its name."""
     return _host(spec, node, "ray-worker", partial(_worker_service, spec, node, head), replace=True)
 
 
@@ -151,7 +151,7 @@ def _script(what: str, command: list[str], settings: Sequence[str] = ()) -> str:
 
 
 def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:
-    """What a node of the group offers, as options; Ray itself measures what is not said here."""
+    """What a node of the group offers, as options; Ray measures the rest itself."""
     said = group.settings
     size: dict[str, Any] = {"num-cpus": int(said.get("num_cpus", cpus))}
     if "num_gpus" in said:
@@ -164,7 +164,7 @@ def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:
 
 
 def estimate(group: NodeGroup, measurement: Measurement) -> str:
-    """What `plan` says of a worker's size."""
+    """What `plan` says about a worker's size."""
     said = group.settings
     store = said.get("object_store_memory", measurement.memory * _OBJECT_STORE)
     parts = {"CPUs": said.get("num_cpus", measurement.cpus)}
@@ -186,14 +186,14 @@ def _host(
         executable="ray",
         packages=PACKAGES,
         oldest={"ray": "2.54"},
-        # CVE-2025-62593 (mended in 2.52) and CVE-2026-27482 (in 2.54).
+        # CVE-2025-62593 (fixed in 2.52) and CVE-2026-27482 (fixed in 2.54).
         why_oldest={"ray": "a web page in a browser could run code or end jobs by its dashboard"},
         replace=replace,
     )
 
 
 def roll(node: Node) -> MembersPage:
-    """The dashboard's list of the nodes that live."""
+    """The dashboard's list of live nodes."""
     alive = "filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
     page = Page(node.private_ip, DASHBOARD_PORT, f"/api/v0/nodes?limit=10000&{alive}")
     return MembersPage(
@@ -202,13 +202,13 @@ def roll(node: Node) -> MembersPage:
 
 
 def environment(head: Node) -> Mapping[str, str]:
-    """What `ray.init()` without an argument looks for; the notebook is no node of the cluster, so
-    it goes through Ray's client."""
+    """The variable that `ray.init()` without arguments reads. The notebook is not a node of the
+    cluster, so it connects through Ray's client."""
     return {"RAY_ADDRESS": f"ray://{head.private_ip}:{CLIENT_PORT}"}
 
 
 def addresses(head: Node) -> Mapping[str, str]:
-    """The head for programs on its own nodes, for people's own machines, and for a browser."""
+    """The head's addresses for programs on its nodes, for people's machines, and for browsers."""
     return {
         "ray_address": f"{head.private_ip}:{GCS_PORT}",
         "ray_client_address": f"ray://{address(head)}:{CLIENT_PORT}",

@@ -1,6 +1,6 @@
-"""Machine images: built by Packer, the only user of which is here, and remembered on disk.
+"""Machine images: built by Packer and recorded on disk. Only this package runs Packer.
 
-Not in a folder named `packer`: in an installed bilbo that one holds the template.
+It is not named `packer`, because an installed bilbo has the template in a folder of that name.
 """
 
 from bilbo.images.packer import Recipe, build, read_recipe

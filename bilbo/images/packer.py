@@ -1,4 +1,4 @@
-"""Packer's process: which template, which arguments, followed through a file, interrupted once."""
+"""Runs Packer: template, arguments, output followed through a file, one interrupt."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _VARIABLE = re.compile(r'^variable\s+"([\w-]+)"', re.MULTILINE)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to build: the folder of a Packer template, and perhaps a file with values for it.
+    """What to build: the folder of a Packer template and, optionally, a file with values for it.
 
-    `cwd` is where relative paths begin, `variables` are the names that the template declares.
+    Relative paths start at `cwd`; `variables` are the names that the template declares.
     """
 
     template: Path
@@ -35,22 +35,22 @@ class Recipe:
 
 
 def read_recipe(path: str | None) -> Recipe:
-    """The recipe that a person names: None is bilbo's own, a folder is a template, a file is
-    values for bilbo's own. Raises UsageError for anything else."""
+    """The recipe at `path`: a folder with a template, or a file with values for bilbo's own;
+    bilbo's own for None. Raises UsageError for anything else."""
     if path is None:
         return _with_variables(Recipe(folder("packer")))
     given = Path(path).expanduser().absolute()
     if given.is_dir():
         if not any(given.glob("*.pkr.hcl")) and not any(given.glob("*.pkr.json")):
-            raise UsageError("there is no Packer template (*.pkr.hcl) in this folder", where=path)
+            raise UsageError("this folder has no Packer template (*.pkr.hcl)", where=path)
         return _with_variables(Recipe(given, cwd=given))
     if not given.is_file():
         raise UsageError("there is no such recipe", where=path)
     if not given.name.endswith(_SUFFIXES):
         raise UsageError(
-            "a recipe is a folder with a Packer template, or a file of values for bilbo's own",
+            "not a recipe: use a folder with a Packer template, or a file of values for bilbo's",
             where=path,
-            hint=f"Packer wants such a file to end in {' or '.join(_SUFFIXES)}.",
+            hint=f"Packer requires that the name of such a file ends in {' or '.join(_SUFFIXES)}.",
         )
     return _with_variables(Recipe(folder("packer"), given, given.parent))
 
@@ -69,7 +69,7 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, 
 
 
 def binary(environment: Mapping[str, str]) -> str:
-    """Packer's path. Raises PackerError where it is not installed."""
+    """Packer's path. Raises PackerError if it is not installed."""
     path = find("packer", environment)
     if path:
         return path
@@ -81,8 +81,9 @@ def binary(environment: Mapping[str, str]) -> str:
 
 
 def arguments(recipe: Recipe, preset: Mapping[str, str], asked: Sequence[str]) -> list[str]:
-    """Of `packer build`. `preset` goes where the template knows the variable; the recipe's own
-    values win over it, and what was `asked` for on the command line (`NAME=VALUE`) over both."""
+    """The arguments of `packer build`. `preset` applies to variables that the template has. The
+    recipe's values override it, and `asked` (`NAME=VALUE` on the command line) overrides both.
+    """
     known = {name: value for name, value in preset.items() if name in recipe.variables}
     values = [f"-var-file={recipe.values}"] if recipe.values else []
     return [
@@ -104,10 +105,10 @@ def build(
     log: Path,
     on_event: OnEvent,
 ) -> tuple[str, str]:
-    """Builds the image; the region and the id of its AMI. Packer's output is kept in `log` (0600).
+    """Builds the image. Returns its region and AMI id. Packer's output goes to `log` (0600).
 
-    Ctrl-C is passed on to Packer once, and what it made is waited for to be gone. Raises
-    PackerError, and Interrupted.
+    Ctrl-C interrupts Packer once and waits until it has removed what it created. Raises
+    PackerError and Interrupted.
     """
     around = environment(os.environ, extra)
     packer = binary(around)
@@ -119,19 +120,19 @@ def build(
     found = built(events)
     if ended.interrupted and (ended.code or not found):
         left = tuple(line for line in errors if not line.startswith("Cancelling build"))
-        what = "could not remove all" if left else "has removed all"
+        what = "could not remove everything" if left else "has removed everything"
         raise Interrupted(
-            f"interrupted; Packer {what} that it made: machine, key pair and security group",
+            f"interrupted; Packer {what} that it created: machine, key pair, security group",
             details=left,
-            hint=f"What it wrote is in {log}." if left else "No image was made.",
+            hint=f"Its output is in {log}." if left else "No image was built.",
         )
     if ended.code or not found:
-        said = errors or tuple(_tail(log)) or ("it names no AMI",)
+        said = errors or tuple(_tail(log)) or ("its output names no AMI",)
         raise PackerError(
             "packer could not build the image",
             details=said[-20:],
-            hint="Packer has removed the machine, its key and its security group. All that it "
-            f"wrote is in {log}.",
+            hint="Packer has removed the machine, its key and its security group. Its output is in "
+            f"{log}.",
         )
     return found
 
@@ -147,7 +148,7 @@ def _tail(log: Path) -> list[str]:
 
 
 def _fetch_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> None:
-    """Packer 1.7 and later takes its builders from plugins, which `init` installs once."""
+    """Installs Packer's plugins with `packer init`: since 1.7, builders are plugins."""
     answer = process.capture([packer, "version"], folder=recipe.cwd, environment=around).stdout
     version = re.search(r"v(\d+)\.(\d+)", answer)
     if version is None or (int(version[1]), int(version[2])) < (1, 7):
@@ -161,7 +162,7 @@ def _fetch_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> No
             "packer could not install its plugins",
             where=str(place),
             details=tuple(said[-20:]),
-            hint=f"Try it by hand: packer init {place}",
+            hint=f"Try it yourself: packer init {place}",
         )
 
 
@@ -170,8 +171,8 @@ def _run(
 ) -> tuple[list[Event], process.Ended]:
     """Packer's events, and how it ended.
 
-    Its first process only waits for a child that clears up, and both are interrupted, as a terminal
-    does; what they started pays no heed.
+    Packer's first process only waits for a child, which cleans up. Both are interrupted, as by a
+    terminal; the processes that they started ignore it.
     """
     events: list[Event] = []
 
@@ -186,7 +187,7 @@ def _run(
         log,
         on_line=on_line,
         on_interrupt=lambda: on_event(
-            Event("interrupt", "Interrupted: waiting for Packer to clear up …")
+            Event("interrupt", "Interrupted: waiting for Packer to clean up …")
         ),
         whole_group=True,
     )

@@ -1,4 +1,4 @@
-"""Packer's `-machine-readable` output: lines of `TIME,TARGET,TYPE,DATA,…`, read without I/O."""
+"""Parses Packer's `-machine-readable` output: lines of `TIME,TARGET,TYPE,DATA,…`. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 # Source: Packer's documentation, "Machine-Readable Output".
 _ESCAPES = (("%!(PACKER_COMMA)", ","), ("\\n", "\n"), ("\\r", "\r"))
-# Packer puts the builder's name before all that it says.
+# Packer prefixes its messages with the builder's name.
 _BUILDER = re.compile(r"\A(?:==>|-->)?\s*[\w.-]+:\s+")
 
 
 @dataclass(frozen=True)
 class Event:
-    """A line of the stream. `kind` is `say` (a step begins), `message` (of a step), `error`,
-    `artifact`, whose text is `REGION:AMI`, or `interrupt`, bilbo's own."""
+    """A line of the stream. `kind` is `say` (a step begins), `message` (within a step), `error`,
+    `artifact` (with the text `REGION:AMI`), or bilbo's own `interrupt`."""
 
     kind: str
     text: str
 
 
 def parse(line: str) -> Event | None:
-    """The event in a line; None for what a person need not know, and for what is none."""
+    """The event in a line; None for other lines, and for events that people need not see."""
     fields = line.rstrip("\r\n").split(",")
     if len(fields) < 4 or not fields[0].isdigit():
         return None
@@ -31,7 +31,7 @@ def parse(line: str) -> Event | None:
         whole = ",".join(data[1:]).strip()
         text = _BUILDER.sub("", whole)
         if data[0] == "say" and (text == whole or whole.startswith("-->")):
-            return None  # of Packer itself, about its builders
+            return None  # Packer's own message about its builders
         return Event(data[0], text) if text else None
     if kind == "artifact" and data[1:2] == ["id"]:
         return Event("artifact", data[2])
@@ -45,7 +45,7 @@ def _plain(field: str) -> str:
 
 
 def built(events: Iterable[Event]) -> tuple[str, str] | None:
-    """The region and the id of the AMI that was made; None where none was."""
+    """The region and the id of the AMI that was built; None if none was."""
     for event in events:
         region, _, ami = event.text.partition(":")
         if event.kind == "artifact" and ami.startswith("ami-"):

@@ -1,4 +1,4 @@
-"""What bilbo remembers of the images that it built: `images/AMI.json` under its home."""
+"""bilbo's records of the images that it built: `images/AMI.json` under its home."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bilbo.files import private_write
 
 @dataclass(frozen=True)
 class Image:
-    """A built image. `built` is ISO 8601 with zone; `recipe` the hash of all that decided what is
-    in it; `python` and `versions` (package to version) what it holds; `base` what it stands on.
+    """A built image. `built` is ISO 8601 with zone; `recipe` the hash of everything that determines
+    its content; `python` and `versions` (package to version) its software; `base` its base image.
     """
 
     name: str
@@ -29,13 +29,13 @@ class Image:
 
 
 def save(home: Path, image: Image) -> None:
-    """Remembers an image. A file an image: two builds at once cannot harm each other."""
+    """Records an image. One file per image: concurrent builds cannot conflict."""
     text = json.dumps(asdict(image), indent=4, sort_keys=True) + "\n"
     private_write(home / "images" / f"{image.ami}.json", text)
 
 
 def all_images(home: Path) -> list[Image]:
-    """The images that were built from here, the newest first; files that are none are left out."""
+    """The images that were built from here, newest first. Skips unreadable files."""
     found = [image for path in (home / "images").glob("*.json") if (image := _read(path))]
     return sorted(found, key=lambda image: (image.built, image.ami), reverse=True)
 

@@ -1,5 +1,5 @@
-"""Finds, reads, overrides and checks a profile, and builds the `ClusterSpec` that it asks for.
+"""Finds, reads, overrides and checks a profile, and builds its `ClusterSpec`.
 
-`loading.load` is the whole way; the other modules are its steps. Nothing is imported here: many
-commands check a name and nothing more.
+`loading.load` does all of it; the other modules are its steps. This module imports nothing, because
+many commands only check a name.
 """

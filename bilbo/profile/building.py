@@ -1,4 +1,4 @@
-"""Turns a checked profile into a `ClusterSpec`: merges the common instance into each role."""
+"""Builds a `ClusterSpec` from a checked profile: merges the common instance into each role."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from bilbo.model import (
 from bilbo.profile.checking import mistakes
 from bilbo.profile.places import KeyPath, Places, dotted
 
-# What of a group every engine has.
+# The keys of a group that are not settings of an engine.
 _NO_SETTINGS = ("name", "instance", "count", "resources")
 REQUIRED = ("ami", "ec2type", "keyname", "ssh_user", "ssh_private_key")
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A group of machines that the profile asks for: `part` is what stands at `path`. `ports`
-    are those that people reach."""
+    """A group of machines that the profile asks for: `part` is the profile's value at `path`,
+    `ports` are the ones that people reach."""
 
     path: KeyPath
     role: str
@@ -46,10 +46,10 @@ def build(
     region_default: str | None = None,
     places: Places | None = None,
 ) -> ClusterSpec:
-    """The cluster `name` that `document`, checked before, asks for.
+    """The cluster `name` that the checked `document` asks for.
 
-    `region_default` serves a profile that names no region. Raises ProfileError where no
-    region is known, or with all that any role lacks after merging.
+    `region_default` is for a profile without a region. Raises ProfileError if no region is known,
+    or with every key that a role still lacks after merging.
     """
     places = places or Places()
     wanted, engine = _wanted(document, name)
@@ -77,7 +77,7 @@ def build(
 
 
 def _wanted(document: Mapping[str, Any], name: str) -> tuple[list[_Wanted], str | None]:
-    """What the profile asks for, and the engine among it."""
+    """The groups that the profile asks for, and its engine."""
     wanted = []
     if "notebook" in document:
         part = document["notebook"]
@@ -90,7 +90,7 @@ def _wanted(document: Mapping[str, Any], name: str) -> tuple[list[_Wanted], str 
 
 
 def _engine(engine: Engine, part: Mapping[str, Any], name: str) -> list[_Wanted]:
-    """The head and the groups of workers, asked for by name or not."""
+    """The head and the worker groups, whether the profile names them or not."""
     role, prefix = engine.head_role, f"{name}-{engine.name}"
     own = part.get(role, {})
     head = _Wanted((engine.name, role), role, role, f"{prefix}-{role}", own, engine.ports)
@@ -99,10 +99,10 @@ def _engine(engine: Engine, part: Mapping[str, Any], name: str) -> list[_Wanted]
 
 
 def _worker_groups(path: KeyPath, part: Any, instance_name: str) -> list[_Wanted]:
-    """The one group of an object, or each of a list.
+    """The one group of an object, or each group of a list.
 
-    A listed group `worker` is the one that an object makes, so that others can be put beside
-    workers that run.
+    A listed group named `worker` is the same as the group of an object, so that a profile can add
+    groups beside running workers.
     """
     if isinstance(part, Mapping):
         return [_Wanted(path, WORKER, WORKER, instance_name, part)]
@@ -120,11 +120,11 @@ def _worker_groups(path: KeyPath, part: Any, instance_name: str) -> list[_Wanted
 
 
 def _merge(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The common instance with a role's own keys over it; tags are merged one by one.
+    """The common instance overridden by a role's own keys; tags are merged one by one.
 
-    An `ami` of the role's own is in place of the common `image`, and the other way round.
-    Terraform normalises every text to NFC; tags, the only free texts that go through it,
-    are made so here, or they would never equal what comes back.
+    A role's own `ami` replaces the common `image`, and the other way round. Terraform normalises
+    every string to NFC. Tags, the only free text that passes through it, are normalised here, or
+    they would never equal what comes back.
     """
     tags = {**common.get("tags", {}), **own.get("tags", {})}
     replaced = {"ami", "image"} if {"ami", "image"} & own.keys() else set()
@@ -144,7 +144,7 @@ def _check_complete(wanted: list[_Wanted], merged: list[dict[str, Any]], places:
         if missing:
             own = dotted((*each.path, "instance"))
             found[each.path] = (
-                f"the {each.role} has no {_listed(missing)}; add to instance or {own}"
+                f"the {each.role} has no {_listed(missing)}; set it in instance or {own}"
             )
     if found:
         raise mistakes(found, places)
@@ -187,7 +187,7 @@ def _whole(value: float | None) -> int | None:
 
 
 def _state(document: Mapping[str, Any], region: str) -> SharedState | None:
-    """Where the state is shared; in the cluster's own region unless the profile says another."""
+    """Where the state is shared; in the cluster's region unless the profile names another."""
     part = document.get("state")
     if part is None:
         return None
@@ -198,7 +198,7 @@ def _region(document: Mapping[str, Any], default: str | None, places: Places) ->
     region: str | None = document.get("region", default)
     if not region:
         raise ProfileError(
-            "no AWS region is named",
+            "no AWS region is set",
             where=places.where,
             hint='Add "region" to the profile or set AWS_DEFAULT_REGION.',
         )

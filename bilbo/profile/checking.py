@@ -1,4 +1,4 @@
-"""Checks a profile against `schemas/profile-01.schema.json` and says every mistake in words."""
+"""Checks a profile against `schemas/profile-01.schema.json` and explains every mistake."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ MAX_SHOWN = 100
 _NAMES = {
     "object": "an object",
     "array": "a list",
-    "string": "a text",
+    "string": "a string",
     "integer": "a whole number",
     "boolean": "true or false",
     "number": "a number",
 }
-# What a TARGET means already.
+# Names that already mean something as a TARGET.
 _RESERVED = ("all", "notebook", *HEADS, "workers")
 
 
 def check_profile(document: Any, places: Places | None = None) -> None:
     """Raises ProfileError with every mistake of `document` as a line of its `details`.
 
-    A line says where (`places`), which key, what is wrong, and the nearest right key or the
+    A line says where (`places`), which key, what is wrong, and the nearest known key or the
     allowed values.
     """
     places = places or Places()
@@ -58,7 +58,7 @@ def _all_mistakes(document: Any) -> Iterator[tuple[KeyPath, str]]:
 
 
 def mistakes(found: dict[KeyPath, str], places: Places) -> ProfileError:
-    """The error that lists what is `found` wrong at each path, in the order of the file."""
+    """The error that lists the mistakes `found`, by path, in the order of the file."""
     ordered = sorted(found, key=lambda path: (places.line(path), dotted(path)))
     lines = [
         ": ".join(part for part in (places.of(path), dotted(path), found[path]) if part)
@@ -78,12 +78,12 @@ def schema() -> dict[str, Any]:
 
 
 def _bad_texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """What no shell, file or other program can take, in any text or key."""
+    """Characters in strings and keys that shells, files and other programs cannot handle."""
     if isinstance(value, str):
         if "\0" in value:
-            yield path, "must not hold a NUL character"
+            yield path, "must not contain a NUL character"
         elif re.search("[\ud800-\udfff]", value):
-            yield path, "must not hold half of a surrogate pair (\\ud800 to \\udfff)"
+            yield path, "must not contain half of a surrogate pair (\\ud800 to \\udfff)"
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from ((bad, f"the key {words}") for bad, words in _bad_texts(key, (*path, key)))
@@ -94,7 +94,7 @@ def _bad_texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _schema_mistakes(document: Any) -> Iterator[tuple[KeyPath, str]]:
-    error: Any  # its attributes are all typed as perhaps unset
+    error: Any  # jsonschema types all its attributes as possibly unset
     for error in _validator().iter_errors(document):
         path: KeyPath = tuple(error.absolute_path)
         if error.validator == "additionalProperties":
@@ -108,15 +108,15 @@ def _schema_mistakes(document: Any) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _unknown(key: str, path: KeyPath, known: list[str]) -> str:
-    """What to write in place of the unknown `key` of the object at `path`."""
+    """What to write instead of the unknown `key` of the object at `path`."""
     homes = _homes().get(key)
-    if homes:  # it is written right, and in the wrong place
+    if homes:  # spelled right, but in the wrong place
         home = min(homes, key=lambda each: (each[: len(path)] != path, len(each)))
-        return f"does not belong here but into {dotted(home)}"
+        return f"belongs {f'in {dotted(home)}' if home else 'at the top level'}, not here"
     near = nearest(key, known)
     if near:
-        return f"there is no such key; did you mean {near}?"
-    return f"there is no such key; there are {', '.join(known)}"
+        return f"unknown key; did you mean {near}?"
+    return f"unknown key; the keys here are {', '.join(known)}"
 
 
 def _type(error: Any) -> str:
@@ -160,13 +160,13 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "minItems": lambda error: "must not be empty; leave the key out",
     "maxLength": lambda error: f"must not be longer than {error.validator_value} characters",
     "maxItems": lambda error: f"must not have more than {error.validator_value} items",
-    "required": lambda error: f"lacks the key {_listed_missing(error)}",
+    "required": lambda error: f"the key {_listed_missing(error)} is missing",
     "maxProperties": lambda error: f"must not have more than {error.validator_value} keys",
 }
 
 
 def _value(value: Any) -> str:
-    """A value as it is shown in a message: never long, never dangerous to a terminal."""
+    """A value as a message shows it: short, and safe for a terminal."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
@@ -183,13 +183,13 @@ def _cidrs(document: Any) -> Iterator[tuple[KeyPath, str]]:
             continue
         problem = _cidr_problem(cidr)
         if first.setdefault(cidr, index) != index:
-            problem = f"is there already, as item {first[cidr]}"
+            problem = f"repeats item {first[cidr]}"
         if problem:
             yield ("access", "cidrs", index), problem
 
 
 def _groups(document: Any) -> Iterator[tuple[KeyPath, str]]:
-    """Names of worker groups that cannot be told apart."""
+    """Worker groups with reserved or duplicate names."""
     for engine in ENGINES:
         part = document.get(engine) if isinstance(document, dict) else None
         groups = part.get(WORKER) if isinstance(part, dict) else None
@@ -203,18 +203,18 @@ def _same_names(path: KeyPath, groups: Any) -> Iterator[tuple[KeyPath, str]]:
         if not isinstance(name, str):
             continue
         if name in _RESERVED:
-            yield (*path, index, "name"), f"{name} means other instances already"
+            yield (*path, index, "name"), f"{name} is reserved; choose another name"
         elif first.setdefault(name, index) != index:
-            yield (*path, index, "name"), f"is there already, in group {first[name]}"
+            yield (*path, index, "name"), f"is already the name of group {first[name]}"
 
 
 def _cidr_problem(text: str) -> str | None:
-    """What is wrong with `text` as an IPv4 network in the form that Terraform takes."""
+    """What is wrong with `text` as an IPv4 network; None if Terraform accepts it."""
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         example = "such as 203.0.113.7/32"
-        return f"must be an IPv4 network, written address/bits, {example}; it is {_value(text)}"
+        return f"must be an IPv4 network in CIDR notation, {example}; it is {_value(text)}"
     if network.version != 4:
         return f"must be an IPv4 network; {shown(text)} is IPv6"
     if str(network) == text:
@@ -222,7 +222,7 @@ def _cidr_problem(text: str) -> str | None:
     address = text.partition("/")[0]
     if "/" not in text or str(network.network_address) == address:
         return f"write {network}, not {shown(text)}"
-    return f"write {network} for that network, or {address}/32 for the one address {address}"
+    return f"write {network} for the network, or {address}/32 for the single address"
 
 
 @lru_cache(maxsize=1)
@@ -234,18 +234,18 @@ def _validator() -> Validator:
 
 
 def _match(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
-    """JSON Schema's `pattern`, whose `$` is the very end: Python's admits a newline there."""
+    """JSON Schema's `pattern`, whose `$` is the very end: Python's `$` also allows a newline."""
     if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
         yield _jsonschema().ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-# Packages for formats that no profile has. jsonschema imports them where they are installed, as
-# with JupyterLab, and that takes most of a second.
+# Packages for formats that no profile uses. jsonschema imports them where they are installed, as
+# they are with JupyterLab, which takes most of a second.
 _UNWANTED = ("isoduration", "rfc3987", "rfc3987_syntax", "uri_template", "webcolors")
 
 
 def _jsonschema() -> ModuleType:
-    """The package, imported without what it does not need."""
+    """The package, imported without the packages that bilbo does not need."""
     kept_out = [name for name in _UNWANTED if name not in sys.modules]
     if "jsonschema" in sys.modules:
         kept_out = []
@@ -261,7 +261,7 @@ def _jsonschema() -> ModuleType:
 
 @lru_cache(maxsize=1)
 def _homes() -> dict[str, list[KeyPath]]:
-    """For each key of the schema, the objects that it belongs into."""
+    """The objects that each key of the schema belongs in."""
     whole = schema()
     homes: dict[str, list[KeyPath]] = {}
 

@@ -1,4 +1,4 @@
-"""The whole way from a profile's name to the `ClusterSpec` that it asks for."""
+"""From the name of a profile to its `ClusterSpec`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def load(
     overrides: Sequence[str] = (),
     region: str | None = None,
 ) -> ClusterSpec:
-    """The cluster that the profile `name_or_path` asks for, complete and checked.
+    """The specification of the profile `name_or_path`, complete and checked.
 
-    `home` is bilbo's folder, `cluster` the cluster's name (else the profile's without
-    `.json`), `overrides` the values of `-p`, `region` the one for a profile that names none.
-    Reads that file and those that `packages` name, and writes nothing. Raises ProfileError, or
+    `home` is bilbo's folder, `cluster` the cluster's name (by default the profile's without
+    `.json`), `overrides` the values of `-p`, `region` the default for a profile without one.
+    Reads that file and the files that `packages` names; writes nothing. Raises ProfileError, or
     UsageError for a bad name.
     """
     path = find(name_or_path, home)

@@ -1,4 +1,4 @@
-"""`-p KEY.PATH=VALUE`: changes single values of a profile on the command line."""
+"""`-p KEY.PATH=VALUE`: overrides single values of a profile on the command line."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ _EXAMPLE = "Write -p KEY.PATH=VALUE, such as -p dask.worker.count=4."
 def override_with_paths(
     document: Any, overrides: Sequence[str]
 ) -> tuple[Any, tuple[tuple[KeyPath, str], ...]]:
-    """A new document with each `KEY.PATH=VALUE` of `overrides` set, in their order; and the path
-    that each came to set, beside its text.
+    """A new document with each `KEY.PATH=VALUE` of `overrides` set, in order; and for each override
+    the path that it set, with its text.
 
-    VALUE is JSON; what is not JSON is taken as a text. A number in the path is an index
-    where the value is a list, and one past its end appends. Missing objects are made, and
-    missing lists where the next step is a number. Raises ProfileError naming the `-p` that
-    cannot be.
+    VALUE is JSON; anything else is a string. In a list, a number in the path is an index, and the
+    index one past the end appends. Missing objects are created, and missing lists where the next
+    step is a number. Raises ProfileError that names the `-p` at fault.
     """
     result = copy.deepcopy(document)
     set_by = []
@@ -43,7 +42,7 @@ def _split(text: str) -> tuple[list[str], Any]:
     if not all(steps):
         raise _refused("has an empty key", text)
     if len(steps) > MAX_STEPS:
-        raise _refused("goes deeper than any profile", text)
+        raise _refused("is nested deeper than any profile", text)
     return steps, _value(value, text)
 
 
@@ -57,7 +56,7 @@ def _value(text: str, whole: str) -> Any:
 
 
 def _set(document: Any, steps: list[str], value: Any, text: str) -> KeyPath:
-    """Sets `value` in `document` itself; returns the path where it went."""
+    """Sets `value` in `document` itself; returns the path that it set."""
     path: list[str | int] = []
     for step, following in zip(steps, [*steps[1:], None], strict=True):
         key = _key(document, step, tuple(path), text)
@@ -82,14 +81,14 @@ def _child(parent: Any, key: str | int, otherwise: Any) -> Any:
 
 
 def _key(parent: Any, step: str, path: KeyPath, text: str) -> str | int:
-    """`step` as the key or the index that `parent`, found at `path`, takes."""
+    """`step` as a key or an index of `parent`, which is at `path`."""
     name = dotted(path) or "the profile"
     if isinstance(parent, dict):
         return step
     if not isinstance(parent, list):
-        raise _refused(f"leads into {name}, which is neither an object nor a list", text)
+        raise _refused(f"goes into {name}, which is neither an object nor a list", text)
     if not _is_index(step):
-        raise _refused(f"needs a number after {name}, which is a list", text)
+        raise _refused(f"needs an index after {name}, which is a list", text)
     if int(step) > len(parent):
         has = f"has {len(parent)} item{'s' * (len(parent) != 1)}"
         raise _refused(f"is past the end of {name}, which {has}; the first is 0", text)

@@ -1,5 +1,7 @@
-"""`packages`: the lines of a requirements file take the place of its path, so that the profile
-says all by itself, wherever it is kept. So no line may hold a password."""
+"""`packages`: replaces the path of a requirements file by its lines.
+
+The profile is then complete wherever it is stored, so no line may contain a password.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,24 @@ from bilbo.profile.checking import mistakes
 from bilbo.profile.places import KeyPath, Places, shown
 
 MAX_BYTES = 1 << 20
-# Whom a URL names before its @, and what of its query is a secret by its name.
+# The user before the @ of a URL, and the query parameters whose names say that they are secret.
 _USER = re.compile(r"([a-z][a-z0-9+.-]*):/{2,}([^/?#\s]*)@", re.IGNORECASE)
 _QUERY = re.compile(
     r"[?&](?:sig|key|auth|[^=&#\s]*(?:token|secret|passw|signature|credential|api_?key)[^=&#\s]*)"
     r"=([^&#\s]+)",
     re.IGNORECASE,
 )
-# As pip takes it from the environment.
+# As pip expands variables of the environment.
 _FROM_ENVIRONMENT = re.compile(r"(?:\$\{[A-Z0-9_]+\})+")
-# What names further files, which are not on the host.
+# Lines that refer to further files, which are not on the host.
 _ELSEWHERE = re.compile(r"\s*(-r|-c|-e|--requirement|--constraint|--editable)\b|\s*\.{1,2}/")
 
 
 def with_packages(document: Mapping[str, Any], folder: Path, places: Places) -> dict[str, Any]:
-    """The profile `document`, checked before, with every requirements file read.
+    """The checked profile `document` with every requirements file read.
 
-    Paths are relative to `folder`, the profile's; `~` is the user's home. Raises ProfileError for
-    files that cannot be read, and for lines that lead to files of this machine.
+    Paths are relative to the profile's `folder`; `~` is the user's home. Raises ProfileError for
+    files that cannot be read, and for lines that refer to files of this machine.
     """
     result: dict[str, Any] = copy.deepcopy(dict(document))
     found: dict[KeyPath, str] = {}
@@ -52,7 +54,7 @@ def with_packages(document: Mapping[str, Any], folder: Path, places: Places) -> 
 
 
 def _instances(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-    """Every `instance` that there is: the common one and the roles' own, by its path."""
+    """Every `instance` with its path: the common one and those of the roles."""
     if isinstance(part, list):
         for index, item in enumerate(part):
             yield from _instances(item, (*path, index))
@@ -65,7 +67,7 @@ def _instances(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, dict[st
 
 
 def _lines(packages: str | list[str], folder: Path) -> list[str]:
-    """The lines, or those of the file that `packages` names, without empty ones and comments."""
+    """The lines, or those of the file `packages` without empty lines and comments."""
     if not isinstance(packages, str):
         return packages
     with (folder / Path(packages).expanduser()).open("rb") as file:
@@ -84,7 +86,7 @@ def _why(error: Exception) -> str:
 
 def _mistakes(path: KeyPath, lines: list[str]) -> dict[KeyPath, str]:
     return _elsewhere(path, lines) | {
-        (*path, number): "a URL in it holds a password or token; write ${NAME} for that and set "
+        (*path, number): "its URL contains a password or token; write ${NAME} instead and set "
         "NAME on the host, or use the host's ~/.netrc"
         for number, line in _whole(lines)
         if _has_secret(line)
@@ -92,7 +94,7 @@ def _mistakes(path: KeyPath, lines: list[str]) -> dict[KeyPath, str]:
 
 
 def _whole(lines: list[str]) -> Iterator[tuple[int, str]]:
-    """The lines as pip reads them, each with the number of its first: a backslash goes on."""
+    """The lines as pip reads them, joined at backslashes, each with the number of its first."""
     begin, text = 0, ""
     for number, line in enumerate(lines):
         begin, text = (begin, text) if text else (number, "")
@@ -104,7 +106,7 @@ def _whole(lines: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def _has_secret(line: str) -> bool:
-    """Whether a URL in a line names a user by more than ssh's login, or a token."""
+    """Whether a URL in the line contains a password or token. A login for ssh is neither."""
     for scheme, named in _USER.findall(line):
         user, colon, password = named.partition(":")
         secret = password if colon else user
@@ -120,7 +122,7 @@ def _elsewhere(path: KeyPath, lines: list[str]) -> dict[KeyPath, str]:
         (
             *path,
             number,
-        ): f"{shown(line)} leads to a file that is not on the host; write out what it says"
+        ): f"{shown(line)} refers to a file that is not on the host; list its requirements here"
         for number, line in enumerate(lines)
         if _ELSEWHERE.match(line)
     }

@@ -1,7 +1,7 @@
-"""Reads JSON as people write it: comments and trailing commas are fine, duplicate keys are not.
+"""Reads JSON with comments and trailing commas; refuses duplicate keys.
 
-What is not JSON is blanked out with spaces, so that every offset stays true; the standard
-library then does the parsing, and a second walk over the same tokens finds each key's line.
+Spaces replace whatever is not JSON, so that every offset stays correct. The standard library then
+parses the text, and a second pass over the same tokens finds the line of each key.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-# The standard library's words differ between Python's releases; these do not.
+# The standard library's messages differ between Python releases; these do not.
 _WORDS = (
-    ("Expecting property name", "a key in double quotes is expected here"),
-    ("Expecting value", "a value is expected here"),
+    ("Expecting property name", "expected a key in double quotes"),
+    ("Expecting value", "expected a value"),
     ("Expecting ',' delimiter", "a comma is missing before this, or a bracket is not closed"),
     ("Expecting ':' delimiter", "a colon is missing after the key"),
-    ("Illegal trailing comma", "there is a comma too many"),
-    ("Extra data", "the profile ends before this: there is a bracket too many, or text after it"),
-    ("Invalid control character", "a text must not hold a raw control character; write \\n or \\t"),
-    ("Invalid \\", "a single backslash means nothing here; write two (\\\\) for one"),
+    ("Illegal trailing comma", "there is an extra comma"),
+    ("Extra data", "the profile ends before this: remove the extra bracket or text"),
+    ("Invalid control character", "a string contains a raw control character; write \\n or \\t"),
+    ("Invalid \\", "this is not an escape sequence; write \\\\ for a backslash"),
 )
 
 
 class DuplicateKeyError(ProfileError):
-    """An object has one key twice: JSON by its grammar, but never what was meant."""
+    """An object has the same key twice: valid JSON, but never intended."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed text and, for each key and list item, the line (from 1) on which it begins."""
+    """A parsed text with the line (from 1) on which each key and list item begins."""
 
     document: Any
     lines: Mapping[KeyPath, int]
@@ -57,7 +57,7 @@ class Source:
 
 @dataclass
 class _Container:
-    """An object or a list that the walk is inside of; `key` is the step to the next value."""
+    """An open object or list; `key` is the step to the next value."""
 
     path: KeyPath
     key: str | int | None
@@ -65,7 +65,7 @@ class _Container:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The profile in the file `path`, unchecked. Raises ProfileError as `source` does."""
+    """The unchecked profile in the file `path`. Raises ProfileError as `source` does."""
     document = source(path).document
     if not isinstance(document, dict):
         raise ProfileError("a profile must be an object, { … }", where=f"{shown(str(path), 500)}:1")
@@ -75,7 +75,7 @@ def read(path: Path) -> dict[str, Any]:
 def source(path: Path) -> Source:
     """The JSON in the file `path`, with its lines.
 
-    Raises ProfileError, with file, line and column, where it cannot be read or understood.
+    Raises ProfileError with file, line and column if the file cannot be read or parsed.
     """
     where = shown(str(path), 500)
     if path.is_dir():
@@ -86,7 +86,7 @@ def source(path: Path) -> Source:
     except OSError as error:
         raise ProfileError(f"cannot be read: {error.strerror}", where=where) from None
     if len(data) > MAX_BYTES:
-        raise ProfileError("is larger than 1 MiB; a profile never is", where=where)
+        raise ProfileError("must not be larger than 1 MiB", where=where)
     return parse(_decode(data, where), where)
 
 
@@ -111,15 +111,15 @@ def _decode(data: bytes, where: str) -> str:
         raise ProfileError(
             f"the byte 0x{data[error.start]:02x} is not UTF-8",
             where=f"{where}:{line}",
-            hint="Save the profile in the encoding UTF-8.",
+            hint="Save the profile as UTF-8.",
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _plain(text: str, where: str) -> str:
-    """`text` with spaces for comments and trailing commas, refusing what JSON has not."""
+    """`text` with spaces for comments and trailing commas. Raises ProfileError for other errors."""
     pieces = list(text)
-    comma = None  # a comma that is a trailing one if a bracket closes next
+    comma = None  # the offset of a comma that is trailing if a bracket closes next
     before = ""
     depth = 0
     for token in TOKEN.finditer(text):
@@ -134,19 +134,19 @@ def _plain(text: str, where: str) -> str:
         problem = _problem(kind, token[0], depth)
         if problem:
             raise _mistake(problem, text, start, where)
-        # `[,]` and `[1,,]` are mistakes, not lists with a trailing comma
+        # `[,]` and `[1,,]` are errors, not lists with a trailing comma
         comma = start if kind == "comma" and before not in ("", "open", "comma", "colon") else None
         before = kind
     return "".join(pieces)
 
 
 def _problem(kind: str, token: str, depth: int) -> str | None:
-    """What is wrong with one token, in words that the standard library does not have."""
+    """What is wrong with one token, where the standard library has no message for it."""
     if kind == "broken":
         words = {
             "/*": "a comment is not closed; */ is missing",
-            '"': "a text is not closed; its second double quote is missing on this line",
-            "'": "a text must stand in double quotes",
+            '"': "a string is not closed; its closing double quote is missing on this line",
+            "'": "a string needs double quotes, not single ones",
         }
         return words[token]
     if depth > MAX_DEPTH:
@@ -154,7 +154,7 @@ def _problem(kind: str, token: str, depth: int) -> str | None:
     if kind != "scalar" or token in ("true", "false", "null"):
         return None
     if re.fullmatch(r"-?[0-9][0-9.eE+-]*", token) is None:
-        return f"{shown(token)} is not a value; a text must stand in double quotes"
+        return f"{shown(token)} is not a value; a string needs double quotes"
     return "this number is too large" if _is_huge(token) else None
 
 
@@ -164,11 +164,11 @@ def _is_huge(token: str) -> bool:
     try:
         return math.isinf(float(token))
     except ValueError:
-        return False  # not a number at all: the parser says so
+        return False  # not a number: the parser reports it
 
 
 def _lines(plain: str, where: str) -> dict[KeyPath, int]:
-    """The line of each key and list item of `plain`, which is known to be good JSON."""
+    """The line of each key and list item of `plain`, which is valid JSON."""
     lines: dict[KeyPath, int] = {}
     inside: list[_Container] = []
     for token, line in _tokens_with_lines(plain):
@@ -180,7 +180,7 @@ def _lines(plain: str, where: str) -> dict[KeyPath, int]:
         elif kind == "string" and top and top.key is None:
             key = json.loads(token[0])
             if key in top.seen:
-                words = f"the key {shown(key)} is here again; line {top.seen[key]} has it too"
+                words = f"the key {shown(key)} is already on line {top.seen[key]}"
                 raise _mistake(words, plain, token.start(), where, DuplicateKeyError)
             top.key, top.seen[key] = key, line
             here: KeyPath = (*top.path, key)
@@ -204,7 +204,7 @@ def _tokens_with_lines(plain: str) -> Iterator[tuple[re.Match[str], int]]:
 def _mistake(
     what: str, text: str, offset: int, where: str, kind: type[ProfileError] = ProfileError
 ) -> ProfileError:
-    """The error for the place `offset`, with its line and a mark below the column."""
+    """The error at `offset`, with its line and a mark below the column."""
     begin = text.rfind("\n", 0, offset) + 1
     end = text.find("\n", offset)
     line = text[begin : end if end >= 0 else len(text)]

@@ -1,4 +1,4 @@
-"""Where in a profile a mistake stands, and how its keys and values are shown in messages."""
+"""Where in a profile a mistake is, and how messages show keys and values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _UNPRINTABLE = re.compile(
 
 @dataclass(frozen=True)
 class Places:
-    """What is known of where a document's values come from.
+    """Where a document's values come from, as far as known.
 
     `where` is the file, `lines` the line (from 1) of each key or list item, `overrides` the
-    path of each `-p` with the text that the user gave for it.
+    path and the text of each `-p`.
     """
 
     where: str = "profile"
@@ -29,7 +29,7 @@ class Places:
     overrides: tuple[tuple[KeyPath, str], ...] = ()
 
     def of(self, path: KeyPath) -> str:
-        """`FILE:LINE` of the nearest thing that has a line, or the `-p` that set it."""
+        """`FILE:LINE` of the path or its nearest parent, or the `-p` that set it."""
         for prefix, text in reversed(self.overrides):
             if path[: len(prefix)] == prefix:
                 return f"-p {shown(without_credentials(text), 80)}"
@@ -44,7 +44,7 @@ class Places:
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """`text` on one line, safe to print on any terminal, and no longer than `limit`."""
+    """`text` on one line, safe for any terminal, at most `limit` characters."""
     short = text if len(text) <= limit else text[: limit - 1] + "…"
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", short)
 
@@ -55,7 +55,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The name among `known` that was probably meant, if any is near."""
+    """The `known` name that was probably meant, if any is similar."""
     import difflib
 
     plain = {re.sub("[^a-z0-9]", "", each.lower()): each for each in known}

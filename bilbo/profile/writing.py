@@ -1,4 +1,4 @@
-"""Changes a profile's file as a person would: what is not meant stays as it is, comments too."""
+"""Edits a profile's file as a person would: everything else stays as it is, comments too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHOICES = ("ami", "image")
 
 @dataclass
 class _Inside:
-    """A container that the walk is in; `key` is the step to the next value, `at` its offset."""
+    """An open object or list; `key` is the step to the next value, `at` its offset."""
 
     path: KeyPath
     key: str | int | None
@@ -27,17 +27,17 @@ class _Inside:
 
 @dataclass
 class _Spans:
-    """Where values stand in a text: `members` from their key's first character to their last,
-    `opened` the offset after each object's bracket."""
+    """Where values are in a text: `members` from the first character of the key to the last of the
+    value, `opened` the offset after the opening bracket of each object or list."""
 
     members: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     opened: dict[KeyPath, int] = field(default_factory=dict)
 
 
 def write_ami(path: Path, ami: str) -> None:
-    """Puts `ami` into the profile's common instance, in place of the `ami` or `image` there.
+    """Sets `ami` in the profile's common instance, replacing its `ami` or `image`.
 
-    Raises ProfileError for a file that cannot be read, understood or written.
+    Raises ProfileError for a file that cannot be read, parsed or written.
     """
     where = shown(str(path), 500)
     try:
@@ -55,7 +55,7 @@ def with_ami(text: str, ami: str, where: str = "profile") -> str:
     document = parse(text.removeprefix("\ufeff").replace("\r\n", "\n"), where).document
     common = document.get("instance", {}) if isinstance(document, dict) else None
     if not isinstance(common, dict):
-        raise ProfileError("it has no place for an AMI; check it with `bilbo plan`", where=where)
+        raise ProfileError("`instance` is not an object; check it with `bilbo plan`", where=where)
     spans = _spans(text)
     member = f'"ami": {json.dumps(ami)}'
     for choice in _CHOICES:
@@ -68,14 +68,14 @@ def with_ami(text: str, ami: str, where: str = "profile") -> str:
 
 
 def _inserted(text: str, at: int, member: str, before_others: bool) -> str:
-    """`text` with a first member of the object that opens before `at`, indented as its next."""
+    """`text` with `member` first in the object that opens before `at`, indented as the next."""
     space = re.match(r"\s*", text[at:])
     gap = space[0] if space and before_others else ""
     return f"{text[:at]}{gap}{member}{',' if before_others else ''}{text[at:]}"
 
 
 def _spans(text: str) -> _Spans:
-    """The places in `text`, which is known to be good JSON with comments."""
+    """The spans in `text`, which is valid JSON with comments."""
     spans = _Spans()
     inside: list[_Inside] = []
     for token in TOKEN.finditer(text):
@@ -99,7 +99,7 @@ def _spans(text: str) -> _Spans:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """In one step, with the file's own permissions."""
+    """Replaces the file in one step, keeping its permissions."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_bytes(data)

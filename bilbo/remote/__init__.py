@@ -1,7 +1,6 @@
-"""The hosts, over SSH: one connection a host, all hosts at once, each with deadlines.
+"""The hosts over SSH: one connection per host, all hosts at once, each with deadlines.
 
-Every function answers for every host; what one host does wrong is its own result and never ends
-the work on the others.
+Every function returns a result for every host. A host that fails never ends the work on the others.
 """
 
 from bilbo.remote.bringup import bring_up

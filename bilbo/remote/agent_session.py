@@ -1,4 +1,4 @@
-"""A conversation with the agent on a host: one channel for all that a stage asks of it."""
+"""A session with the agent on a host: one channel for all requests of a stage."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ for name, source in json.loads(sys.stdin.buffer.readline().decode()):
     exec(compile(source, name, "exec"), module.__dict__)
 sys.modules["bilbo.agent.serve"].serve()
 """
-# A login shell: AMIs put conda and the like on PATH in profile files. Python starts in a folder
-# that is root's: it looks for modules in the one that it starts in.
+# A login shell, because AMIs put conda and the like on PATH in profile files. Python starts in a
+# folder of root's, because it looks for modules in the folder that it starts in.
 COMMAND = "bash -lc 'cd / && exec python3 -c \"import sys; exec(sys.stdin.buffer.readline())\"'"
 
-FOREIGN = "Something else answers in place of bilbo's agent: look at the host's profile files."
+FOREIGN = "Something other than bilbo's agent answers: check the host's shell profile files."
 Event = Mapping[str, Any]
-LONGEST_LINE = 64 << 20  # bytes; what a thousand workers make the head say is a tenth of it
+LONGEST_LINE = 64 << 20  # bytes; ten times the head's answer for a thousand workers
 
 
 @cache
@@ -45,13 +45,13 @@ def agent_source(module: str) -> str:
 
 @cache
 def opening_lines() -> bytes:
-    """What starts the agent: a line of Python and a line of JSON."""
+    """The input that starts the agent: a line of Python and a line of JSON."""
     sources = [(f"bilbo.agent.{name}", agent_source(name)) for name in AGENT_MODULES]
     return f"exec({json.dumps(LOADER)})\n{json.dumps(sources)}\n".encode()
 
 
 class Lines(asyncssh.SSHClientSession[bytes]):
-    """Takes a channel's output: whole lines of stdout one by one, the end of stderr at the end."""
+    """Receives a channel's output: stdout line by line, and the tail of stderr."""
 
     def __init__(self) -> None:
         self.lines: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -63,7 +63,7 @@ class Lines(asyncssh.SSHClientSession[bytes]):
         self._rest = b""
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """Sort what comes."""
+        """Split stdout into lines, and keep the tail of stderr."""
         if datatype == asyncssh.EXTENDED_DATA_STDERR:
             self.errors = (self.errors + data)[-4096:]
             return
@@ -77,7 +77,7 @@ class Lines(asyncssh.SSHClientSession[bytes]):
             self.lines.put_nowait(None)
 
     def exit_status_received(self, status: int) -> None:
-        """Note how the agent ended."""
+        """Record how the agent ended."""
         self.exit_status = status
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,18 +100,18 @@ class Session:
 
     @classmethod
     async def open(cls, connection: asyncssh.SSHClientConnection, cluster: str) -> Session:
-        """Start the agent. That it cannot run is told by the first request."""
+        """Start the agent. If it cannot run, the first request fails."""
         try:
             lines = Lines()
             channel, _ = await connection.create_session(lambda: lines, COMMAND, encoding=None)
         except (asyncssh.Error, OSError) as error:
-            raise HostFailure(f"the host runs no command: {error}") from None
+            raise HostFailure(f"the host does not run commands: {error}") from None
         session = cls(channel, lines, cluster)
         session._write(opening_lines())
         return session
 
     def _write(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # it has ended: why, the next event() tells
+        with contextlib.suppress(OSError):  # it has ended; the next event() says why
             self._channel.write(data)
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Session:
         self._channel.close()
 
     def send(self, op: str, **fields: Any) -> None:
-        """Ask for something; what is watched for an earlier request ends."""
+        """Send a request; watching for an earlier request ends."""
         self._id, self._op = self._id + 1, op
         request = {"id": self._id, "op": op, "cluster": self._cluster, **fields}
         self._write(json.dumps(request).encode() + b"\n")
@@ -138,13 +138,14 @@ class Session:
             if event is None or event["id"] != self._id:
                 continue
             if event["event"] == "failed":
-                raise HostFailure(str(event.get("cause", "it does not say why"))[:2000])
+                raise HostFailure(str(event.get("cause", "the agent gave no reason"))[:2000])
             if why := misfit(self._op, event):
-                raise HostFailure(f"the host's answer is not the agent's: {why}", hint=FOREIGN)
+                what = f"the host's answer is not from bilbo's agent: {why}"
+                raise HostFailure(what, hint=FOREIGN)
             return event
 
     def _parse(self, line: bytes) -> Event | None:
-        """A line as an event; profile files of a login shell may print anything, too."""
+        """A line as an event, or None: a login shell's profile files may print anything."""
         try:
             event = json.loads(line)
             if isinstance(event, dict) and {"event", "id"} <= event.keys():
@@ -173,7 +174,7 @@ class Session:
             why = f": {lines.lost}" if lines.lost else ""
             return HostFailure(
                 f"the connection was lost{why}",
-                hint="Check that the instance runs. Running the command again goes on from here.",
+                hint="Check that the instance runs. Run the command again to continue from here.",
             )
         if status == 127:
             missing = "python3" if any("python3" in line for line in said) else "bash"

@@ -1,4 +1,4 @@
-"""What an agent may answer. It runs on a host, and a host may say anything. Pure."""
+"""Checks an agent's answers: it runs on a host, and a host may send anything. Pure."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def _flag(value: Any) -> bool:
 
 
 def _base(value: Any) -> bool:
-    """A path that can be put into an address as it is."""
+    """A path that is safe in an address as it is."""
     return _text(value) and BASE.fullmatch(value) is not None
 
 
 def is_texts(value: Any) -> bool:
-    """Whether it is a list of text."""
+    """Whether it is a list of strings."""
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _found(value: Any) -> bool:
-    """Text, or None for what is not there, by name."""
+    """Strings by name, None for what is missing."""
     return isinstance(value, dict) and all(each is None or _text(each) for each in value.values())
 
 
@@ -54,7 +54,7 @@ def _services(value: Any) -> bool:
 
 
 _EXITED: Mapping[str, Check] = {"code": _code, "log": is_texts}
-# By request: the events that may answer it, and what each must hold.
+# By request: the events that may answer it, and the fields that each must have.
 _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
     "measure": {
         "measured": {
@@ -85,7 +85,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
 
 
 def misfit(op: str, event: Mapping[str, Any]) -> str:
-    """Why `event` is no answer to the request `op`; empty where it is one."""
+    """Why `event` does not answer the request `op`; empty if it does."""
     shape = _EVENTS[op].get(event["event"] if isinstance(event["event"], str) else "")
     if shape is None:
         return f"{str(event['event'])[:40]!r} does not answer {op!r}"

@@ -19,18 +19,17 @@ async def bring_up(
 ) -> tuple[HostResult, ...]:
     """Start the plan's services where they do not run, and wait until they are ready.
 
-    The head begins. The notebook starts once the head is measured, the workers once it answers, or
-    once it is started where they can wait for it (`plan.patient`); neither after it has failed but
-    the notebook. Hosts connect meanwhile, at most `remote.limit` of them at once, and run the
-    profile's own commands; they are measured once the head is started, which takes longer to
-    answer than they to be measured. Each connection ends when its host is ready or has failed.
-    Services of the roles in `fresh` are stopped first if they run. Returns one result a host, in
-    the order of `plan.hosts()`; what fails on a host is in its result. Cancelled, it leaves the
-    services running.
+    The head goes first. The notebook starts once the head is measured, even if the head then
+    fails. Workers start once the head answers, or once it is started if they can wait for it
+    (`plan.patient`); they do not start after it has failed. Meanwhile hosts connect, at most
+    `remote.limit` at once, and run the profile's own commands. They are measured after the head is
+    started, while it comes up. Each connection ends when its host is ready or has failed. Running
+    services of the roles in `fresh` are stopped first. Returns one result per host, in the order of
+    `plan.hosts()`; a host's failure is in its result. When cancelled, it leaves services running.
     """
     stage = Stage(plan, remote, fresh)
-    # The head comes first and turns are taken in order, so waiting for it cannot block it. It keeps
-    # its connection to the end, so there must be a second one for the others.
+    # The head is first in the order, so waiting for it cannot block it. It keeps its connection to
+    # the end, so the others need a second one.
     return await on_each(list(plan.hosts()), max(2, remote.limit), stage.host)
 
 
@@ -64,7 +63,7 @@ class Stage:
             await self._steps(run)
         except HostFailure as failure:
             return run.failed(failure)
-        except Exception as error:  # one host's surprise must not be the end of the others
+        except Exception as error:  # one host's bug must not end the others
             return run.failed(HostFailure(f"unexpected: {type(error).__name__}: {error}"))
         finally:
             self._leaves(host)
@@ -91,7 +90,7 @@ class Stage:
         elif run.plan is self.plan.notebook:
             work = self._notebook
         elif self.head_settled.is_set():
-            self._check_head()  # why connect at all
+            self._check_head()  # without a head there is no need to connect
         async with connected(run.plan.node, self.remote, self.keys) as connection:
             if not self._begins_at_once(run):
                 await self.head_started.wait()
@@ -99,7 +98,7 @@ class Stage:
             await work(run)
 
     def _begins_at_once(self, run: HostRun) -> bool:
-        """The head, and who has much to do or must end before the head is back."""
+        """The head, hosts with preparations, and hosts that must stop before the head is back."""
         return run.plan is self.plan.head or run.has_preparations or self._is_fresh(run)
 
     def _check_head(self) -> None:
@@ -127,13 +126,13 @@ class Stage:
             await self._keep_roll(run, self.plan.roll)
 
     async def _keep_roll(self, run: HostRun, where: model.MembersPage) -> None:
-        """Keep the roll while any worker waits for it."""
+        """Keep the list of members current while any worker waits for it."""
         done = asyncio.ensure_future(self.workers_done.wait())
         keeping = asyncio.ensure_future(run.keep_roll(where, self.roll))
         try:
             await asyncio.wait((done, keeping), return_when=asyncio.FIRST_COMPLETED)
             if not done.done():
-                keeping.result()  # it only ever ends by raising: the head has gone
+                keeping.result()  # it ends only by raising: the head is gone
         finally:
             done.cancel()
             keeping.cancel()
@@ -150,6 +149,6 @@ class Stage:
         await (self.head_started if self.plan.patient else self.head_settled).wait()
         self._check_head()
         self._check_versions(run)
-        # A worker of a head that is no more is of no use to the new one.
+        # A worker of the previous head cannot work for the new one.
         new = await run.start(fresh=self._is_fresh(run) or self.head_is_new)
         await run.until_joined(self.roll, new=new)

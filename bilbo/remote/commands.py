@@ -1,4 +1,4 @@
-"""Single things asked of hosts that stand: a command, their logs, which services run, a stop."""
+"""Single requests to running hosts: run a command, read logs, list services, stop them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ for each in /proc/[0-9]*; do
     if tr "\\0" "\\n" <"$each/environ" | grep -qx {mark}; then kill -{signal} "${{each#/proc/}}"; fi
 done 2>/dev/null
 """
-END_SECONDS = 2.0  # what a command gets to end in when the caller has had enough of it
+END_SECONDS = 2.0  # how long an interrupted command has to end after each signal
 
 
 @dataclass(frozen=True)
 class CommandResult:
     """How a command ended on one host: its exit code, or None and the failure that prevented it.
 
-    A command that a signal ended has 128 and the signal's number, as in a shell.
+    The exit code of a command ended by a signal is 128 plus the signal's number, as in a shell.
     """
 
     node: Node
@@ -50,7 +50,7 @@ class LogLines:
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """Whether a service runs, and how it ended if somebody saw it end."""
+    """Whether a service runs, and its exit code if its supervisor saw it end."""
 
     node: Node
     service: str
@@ -66,10 +66,10 @@ async def run_command(
     on_output: Output,
     stdin: AsyncIterable[bytes] | None = None,
 ) -> tuple[CommandResult, ...]:
-    """Run a shell command on all nodes at once, its output streamed as it comes.
+    """Run a shell command on all nodes at once, and stream its output.
 
     `on_output` gets the node, the bytes, and whether they are stderr's. `stdin` is for a single
-    node. The command itself has no deadline; cancelled, it is interrupted on every node.
+    node. The command has no deadline. When cancelled, it is interrupted on every node.
     """
     keys = PrivateKeys()
 
@@ -86,34 +86,34 @@ async def run_command(
 
 
 class Stream(asyncssh.SSHClientSession[bytes]):
-    """Passes a command's output on and notes its end."""
+    """Forwards a command's output and records how it ended."""
 
     def __init__(self, node: Node, on_output: Output) -> None:
         self._node = node
         self._on_output = on_output
         self.exit_code: int | None = None
         self.ended = asyncio.Event()
-        self.takes_more = asyncio.Event()  # the host keeps up with what is written
+        self.takes_more = asyncio.Event()  # cleared while the host cannot keep up with the input
         self.takes_more.set()
 
     def pause_writing(self) -> None:
-        """Write no more for now: a large input must not pile up in memory."""
+        """Stop writing for now: a large input must not pile up in memory."""
         self.takes_more.clear()
 
     def resume_writing(self) -> None:
-        """Write on."""
+        """Continue writing."""
         self.takes_more.set()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """Pass output on."""
+        """Forward output."""
         self._on_output(self._node, data, datatype == asyncssh.EXTENDED_DATA_STDERR)
 
     def exit_status_received(self, status: int) -> None:
-        """Note the exit code."""
+        """Record the exit code."""
         self.exit_code = status
 
     def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
-        """Note the signal as a shell would."""
+        """Record the signal as a shell would."""
         numbers = {"HUP": 1, "INT": 2, "QUIT": 3, "ABRT": 6, "KILL": 9, "PIPE": 13, "TERM": 15}
         self.exit_code = 128 + numbers.get(signal, 0)
 
@@ -137,7 +137,7 @@ async def run_one(
             lambda: stream, marked(command, mark), encoding=None
         )
     except asyncssh.Error as error:
-        raise HostFailure(f"the host runs no command: {error}") from None
+        raise HostFailure(f"the host does not run commands: {error}") from None
     feeding = asyncio.ensure_future(feed(channel, stream, stdin))
     try:
         await stream.ended.wait()
@@ -152,14 +152,14 @@ async def run_one(
 
 
 def marked(command: str, mark: str) -> str:
-    """The command, run by the same shell, with a mark in the environment of all that it starts."""
+    """The command, run by the same shell, with a mark in the environment of its processes."""
     return f'exec env {MARK}={mark} "${{SHELL:-/bin/sh}}" -c {shlex.quote(command)}'
 
 
 async def interrupt(connection: asyncssh.SSHClientConnection, stream: Stream, mark: str) -> None:
-    """End a command and what it started, found by its mark.
+    """End a command and everything that it started, found by its mark.
 
-    sshd leaves a command running whose client has gone, and passes no signals on for root.
+    sshd leaves a command running when its client is gone, and forwards no signals for root.
     """
     for signal in ("INT", "TERM", "KILL"):
         with contextlib.suppress(OSError, asyncssh.Error, asyncio.TimeoutError):
@@ -174,7 +174,7 @@ async def feed(
     stream: Stream,
     stdin: AsyncIterable[bytes] | None,
 ) -> None:
-    """Pass standard input on to its end."""
+    """Forward standard input until it ends."""
     try:
         if stdin is not None:
             async for data in stdin:
@@ -182,7 +182,7 @@ async def feed(
                 await stream.takes_more.wait()
         channel.write_eof()
     except OSError:
-        return  # the command has ended and wants no more
+        return  # the command has ended
 
 
 async def fetch_logs(
@@ -195,10 +195,9 @@ async def fetch_logs(
     lines: int = 100,
     follow: bool = False,
 ) -> tuple[HostFailure | None, ...]:
-    """Hand the last `lines` of the services' logs (all if none is named) to `on_lines`.
+    """Pass the last `lines` of the services' logs (all services if none is named) to `on_lines`.
 
-    With `follow` what is added comes, too, until the caller cancels. Returns what went wrong for
-    each node.
+    With `follow`, new lines too, until the caller cancels. Returns each node's failure, if any.
     """
 
     async def one(node: Node, session: Session) -> None:
@@ -212,7 +211,7 @@ async def fetch_logs(
 async def service_status(
     nodes: Sequence[Node], cluster: str, remote: Remote
 ) -> tuple[tuple[ServiceStatus, ...] | HostFailure, ...]:
-    """The services of each node, or why they cannot be known."""
+    """The services of each node, or the failure to list them."""
     found: dict[str, tuple[ServiceStatus, ...]] = {}
 
     async def one(node: Node, session: Session) -> None:
@@ -231,7 +230,7 @@ async def service_status(
 async def software(
     hosts: Sequence[HostPlan], cluster: str, remote: Remote
 ) -> tuple[Event | HostFailure, ...]:
-    """What each host measures (`python` and `versions` of its packages too), or why not."""
+    """What each host measures (also `python` and package `versions`), or its failure."""
     found: dict[str, Event] = {}
     plans = {host.node.instance_id: host for host in hosts}
 
@@ -257,7 +256,7 @@ async def with_agent(
     remote: Remote,
     work: Callable[[Node, Session], Awaitable[None]],
 ) -> tuple[HostFailure | None, ...]:
-    """Do something with the agent of every node; each node's failure, if any."""
+    """Run `work` with the agent of every node. Returns each node's failure, if any."""
     keys = PrivateKeys()
 
     async def one(node: Node) -> HostFailure | None:

@@ -1,4 +1,4 @@
-"""Reaching a host: trying until its deadline, and telling in words why it cannot be reached."""
+"""Connects to a host, retrying until the deadline, and explains why it cannot be reached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import asyncssh
 from bilbo.model import Node
 from bilbo.remote.terms import HostEvent, HostFailure, Remote
 
-TCP_SECONDS = 4.0  # one attempt; a host that boots drops packets, so many short ones find it sooner
+TCP_SECONDS = 4.0  # one attempt; a booting host drops packets, so short attempts find it sooner
 LOGIN_SECONDS = 20.0  # one attempt, from the first byte to being logged in
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 HOST_KEY_ALGORITHMS = (
@@ -27,7 +27,7 @@ HOST_KEY_ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
-# In asyncssh a packet of the usual first choice, ChaCha20, costs several times one of AES-GCM.
+# asyncssh's default first choice, ChaCha20, costs several times as much per packet as AES-GCM.
 CIPHERS = (
     "aes128-gcm@openssh.com",
     "aes256-gcm@openssh.com",
@@ -36,7 +36,7 @@ CIPHERS = (
     "aes128-ctr",
 )
 ASK_SECURITY_GROUP = (
-    "Check that the instance runs and that its security group admits your address to the SSH port."
+    "Check that the instance runs and that its security group allows your address on the SSH port."
 )
 
 
@@ -47,7 +47,7 @@ class PrivateKeys:
         self._keys: dict[Path, asyncssh.SSHKey | HostFailure] = {}
 
     def load(self, path: Path) -> asyncssh.SSHKey:
-        """The key. Raises HostFailure with what is wrong with the file."""
+        """The key. Raises HostFailure that says what is wrong with the file."""
         if path not in self._keys:
             try:
                 self._keys[path] = read_key(path)
@@ -80,19 +80,19 @@ def read_key(path: Path) -> asyncssh.SSHKey:
     if protected:
         raise bad_key(
             f"the private key {path} is protected by a passphrase",
-            "bilbo asks for none: name a key without one, or take it off a copy (ssh-keygen -p).",
+            "bilbo never asks for it: use a key without one, or a copy without it (ssh-keygen -p).",
         )
     raise bad_key(f"{path} is not a private key", "Correct `ssh_private_key` in the profile.")
 
 
 def bad_key(what: str, hint: str) -> HostFailure:
-    """A failure that lies in the private key's file."""
+    """A failure caused by the private key's file."""
     return HostFailure(what, stage="authenticate", hint=hint)
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why one attempt failed. `final`: trying again would change nothing."""
+    """Why one attempt failed. `final`: a retry would fail the same way."""
 
     stage: str
     cause: str
@@ -106,7 +106,7 @@ class Trouble:
 
 
 class Attempt(asyncssh.SSHClient):
-    """One attempt to log in; notes how far it comes, which the exception does not tell."""
+    """One attempt to log in; records how far it gets, which the exception does not say."""
 
     def __init__(self, node: Node, remote: Remote, address: str) -> None:
         self.node = node
@@ -117,13 +117,13 @@ class Attempt(asyncssh.SSHClient):
         self.host_key_trouble: Trouble | None = None
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        """TCP stands."""
+        """TCP is connected."""
         self.connection = conn
 
     def validate_host_public_key(
         self, host: str, addr: str, port: int, key: asyncssh.SSHKey
     ) -> bool:
-        """Check the host's key against the one of its first contact."""
+        """Check the host's key against the one from the first connection."""
         known_hosts = self.remote.known_hosts
         try:
             self.host_key_accepted = known_hosts.accepts(self.node.instance_id, key)
@@ -131,7 +131,7 @@ class Attempt(asyncssh.SSHClient):
             self.host_key_trouble = Trouble(
                 "connect",
                 f"{known_hosts.path} cannot be used: {error.strerror}",
-                "bilbo keeps the hosts' keys there: make it readable and writable.",
+                "bilbo stores the hosts' keys there: make it readable and writable.",
                 final=True,
             )
         else:
@@ -144,8 +144,8 @@ class Attempt(asyncssh.SSHClient):
         return Trouble(
             "connect",
             f"the host key of {self.node.instance_id} has changed to {key.get_fingerprint()}: "
-            "somebody may be posing as the host",
-            "If you know why (the system was reinstalled), forget the old key and try again: "
+            "someone may be impersonating the host",
+            "If you know why (say, the system was reinstalled), remove the old key and try again: "
             f"ssh-keygen -R {self.node.instance_id} -f '{path}'",
             final=True,
         )
@@ -168,7 +168,7 @@ class Attempt(asyncssh.SSHClient):
     async def _log_in_over(
         self, sock: socket.socket, key: asyncssh.SSHKey
     ) -> asyncssh.SSHClientConnection:
-        """Nothing but the profile decides how: no ssh config, no agent, no other keys."""
+        """Only the profile decides how: no ssh config, no agent, no other keys."""
         known = self.remote.known_hosts.key(self.node.instance_id)
         first = [name.decode() for name in known.sig_algorithms] if known else []
         algorithms = [*first, *(name for name in HOST_KEY_ALGORITHMS if name not in first)]
@@ -218,16 +218,16 @@ class Attempt(asyncssh.SSHClient):
         if not self.connection.get_extra_info("server_version"):
             if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
                 return "accepts TCP but sends no SSH banner"
-            return "accepts TCP and closes it without an SSH banner"
+            return "accepts TCP and closes the connection without an SSH banner"
         if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
             return "speaks SSH but does not finish the login"
-        return f"breaks off the login: {error}"
+        return f"aborts the login: {error}"
 
 
 async def connect(node: Node, remote: Remote, keys: PrivateKeys) -> asyncssh.SSHClientConnection:
-    """A logged-in connection, tried for until `remote.deadlines.connect` is over.
+    """A logged-in connection, retried until `remote.deadlines.connect`.
 
-    A refused key is tried again for a short while only, a changed host key not at all.
+    A refused key is retried only for a short while, a changed host key not at all.
     Raises HostFailure with the last attempt's cause.
     """
     key = keys.load(remote.key_path(node))
@@ -243,7 +243,7 @@ async def connect(node: Node, remote: Remote, keys: PrivateKeys) -> asyncssh.SSH
             return await asyncio.wait_for(login, timeout=end - time.monotonic())
         except (OSError, asyncio.TimeoutError, asyncssh.Error) as error:
             now = time.monotonic()
-            # An attempt that the deadline cuts short knows less than the one before.
+            # An attempt cut short by the deadline knows less than the one before.
             trouble = last if last and now >= end else attempt.explain(error)
         if trouble.stage == "authenticate" and not (last and last.stage == "authenticate"):
             end = min(end, now + remote.deadlines.new_key)
@@ -260,7 +260,7 @@ async def connect(node: Node, remote: Remote, keys: PrivateKeys) -> asyncssh.SSH
 async def connected(
     node: Node, remote: Remote, keys: PrivateKeys
 ) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """`connect`, closed at the end; at once if the work was cut short."""
+    """`connect`, closed at the end; aborted if the work raises."""
     connection = await connect(node, remote, keys)
     try:
         yield connection

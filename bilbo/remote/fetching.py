@@ -1,7 +1,7 @@
-"""What `get` does: walks a host's files itself, and writes them here, inside one folder.
+"""Copies files from a host for `get`: walks them itself, and writes only inside one folder.
 
-The host says what its folders hold, and is not believed: names are single steps, nothing here is
-made a link or opened through one, and permissions are no more than a person's own.
+A host's listing is not trusted: a name must be a single step, links are neither created nor
+followed here, and the copies get no permissions beyond the user's own.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from typing import BinaryIO
 
 import asyncssh
 
-CHUNK = 4 << 20  # bytes asked for at once; asyncssh asks for their blocks side by side
+CHUNK = 4 << 20  # bytes per request; asyncssh reads its blocks in parallel
 DEEPEST = 100
 KEPT_MODE = 0o755
-# Without these (Windows) paths are checked before they are opened, step by step.
+# On Windows, which lacks these, each step of a path is checked before it is opened.
 _AT = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
-_NO_LINK = 0  # a FIFO must not keep us waiting, nor a terminal become ours
+_NO_LINK = 0  # do not block on a FIFO, nor make a terminal the controlling one
 for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC"):
     _NO_LINK |= getattr(os, _flag, 0)
 
-# Told of a file's path on the host, and of the bytes so far and in all.
+# Called with a file's path on the host, the bytes so far, and the total.
 Progress = Callable[[str, int, int], None]
 
 
 class Refused(Exception):
-    """A file or folder that is left out; says why."""
+    """Why a file or folder is skipped."""
 
 
 @dataclass
 class Fetching:
-    """One copy from a host. `left_out` names what was not copied, and why."""
+    """One copy from a host. `left_out` says what was not copied, and why."""
 
     client: asyncssh.SFTPClient
     progress: Progress
     left_out: list[str] = field(default_factory=list)
 
     async def get(self, source: str, target: Path) -> None:
-        """Copies `source` to `target`, or into it where that is a folder. Raises what SFTP and
-        the file system raise."""
+        """Copies `source` to `target`, or into `target` if that is a folder. Raises the errors of
+        SFTP and of the file system."""
         attributes = await self.client.stat(source)
         try:
             await self._get(source, attributes, target)
@@ -54,7 +54,7 @@ class Fetching:
     async def _get(self, source: str, attributes: asyncssh.SFTPAttrs, target: Path) -> None:
         if target.is_dir():
             name = source.rstrip("/").rpartition("/")[2]
-            if name in ("", ".", ".."):  # the home, or the root: as scp does, by its own name
+            if name in ("", ".", ".."):  # the home or the root: as scp does, use its real name
                 name = str(await self.client.realpath(source)).rstrip("/").rpartition("/")[2]
             folder, name = target, step(name)
         else:
@@ -68,7 +68,7 @@ class Fetching:
         kind = stat.S_IFMT(attributes.permissions or stat.S_IFREG)
         if kind == stat.S_IFDIR:
             if depth == DEEPEST:
-                raise Refused(f"it lies more than {DEEPEST} folders deep")
+                raise Refused(f"it is more than {DEEPEST} folders deep")
             with here.enter(name) as folder:
                 await self._folder(path, folder, depth)
                 folder.finish(attributes)
@@ -103,13 +103,13 @@ class Fetching:
             yield name, attributes
 
     async def _behind_link(self, path: str) -> asyncssh.SFTPAttrs:
-        """A link to a file is copied as the file; links to folders may lead in circles."""
+        """Copies a link to a file as the file. Links to folders may form loops."""
         try:
             attributes = await self.client.stat(path)
         except asyncssh.SFTPError as error:
-            raise Refused(f"a link that leads nowhere ({error.reason})") from None
+            raise Refused(f"it is a broken link ({error.reason})") from None
         if not stat.S_ISREG(attributes.permissions or 0):
-            raise Refused("a link to a folder")
+            raise Refused("it is a link to a folder")
         return attributes
 
     async def _file(
@@ -131,22 +131,22 @@ class Fetching:
 def step(name: str) -> str:
     """A name that stays in its folder, on any system. Raises Refused."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise Refused("its name leads out of the folder")
+        raise Refused("its name points outside the folder")
     if os.name == "nt" and (set(name) & set('\\:<>"|?*') or name.endswith((".", " "))):
-        raise Refused("its name cannot be one here")
+        raise Refused("its name is not valid on this system")
     return name
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder here that is open: what is made in it is made in it, whatever its path becomes."""
+    """An open local folder: files are created in it even if its path is replaced meanwhile."""
 
     path: Path
     descriptor: int
 
     @classmethod
     def open(cls, path: Path) -> _Folder:
-        """A folder that a person named: links on the way there are the person's own."""
+        """A folder that the user named: links in its path are the user's own."""
         return cls(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY) if _AT else -1)
 
     def __enter__(self) -> _Folder:
@@ -157,7 +157,7 @@ class _Folder:
             os.close(self.descriptor)
 
     def enter(self, name: str) -> _Folder:
-        """The folder of that name, made if need be. Raises Refused where something else is."""
+        """The folder of that name, created if missing. Raises Refused if it is something else."""
         path = self.path / name
         if not _AT:
             _no_link(path)
@@ -172,7 +172,7 @@ class _Folder:
             raise Refused(f"{path} cannot be entered: {error.strerror}") from None
 
     def create(self, name: str) -> BinaryIO:
-        """The file of that name, empty and open to write. Raises Refused for what is no file."""
+        """The file of that name, empty and open for writing. Raises Refused if it is not a file."""
         flags = os.O_WRONLY | os.O_CREAT | _NO_LINK
         path = self.path / name
         if not _AT:
@@ -187,12 +187,12 @@ class _Folder:
             raise Refused(f"{path} cannot be written: {error.strerror}") from None
         if not stat.S_ISREG(os.fstat(found).st_mode):
             os.close(found)
-            raise Refused(f"{path} is no file")
+            raise Refused(f"{path} is not a file")
         os.ftruncate(found, 0)
         return os.fdopen(found, "wb")
 
     def finish(self, attributes: asyncssh.SFTPAttrs) -> None:
-        """Gives the folder the times and permissions that it has on the host."""
+        """Sets the times and permissions that the folder has on the host."""
         if _AT:
             _finish(self.descriptor, attributes)
 
@@ -203,7 +203,7 @@ def _no_link(path: Path) -> None:
 
 
 def _finish(descriptor: int, attributes: asyncssh.SFTPAttrs) -> None:
-    """Times and permissions: never setuid, setgid or writable for others."""
+    """Sets times and permissions: never setuid, setgid, or writable by others."""
     with suppress(OSError, OverflowError, ValueError):
         if attributes.atime is not None and attributes.mtime is not None and _AT:
             os.utime(descriptor, (attributes.atime, attributes.mtime))

@@ -1,4 +1,4 @@
-"""One host in the SSH stage: what is asked of it, step by step, and how it fared."""
+"""One host in the SSH stage: its steps, and its result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from bilbo.remote.roll import Members
 from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, Remote
 from bilbo.versions import differences, software
 
-SEE_LOGS = "Read the whole log with `bilbo logs`; running the command again goes on from here."
+SEE_LOGS = "Read the whole log with `bilbo logs`. Run the command again to continue from here."
 
 
 class HostRun:
@@ -55,7 +55,7 @@ class HostRun:
         return HostResult(self.plan.node, "ready", True, facts=self.facts)
 
     def failed(self, failure: HostFailure) -> HostResult:
-        """The result of a host that has stopped in its present stage, or its failure's."""
+        """The result of a host that failed in the failure's stage, or else in its current one."""
         self._enters(failure.stage or self.stage, f"failed: {failure.what}", FAILED)
         return HostResult(
             self.plan.node,
@@ -69,15 +69,15 @@ class HostRun:
 
     @property
     def has_preparations(self) -> bool:
-        """Whether the profile has anything run on the host before its service."""
+        """Whether the profile runs anything on the host before its service."""
         return bool(self.plan.init_cmd or self.plan.requirements)
 
     async def prepare(self, connection: asyncssh.SSHClientConnection) -> None:
-        """Run the profile's own commands, measure the host and check what it has."""
+        """Run the profile's own commands, measure the host and check its software."""
         self._enters("measure", "connected", CONNECTED)
         self._session = await Session.open(connection, self._cluster)
         if self.plan.init_cmd and await self._init():
-            self._session.close()  # a new login sees what the commands have put on PATH
+            self._session.close()  # a new login sees what the commands put on PATH
             self._session = await Session.open(connection, self._cluster)
         if self.plan.requirements:
             await self._install()
@@ -95,7 +95,7 @@ class HostRun:
         self.facts.update(self._service.facts, service=self._service.name)
 
     async def _init(self) -> bool:
-        """Run `init_cmd`; whether there was anything left to run."""
+        """Run what is left of `init_cmd`. Returns whether there was anything left."""
         self._enters("init", "running init_cmd")
         commands = self.plan.init_cmd
         event = await self._session.ask("init", self.deadlines.init, commands=commands)
@@ -103,13 +103,13 @@ class HostRun:
             raise HostFailure(
                 f"init_cmd's command {event['number']} of {len(commands)} ended with exit code "
                 f"{event['code']}",
-                hint="Running the command again goes on at this command of init_cmd.",
+                hint="Run the command again to continue with this command of init_cmd.",
                 log=event["log"],
             )
         return bool(event["ran"])
 
     async def _install(self) -> None:
-        """Install the profile's packages, unless they were the last that were installed."""
+        """Install the profile's packages, unless they are the ones installed last."""
         self._enters("packages", "installing packages")
         event = await self._session.ask(
             "packages",
@@ -120,31 +120,31 @@ class HostRun:
         if event["event"] == "exited":
             raise HostFailure(
                 f"pip ended with exit code {event['code']} for {event['python']}",
-                hint="Correct `packages` in the profile, and run the command again.",
+                hint="Correct `packages` in the profile and run the command again.",
                 log=event["log"],
             )
         self.facts["installed"] = event["ran"]
-        done = "packages installed" if event["ran"] else "packages are installed already"
+        done = "packages installed" if event["ran"] else "packages already installed"
         self._enters("packages", done)
 
     def check_versions(self, head: Mapping[str, Any], breaking: Collection[str]) -> None:
-        """Raises HostFailure where this host cannot work with the head, whose facts are given."""
+        """Raises HostFailure if this host cannot work with the head, given the head's facts."""
         theirs, ours = software("the head", head), software("this host", self.facts)
         broken = [each for each in differences(theirs, ours, breaking) if each.breaks]
         if broken:
             self.stage = "versions"
             found = "; ".join(
-                f"{each.package} {each.version or 'is not installed'}, there {each.expected}"
+                f"{each.package} {each.version or 'is not installed'}, on the head {each.expected}"
                 for each in broken
             )
             raise HostFailure(
                 f"it cannot work with the head: {found}",
-                hint="Use the same image for all roles, or bring the versions together with "
-                "`packages`; `bilbo check` shows them all.",
+                hint="Use the same image for all roles, or align the versions with `packages`; "
+                "`bilbo check` lists all differences.",
             )
 
     async def start(self, *, fresh: bool) -> bool:
-        """Start the service unless it runs; `fresh` stops it first. Whether it is a new one."""
+        """Start the service unless it runs; `fresh` stops it first. Returns whether it is new."""
         service = self._service
         self._enters("start", f"starting {service.name}")
         event = await self._session.ask(
@@ -164,11 +164,11 @@ class HostRun:
             raise self._exited(event)
         new = bool(event["event"] == "started")
         self.facts.update(already=not new, kept=event["changed"] and not new)
-        state = "started" if new else "runs already"
+        state = "started" if new else "is already running"
         if self.facts["kept"]:
-            state += ", though not as it would be started now"
+            state += ", but with older settings"
         elif self.facts.get("installed") and not new:
-            state += "; it takes up the packages at its restart"
+            state += "; restart it to use the new packages"
         self._enters("ready", f"{service.name} {state}", STARTED)
         return new
 
@@ -180,11 +180,11 @@ class HostRun:
 
     async def until_ready(self) -> None:
         """Wait until the service's page answers."""
-        patience = self.deadlines.ready + 10  # the host keeps the time; this is for a dead host
+        patience = self.deadlines.ready + 10  # the host keeps the deadline; this is for dead hosts
         try:
             event = await asyncio.wait_for(self._session.event(), timeout=patience)
         except asyncio.TimeoutError:
-            raise HostFailure(f"the host fell silent for {patience:.0f} s") from None
+            raise HostFailure(f"the host sent nothing for {patience:.0f} s") from None
         if event["event"] == "timeout":
             raise HostFailure(
                 f"{self._service.name} was not ready after {self.deadlines.ready:.0f} s: "
@@ -200,10 +200,10 @@ class HostRun:
             self.facts["served"] = Served(event["secure"], event["base"])
 
     async def until_joined(self, roll: Members, *, new: bool) -> None:
-        """Wait until the head knows all of the service's members.
+        """Wait until the head lists all of the service's members.
 
-        Where a just started service replaces one of the same name, the head may not have noticed
-        yet: what it knows now is the old one.
+        If a service that has just started replaces one of the same name, the head may still list
+        the old one.
         """
         stale = roll.addresses(self._service.members) if new else frozenset()
         joined = asyncio.ensure_future(roll.wait(self._service.members, stale))
@@ -231,7 +231,7 @@ class HostRun:
         )
 
     async def _tail(self) -> tuple[str, ...]:
-        """The end of the service's log, if the host still tells."""
+        """The end of the service's log, if the host still answers."""
         with contextlib.suppress(HostFailure):
             names = [self._service.name]
             event = await self._session.ask("logs", 5, services=names, lines=20, follow=False)
@@ -239,7 +239,7 @@ class HostRun:
         return ()
 
     async def keep_roll(self, where: model.MembersPage, roll: Members) -> NoReturn:
-        """Tell `roll` who joins and leaves, until the head's service ends (HostFailure)."""
+        """Update `roll` as members join and leave, until the head's service ends (HostFailure)."""
         self._session.send(
             "roll",
             service=self._service.name,
@@ -255,9 +255,9 @@ class HostRun:
             roll.update(event["joined"], event["left"])
 
     def _exited(self, event: Event) -> HostFailure:
-        if event["event"] != "exited":  # one of the request's, and not the one whose turn it is
+        if event["event"] != "exited":  # a valid event of the request, but out of order
             return HostFailure(
-                f"the host's answer is not the agent's: {event['event']!r} comes out of turn",
+                f"the host's answer is not from bilbo's agent: {event['event']!r} is out of order",
                 hint=FOREIGN,
             )
         return HostFailure(
@@ -266,26 +266,26 @@ class HostRun:
 
 
 def files_of(service: Service) -> dict[str, str]:
-    """What lies on the host for a service, name to text: its script, its programs, its files."""
+    """A service's files on the host, name to text: its script, its programs, its other files."""
     programs = {f"{name}.py": agent_source(name) for name in service.programs}
     return {f"{service.name}.sh": service.script, **programs, **service.files}
 
 
 def open_hint(ended: bool) -> str:
-    """What to do about a service that asks nobody for its token."""
-    now = "It was ended" if ended else "It runs on, and ends at `bilbo restart NAME --notebook`"
-    return f"{now}. Look on the host for the settings that let everybody in, in ~/.jupyter say."
+    """What to do about a service that does not require its token."""
+    now = "It was stopped" if ended else "It still runs; `bilbo restart NAME --notebook` ends it"
+    return f"{now}. Find the settings that turn authentication off, such as those in ~/.jupyter."
 
 
 def how_it_ended(code: int | None) -> str:
-    """An exit code in words; None where nobody saw it, negative for a signal."""
+    """An exit code in words: None if nobody saw it, negative for a signal."""
     if code is None:
         return "was killed together with its supervisor"
     return f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
 
 
 def page_fields(page: Page | None) -> dict[str, Any] | None:
-    """A page as the agent takes it."""
+    """A page as the agent expects it."""
     if page is None:
         return None
     return {
@@ -301,7 +301,7 @@ def page_fields(page: Page | None) -> dict[str, Any] | None:
 
 
 def check_software(plan: HostPlan, found: Event) -> None:
-    """Raises HostFailure naming what the host lacks or has too old."""
+    """Raises HostFailure if software is missing on the host or too old."""
     missing = [name for name, path in found["executables"].items() if path is None]
     if missing:
         raise HostFailure(

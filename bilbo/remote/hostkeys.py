@@ -1,4 +1,4 @@
-"""The hosts' keys: remembered at first contact, checked from then on."""
+"""The hosts' keys: stored on the first connection, checked from then on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bilbo.files import private_folder
 class KnownHosts:
     """A known_hosts file whose host names are instance ids.
 
-    An address of AWS's is somebody else's tomorrow; an instance id never is. The system's ssh
-    reads the same file with `-o HostKeyAlias=INSTANCE_ID -o UserKnownHostsFile=PATH`.
+    AWS reuses addresses, but never instance ids. The system's ssh reads the same file with
+    `-o HostKeyAlias=INSTANCE_ID -o UserKnownHostsFile=PATH`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,13 +22,13 @@ class KnownHosts:
         self._keys: dict[str, SSHKey] | None = None
 
     def key(self, instance_id: str) -> SSHKey | None:
-        """The key that is remembered. Raises OSError if the file cannot be read."""
+        """The stored key. Raises OSError if the file cannot be read."""
         if self._keys is None:
             self._keys = self._read()
         return self._keys.get(instance_id)
 
     def accepts(self, instance_id: str, key: SSHKey) -> bool:
-        """Whether this is the host's key; a host without one gets this one, on disk too.
+        """Whether this is the host's key. Stores it for a host without one, also on disk.
 
         Raises OSError if the file cannot be read or written.
         """
@@ -50,11 +50,11 @@ class KnownHosts:
             try:
                 keys.setdefault(host, import_public_key(text))
             except KeyImportError:
-                continue  # cut off by a full disk or edited by hand: learnt again
+                continue  # cut off by a full disk or edited by hand: stored again
         return keys
 
     def _append(self, instance_id: str, key: SSHKey) -> None:
-        """Add a line in one write, so that several bilbos at once cannot mix theirs."""
+        """Append a line in one write, so that concurrent bilbos do not mix their lines."""
         private_folder(self.path.parent)
         self.path.touch(mode=0o600)
         with self.path.open("a+b", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""A program of bilbo's own, run once on a host by the Python that its services have."""
+"""Runs one of bilbo's own programs on a host, with the Python of its services."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bilbo.remote.terms import HostFailure, Remote
 
 
 def answer(text: str, program: str) -> dict[str, list[str]]:
-    """What a program has printed: lists of text by name. Raises HostFailure for anything else."""
+    """What a program printed: lists of strings by name. Raises HostFailure for anything else."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not all(map(is_texts, found.values())):
-        raise HostFailure(f"{program} answered what cannot be read", log=text.splitlines()[-5:])
+        raise HostFailure(f"the output of {program} cannot be read", log=text.splitlines()[-5:])
     return found
 
 
@@ -34,9 +34,9 @@ async def run_program(
     executables: Collection[str],
     environment: Mapping[str, str],
 ) -> dict[str, list[str]]:
-    """What the agent's module `program` answers to `asked`, both JSON.
+    """The answer of the agent's module `program` to `asked`, both JSON.
 
-    It is run by the Python of the first of `executables`. Raises HostFailure, also after
+    Runs it with the Python of the first of `executables`. Raises HostFailure, also after
     `remote.deadlines.init`.
     """
     answers: list[dict[str, list[str]]] = []
@@ -45,7 +45,7 @@ async def run_program(
         seconds = remote.deadlines.init
         event = await session.ask(
             "program",
-            seconds + 10,  # the host keeps the time; this is for a dead host
+            seconds + 10,  # the host keeps the deadline; this is for dead hosts
             source=agent_source(program),
             input=json.dumps(asked),
             executables=list(executables),

@@ -1,4 +1,4 @@
-"""Who has joined the engine's head, as its host tells it."""
+"""The members that have joined the engine's head, as its host reports them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bilbo.remote.terms import HostFailure
 
 
 class Members:
-    """The members present, by name, with their addresses; waits for names."""
+    """The present members by name with their addresses; waits for names."""
 
     def __init__(self) -> None:
         self._present: dict[str, str] = {}
@@ -17,14 +17,14 @@ class Members:
         self._closed = ""
 
     def update(self, joined: Mapping[str, str], left: Collection[str]) -> None:
-        """Take over a change."""
+        """Apply a change."""
         for name in left:
             self._present.pop(name, None)
         self._present.update(joined)
         self._wake()
 
     def close(self, cause: str) -> None:
-        """Nobody will be called any more: whoever waits fails with this cause."""
+        """End all updates: whoever waits fails with this cause."""
         self._closed = cause
         self._wake()
 
@@ -33,16 +33,16 @@ class Members:
             event.set()
 
     def addresses(self, names: Collection[str]) -> frozenset[str]:
-        """Where these members are now."""
+        """The current addresses of these members."""
         return frozenset(self._present[name] for name in names if name in self._present)
 
     def missing(self, names: Collection[str], stale: Collection[str] = ()) -> list[str]:
-        """Those who are not present, or only at an address that is `stale`."""
+        """The names that are not present, or only at a `stale` address."""
         return [name for name in names if self._present.get(name) in {None, *stale}]
 
     async def wait(self, names: Collection[str], stale: Collection[str]) -> None:
-        """Until all are present, at addresses that are not `stale`. Raises HostFailure when the
-        roll is closed before."""
+        """Wait until all are present at addresses that are not `stale`. Raises HostFailure if
+        updates end before."""
         event = asyncio.Event()
         self._waiting.add(event)
         try:

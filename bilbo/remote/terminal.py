@@ -1,4 +1,4 @@
-"""A command on one host with this terminal as its own, as `ssh -t` does it. POSIX only."""
+"""Runs a command on one host with this terminal, like `ssh -t`. POSIX only."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from bilbo.remote.commands import CommandResult, Stream
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.terms import HostFailure, Remote
 
-# Programs that draw do not know every terminal's name; all know this one.
+# Full-screen programs do not know every terminal type; they all know this one.
 USUAL_TERM = "xterm-256color"
 
 
 def has_terminal() -> bool:
-    """Whether a person sits at both ends: standard input and output are terminals."""
+    """Whether standard input and output are both terminals."""
     return os.name == "posix" and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 async def run_on_terminal(node: Node, command: str, remote: Remote) -> CommandResult:
-    """Run a shell command on a terminal of the host's that this one stands for.
+    """Run a shell command on a terminal of the host that mirrors this one.
 
-    Keys go there raw, Ctrl-C among them, and the window's size follows. This terminal is as it
-    was when the command ends, however it does. The command itself has no deadline.
+    Sends raw keys, including Ctrl-C, and changes of the window's size. Restores this terminal when
+    the command ends, however it ends. The command has no deadline.
     """
     try:
         async with connected(node, remote, PrivateKeys()) as connection:
@@ -40,7 +40,7 @@ async def run_on_terminal(node: Node, command: str, remote: Remote) -> CommandRe
 
 
 async def attached(connection: asyncssh.SSHClientConnection, node: Node, command: str) -> int:
-    """Run a command over a connection, on a terminal, to its exit code. Raises HostFailure."""
+    """Run a command on a terminal and return its exit code. Raises HostFailure."""
     stream = Stream(node, lambda _node, data, _is_stderr: write_all(sys.stdout.fileno(), data))
     try:
         channel, _ = await connection.create_session(
@@ -51,7 +51,7 @@ async def attached(connection: asyncssh.SSHClientConnection, node: Node, command
             term_size=shutil.get_terminal_size(),
         )
     except asyncssh.Error as error:
-        raise HostFailure(f"the host gives no terminal: {error}") from None
+        raise HostFailure(f"the host refused a terminal: {error}") from None
     with raw_input(), keys_and_size(channel):
         await stream.ended.wait()
     if stream.exit_code is None:
@@ -60,15 +60,15 @@ async def attached(connection: asyncssh.SSHClientConnection, node: Node, command
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write to a terminal past Python's buffers."""
-    with contextlib.suppress(OSError):  # the terminal has gone, and the keys' end says so
+    """Write to a terminal, bypassing Python's buffers."""
+    with contextlib.suppress(OSError):  # the terminal is gone; the end of input reports it
         while data:
             data = data[os.write(descriptor, data) :]
 
 
 @contextlib.contextmanager
 def raw_input() -> Iterator[None]:
-    """Keys come one by one and mean nothing here, until the end."""
+    """Within it, keys arrive one by one and have no special meaning here."""
     import termios
     import tty
 
@@ -83,7 +83,7 @@ def raw_input() -> Iterator[None]:
 
 @contextlib.contextmanager
 def keys_and_size(channel: asyncssh.SSHClientChannel[bytes]) -> Iterator[None]:
-    """Pass keys and changes of the window's size on."""
+    """Forward keys and changes of the window's size."""
     loop = asyncio.get_running_loop()
     descriptor = sys.stdin.fileno()
 
@@ -105,7 +105,7 @@ def keys_and_size(channel: asyncssh.SSHClientChannel[bytes]) -> Iterator[None]:
 
     loop.add_reader(descriptor, typed)
     loop.add_signal_handler(signal.SIGWINCH, resized)
-    resized()  # it may have changed since it was asked
+    resized()  # the size may have changed since it was read
     try:
         yield
     finally:

@@ -1,5 +1,4 @@
-"""What all of `remote` speaks in: deadlines, events, failures, and what a call needs beside its
-hosts."""
+"""Types that all of `remote` shares: deadlines, events, failures, and a call's settings."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from bilbo.model import Node
 from bilbo.remote.hostkeys import KnownHosts
 
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
-STOP_GRACE = 10.0  # seconds that a service has to end by itself before it is killed
+STOP_GRACE = 10.0  # seconds that a service has to end before it is killed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,12 +23,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long one host may take for a stage, in seconds from when its turn has come.
+    """How long one host may take for a stage, in seconds since its turn began.
 
-    `connect` covers all attempts to reach it and log in, `start` each request that should be quick
-    (measuring, starting a process), `ready` the wait for what was started, `init` the profile's
-    own commands. `new_key` is how long a refused key is tried again: on a fresh instance the SSH
-    server may be up before the key is in place.
+    `connect` covers all attempts to reach the host and log in, `start` each quick request
+    (measuring, starting a process), `ready` the wait for a started service, `init` the profile's
+    own commands. `new_key` is how long a refused key is retried: on a new instance the SSH server
+    may be up before the key is in place.
     """
 
     connect: float = 180.0
@@ -46,9 +45,9 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class HostEvent:
-    """Progress of one host: it has come to `stage`, or something there is worth telling.
+    """Progress of one host: it has reached `stage`, or has something to report.
 
-    `milestone` is one of `model.MILESTONES` or FAILED where it has reached that with it.
+    `milestone` is the one of `model.MILESTONES`, or FAILED, that it has reached with it.
     """
 
     node: Node
@@ -58,8 +57,8 @@ class HostEvent:
 
 
 class HostFailure(RemoteError):
-    """One host did not do what it was to do. `stage` is empty where the caller knows it better;
-    `details` is the tail of the log that tells why."""
+    """One host failed. `stage` is empty where the caller knows it better; `details` is the tail of
+    the log that says why."""
 
     quotes = True
 
@@ -76,14 +75,14 @@ def own_path(node: Node) -> Path:
 
 
 def ignore(event: HostEvent) -> None:
-    """Progress that nobody wants to see."""
+    """Ignores progress."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """What reaching hosts needs beside the hosts.
+    """How to reach hosts.
 
-    `key_path` finds a node's private key; `limit` is how many connections are open at once.
+    `key_path` finds a node's private key; at most `limit` connections are open at once.
     """
 
     known_hosts: KnownHosts
@@ -95,8 +94,8 @@ class Remote:
 
 @contextlib.contextmanager
 def _collecting_seldom() -> Iterator[None]:
-    """Hundreds of connections are many objects that live long, and to look through them for
-    garbage again and again would be a quarter of the client's work."""
+    """Within it, garbage is collected less often. Hundreds of connections are many long-lived
+    objects, and scanning them again and again would be a quarter of the client's work."""
     before = gc.get_threshold()
     gc.set_threshold(max(before[0], _OBJECTS_BETWEEN_COLLECTIONS), *before[1:])
     try:
@@ -108,9 +107,9 @@ def _collecting_seldom() -> Iterator[None]:
 async def on_each(
     items: Sequence[Item], limit: int, work: Callable[[Item], Awaitable[Result]]
 ) -> tuple[Result, ...]:
-    """`work` on every item, at most `limit` at once, begun and answered in their order.
+    """Runs `work` on every item, at most `limit` at once; starts and returns in their order.
 
-    `work` raises for nothing that one item does wrong. A cancellation reaches all of them.
+    `work` must not raise for a failure of its item. A cancellation reaches all of them.
     """
     results: dict[int, Result] = {}
     waiting = iter(enumerate(items))

@@ -17,7 +17,7 @@ from bilbo.remote.terms import HostFailure, Remote, on_each
 
 @dataclass(frozen=True)
 class Copying:
-    """How far the copy of one file is, in bytes. `path` is the file's here or there: its source."""
+    """Progress of one file in bytes. `path` is the source's, on either side."""
 
     node: Node
     path: str
@@ -34,8 +34,8 @@ async def get_files(
 ) -> HostFailure | None:
     """Copy a file or a folder from a host, with times and permissions: see `fetching`.
 
-    `source` is relative to the home there. As with scp, an existing folder `target` is what it is
-    copied into. Returns what went wrong, or was left out; what was copied by then stays.
+    `source` is relative to the home there. As with scp, an existing folder `target` receives the
+    copy. Returns what failed or was skipped; files copied by then stay.
     """
     left_out: list[str] = []
 
@@ -49,7 +49,7 @@ async def get_files(
     if failure is None and left_out:
         more = [f"and {len(left_out) - MOST_NAMED} more"] if len(left_out) > MOST_NAMED else []
         return HostFailure(
-            f"{len(left_out)} file(s) or folder(s) were left out; the rest was copied",
+            f"{len(left_out)} file(s) or folder(s) were skipped; the rest was copied",
             log=[*left_out[:MOST_NAMED], *more],
         )
     return failure
@@ -58,10 +58,10 @@ async def get_files(
 async def put_files(
     nodes: tuple[Node, ...], source: Path, target: str, remote: Remote, *, on_copying: OnCopying
 ) -> tuple[HostFailure | None, ...]:
-    """Copy a file or a folder to hosts, with times and permissions; symbolic links are followed.
+    """Copy a file or a folder to hosts, with times and permissions; follows symbolic links.
 
-    `target` is relative to the home there; empty is the home itself. Returns what went wrong for
-    each node.
+    `target` is relative to the home there; empty means the home itself. Returns each node's
+    failure, if any.
     """
 
     async def work(client: asyncssh.SFTPClient, progress: Progress) -> None:
@@ -90,7 +90,7 @@ async def over_sftp(
     source: str,
     work: Callable[[asyncssh.SFTPClient, Progress], Awaitable[None]],
 ) -> HostFailure | None:
-    """Do something with one host's files, `source` among them; what went wrong, if anything."""
+    """Run `work` with one host's files, including `source`. Returns the failure, if any."""
 
     def progress(path: bytes, _target: bytes, done: int, total: int) -> None:
         on_copying(Copying(node, os.fsdecode(path), done, total))
@@ -109,7 +109,7 @@ async def over_sftp(
 
 
 def in_words(error: Exception, otherwise: str) -> str:
-    """A failure of SFTP's or of the file system's, with the paths that it is about."""
+    """An error of SFTP or of the file system, with its paths."""
     cause = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
     paths = [getattr(error, name, None) for name in ("srcpath", "dstpath")]
     about = " to ".join(os.fsdecode(path) for path in paths if path) or otherwise
@@ -117,6 +117,6 @@ def in_words(error: Exception, otherwise: str) -> str:
 
 
 def in_home(path: str) -> str:
-    """A path as SFTP takes it: it knows no `~`, and relative ones begin in the home."""
+    """A path for SFTP, which does not expand `~`; relative paths start in the home."""
     rest = "" if path == "~" else path.removeprefix("~/")
     return rest.rstrip("/") or ("/" if rest else ".")

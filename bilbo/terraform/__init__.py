@@ -1,7 +1,7 @@
-"""Terraform, as bilbo runs it: argv from python-terraform, the process bilbo's own.
+"""Runs Terraform: python-terraform builds the argv, bilbo runs the process.
 
-The only user of python-terraform. Loading the AWS provider costs seconds of CPU in every
-process that needs it, so each function says whether it does.
+Only this package uses python-terraform. Loading the AWS provider costs every process that needs it
+seconds of CPU, so `runner` groups its methods by whether they load it.
 """
 
 from bilbo.terraform.hints import unlock_hint

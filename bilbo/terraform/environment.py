@@ -1,4 +1,4 @@
-"""Terraform's surroundings: which binary, which environment, which provider mirror."""
+"""Terraform's binary, environment and provider mirror."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bilbo.programs import find
 
 MIRROR = "registry.terraform.io"
 
-# Stray settings of the caller's shell that would change what bilbo asked for.
+# Settings of the caller's shell that would change what bilbo asks for.
 _UNWANTED = ("TF_LOG", "TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_REATTACH_PROVIDERS")
 
 
 def binary(environment: Mapping[str, str]) -> str:
-    """Path of `terraform`, else of OpenTofu's `tofu`. Raises TerraformError for neither."""
+    """Path of `terraform`, else of OpenTofu's `tofu`. Raises TerraformError if neither exists."""
     for name in ("terraform", "tofu"):
         path = find(name, environment)
         if path:
@@ -32,8 +32,8 @@ def binary(environment: Mapping[str, str]) -> str:
 def environment(base: Mapping[str, str], extra: Mapping[str, str], home: Path) -> dict[str, str]:
     """The environment of every Terraform process; an empty value in `extra` removes a variable.
 
-    Writes `home/terraform.rc` when the machine holds a provider mirror that Terraform
-    would not find by itself.
+    Writes `home/terraform.rc` if the machine has a provider mirror that Terraform would not find by
+    itself.
     """
     kept = {key: value for key, value in base.items() if not key.startswith(_UNWANTED)}
     merged = {**kept, **extra}
@@ -49,7 +49,7 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str], home: Path) -
 
 
 def _cli_config(base: Mapping[str, str]) -> Path | None:
-    """The user's own CLI configuration, which is left alone; None without one."""
+    """The user's own CLI configuration, which bilbo respects; None if there is none."""
     named = base.get("TF_CLI_CONFIG_FILE") or base.get("TERRAFORM_CONFIG")
     if os.name == "nt":
         default = Path(base.get("APPDATA", "")) / "terraform.rc"
@@ -60,7 +60,7 @@ def _cli_config(base: Mapping[str, str]) -> Path | None:
 
 
 def _unlisted_mirror() -> Path | None:
-    """A mirror one level under /opt. Those in Terraform's implied folders need no setting.
+    """A mirror one level under /opt. Mirrors in Terraform's implied folders need no setting.
 
     Source: Terraform's documentation, "Implied Local Mirror Directories".
     """
@@ -69,8 +69,8 @@ def _unlisted_mirror() -> Path | None:
 
 
 def trusted(path: Path) -> bool:
-    """Whether it, what it holds, and every folder above it belong to root or to this user, and
-    nobody else can write there: a provider runs with the AWS keys in its environment."""
+    """Whether the folder, its contents and its parents belong to root or to this user, and nobody
+    else can write there: a provider runs with the AWS keys in its environment."""
     path = path.resolve()
     return all(map(_ours_alone, (path, *path.parents, *path.rglob("*"))))
 
@@ -84,7 +84,7 @@ def _ours_alone(path: Path) -> bool:
 
 
 def _write_config(home: Path, mirror: Path) -> Path:
-    # Only what the mirror holds is taken from it; the rest comes from where it always does.
+    # Only the mirror's own providers come from it; the others come from their usual source.
     held = [f"{MIRROR}/{p.parent.name}/{p.name}" for p in sorted((mirror / MIRROR).glob("*/*"))]
     listed = ", ".join(f'"{name}"' for name in held)
     text = (

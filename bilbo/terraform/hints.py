@@ -1,21 +1,21 @@
-"""What AWS and Terraform say when they refuse, and what a person can do about it."""
+"""Hints for people on the errors of AWS and Terraform."""
 
 from __future__ import annotations
 
 import re
 
 _NO_CAPACITY = (
-    "AWS has no machine of that type free there now: try later, another ec2type, "
+    "AWS has no capacity for that instance type there now: try later, another ec2type, "
     "or a subnet in another zone."
 )
-_QUOTA = "The account's quota is used up: ask for more in Service Quotas, or use fewer machines."
+_QUOTA = "The account's quota is used up: request more in Service Quotas, or use fewer machines."
 
-# How Terraform begins what it says when another process holds the state.
+# Terraform's message when another process holds the state.
 LOCKED = "Error acquiring the state lock"
-# And when the state has moved since it planned.
+# Terraform's message when the state has changed since the plan.
 STALE = "Saved plan is stale"
 
-# The first sign that stands in the message gives the hint.
+# The first sign that is in the message determines the hint.
 _HINTS = (
     ("InsufficientInstanceCapacity", _NO_CAPACITY),
     ("do not have sufficient", _NO_CAPACITY),
@@ -31,7 +31,7 @@ _HINTS = (
         "Check the profile's security_group: it must exist in this region, in the subnet's VPC.",
     ),
     ("InvalidSubnet", "Check the profile's subnet: it must exist in this region."),
-    ("no matching EC2 Subnet", "The region has no default VPC: name a subnet in the profile."),
+    ("no matching EC2 Subnet", "The region has no default VPC: set a subnet in the profile."),
     ("ExpiredToken", "The AWS credentials have expired: log in again (for SSO: aws sso login)."),
     ("RequestExpired", "The AWS credentials have expired, or this machine's clock is wrong."),
     (
@@ -39,8 +39,8 @@ _HINTS = (
         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
     ),
     ("AuthFailure", "AWS does not accept these credentials: check them, and the region."),
-    (STALE, "Somebody else has changed the cluster meanwhile: run the command again."),
-    (LOCKED, "Another Terraform works on this cluster: wait for it."),
+    (STALE, "Someone else has changed the cluster meanwhile: run the command again."),
+    (LOCKED, "Another Terraform is working on this cluster: wait for it."),
     (
         "Failed to query available provider packages",
         "Terraform cannot reach its registry: check the network, or put a provider mirror "
@@ -57,7 +57,7 @@ _OPERATION = re.compile(r"operation error ([\w ]+): (\w+)")
 
 
 def _permission(message: str) -> str:
-    """The permission that a refusal is about: AWS names it, or else it is the operation's."""
+    """The missing permission: the one that AWS names, or else the operation's."""
     if named := _ACTION.search(message):
         return named[1]
     if operation := _OPERATION.search(message):
@@ -66,7 +66,7 @@ def _permission(message: str) -> str:
 
 
 def lock_hint(message: str, cluster: str) -> str:
-    """Who holds the state since when, and what to do; empty where the message tells no lock."""
+    """Who holds the state since when, and what to do; empty if the message has no lock."""
     if LOCKED not in message:
         return ""
     told = dict(re.findall(r"^\W*(ID|Operation|Who|Created): +(.+?)$", message, re.MULTILINE))
@@ -75,7 +75,7 @@ def lock_hint(message: str, cluster: str) -> str:
     doing = told.get("Operation", "").removeprefix("OperationType").lower()
     return (
         f"{told.get('Who', 'Somebody')} has held it since {told.get('Created', '?')} ({doing}): "
-        f"wait for the end. {unlock_hint(cluster, told['ID'])}"
+        f"wait until it ends. {unlock_hint(cluster, told['ID'])}"
     )
 
 
@@ -83,18 +83,18 @@ _LOCK_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def unlock_hint(cluster: str, lock_id: str) -> str:
-    """How to take a lock away. An id that is none of Terraform's is shown, and stands in no
-    command to be copied: whoever writes the bucket has written it."""
+    """How to remove a lock. An id that is not Terraform's is shown, but never in a command to copy:
+    whoever can write to the bucket chose it."""
     if _LOCK_ID.fullmatch(lock_id):
         return f"Only if that process is certainly gone: bilbo unlock {cluster} {lock_id}"
-    return f"The lock's id is not one of Terraform's: {lock_id[:80]!r}. Look at who writes there."
+    return f"The lock's id is not Terraform's: {lock_id[:80]!r}. Find out who writes there."
 
 
 def hint_for(message: str) -> str:
-    """What to do about a message of AWS's or Terraform's; empty where nothing is known."""
+    """What to do about a message of AWS or Terraform; empty if there is no hint."""
     if _REFUSED.search(message):
         return (
             f"The AWS user lacks the permission {_permission(message)}: "
-            "ask who manages the account."
+            "ask the account's administrator."
         )
     return next((hint for sign, hint in _HINTS if sign in message), "")

@@ -1,4 +1,4 @@
-"""Terraform's saved plan, looked into without Terraform: a zip of its configuration and state.
+"""Reads Terraform's saved plan without Terraform: a zip of its configuration and state.
 
 Source of the format: Terraform's internal/plans/planfile and internal/configs/configload.
 """
@@ -62,8 +62,8 @@ _SHOWN = having(
 
 @dataclass(frozen=True)
 class PlanFile:
-    """`configuration` is `{path: text}` as the root module has it, `lock` the lock file,
-    `providers` the addresses that the states inside name."""
+    """A saved plan: `configuration` is `{path: text}` as in the root module, `lock` the lock file,
+    `providers` the provider addresses in its states."""
 
     configuration: Mapping[str, str]
     lock: str
@@ -71,14 +71,14 @@ class PlanFile:
 
 
 def read(data: bytes) -> PlanFile:
-    """What a saved plan holds. Raises ValueError for what is none, or holds something else."""
+    """The content of a saved plan. Raises ValueError for anything else in or around it."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
                 raise ValueError("it is larger than any plan")
             names = archive.namelist()
             if len(set(names)) != len(names):
-                raise ValueError("it holds a file twice")
+                raise ValueError("it contains a file twice")
             members = {name: archive.read(name) for name in names}
         texts = {name: members[name].decode() for name in members if name != "tfplan"}
         return PlanFile(_configuration(texts), texts.get(LOCK_FILE, ""), _providers(texts))
@@ -87,8 +87,8 @@ def read(data: bytes) -> PlanFile:
 
 
 def _configuration(texts: Mapping[str, str]) -> dict[str, str]:
-    """The files by the path that the root module knows them under; a module that is called twice
-    is stored twice, and must be the same both times."""
+    """The files by their path in the root module's folder. A module that is called twice is stored
+    twice, and must be the same both times."""
     manifest = f"{_CONFIG}modules.json"
     folders = {each["Key"]: each["Dir"] for each in json.loads(texts[manifest])}
     found: dict[str, str] = {}
@@ -97,10 +97,10 @@ def _configuration(texts: Mapping[str, str]) -> dict[str, str]:
             continue
         key, slash, file = name.removeprefix(f"{_CONFIG}m-").partition("/")
         if not name.startswith(f"{_CONFIG}m-") or not slash or key not in folders:
-            raise ValueError(f"it holds {name[:80]!r}")
+            raise ValueError(f"it contains {name[:80]!r}")
         path = file if folders[key] == "." else f"{folders[key]}/{file}"
         if found.setdefault(path, text) != text:
-            raise ValueError(f"it holds two different {path[:80]!r}")
+            raise ValueError(f"it contains two different versions of {path[:80]!r}")
     return found
 
 
@@ -113,11 +113,10 @@ def _providers(texts: Mapping[str, str]) -> frozenset[str]:
 
 
 def state_providers(state: Mapping[str, object]) -> set[str]:
-    """The addresses of the providers that a state's resources name. Raises ValueError for what is
-    no state."""
+    """The provider addresses of a state's resources. Raises ValueError for anything but a state."""
     resources = state.get("resources") or [] if isinstance(state, dict) else None
     if not isinstance(resources, list):
-        raise ValueError("its resources are no list")
+        raise ValueError("its resources are not a list")
     found = set()
     for resource in resources:
         named = str(resource.get("provider")) if isinstance(resource, dict) else ""
@@ -126,16 +125,16 @@ def state_providers(state: Mapping[str, object]) -> set[str]:
 
 
 def locked_providers(lock: str) -> set[str]:
-    """The addresses of the providers in a lock file. Raises ValueError where a line is not as
-    Terraform writes it: HCL has other ways to say the same, and they would go unseen."""
+    """The provider addresses in a lock file. Raises ValueError for a line that Terraform would not
+    write: HCL has other ways to say the same, and bilbo would miss them."""
     found = set()
     for line in lock.split("\n"):
         if not _LOCK_LINE.fullmatch(line):
-            raise ValueError(f"its lock file holds {line[:80]!r}")
+            raise ValueError(f"its lock file contains {line[:80]!r}")
         found |= set(_LOCKED.findall(line))
     return found
 
 
 def plan_misfit(document: Any) -> str:
-    """Why this is not what `terraform show -json PLAN` writes; empty where it is."""
+    """Why this is not the output of `terraform show -json PLAN`; empty if it is."""
     return shallow(document) or _SHOWN(document)

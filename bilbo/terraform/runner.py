@@ -1,4 +1,4 @@
-"""Terraform's commands, one method each: argv in, outcome out."""
+"""Terraform's commands, one method each."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _link(source: str, target: str) -> None:
 
 class _Argv(ArgvBuilder):
     def read_state_file(self, file_path: str | None = None) -> None:
-        """Reads nothing: with a remote backend it would take its settings for the state."""
+        """Reads nothing: with a remote backend it would mistake its settings for the state."""
 
 
 def _place(config: Any) -> dict[str, str]:
@@ -56,9 +56,8 @@ def _place(config: Any) -> dict[str, str]:
 class Terraform:
     """Terraform in the folder of one cluster: `CLUSTER_FOLDER/terraform`.
 
-    Logs and the pid file stand beside it in `CLUSTER_FOLDER`. `extra` is what the target's
-    AWS needs in the environment, `backend_extra` what a shared state's backend needs beside
-    what is rendered.
+    Logs and the pid file are beside it in `CLUSTER_FOLDER`. `extra` is the environment for the
+    target's AWS, `backend_extra` the settings of a shared state's backend that are not rendered.
     """
 
     def __init__(
@@ -94,9 +93,9 @@ class Terraform:
     # -- without the provider ------------------------------------------------------------
 
     def write(self, files: Mapping[str, str], told: Mapping[str, Any] | None = None) -> None:
-        """Makes the folder hold exactly these files of HCL beside what `init` made.
+        """Makes these the only HCL files in the folder, apart from those of `init`.
 
-        `told` is what the next bilbo must know of them without reading HCL.
+        `told` is what the next bilbo must know about them without reading HCL.
         """
         text = json.dumps(dict(told or {}), sort_keys=True)
         private_write(self.cluster_folder / _TOLD, text)
@@ -110,13 +109,13 @@ class Terraform:
                 private_write(path, text)
 
     def write_extra(self, name: str, text: str) -> None:
-        """Adds a file to the folder that no rendering knows."""
+        """Adds a file that is not rendered to the folder."""
         private_write(self.folder / name, text)
 
     def borrow(self, other: Terraform) -> None:
-        """Begins as the `other` folder stands: its local state, and the providers installed there.
+        """Copies the `other` folder's local state and links its installed providers.
 
-        Providers are linked, not copied: the AWS provider is hundreds of MB.
+        Linked, not copied, because the AWS provider is hundreds of MB.
         """
         state = other.folder / "terraform.tfstate"
         if state.is_file():
@@ -124,20 +123,19 @@ class Terraform:
         self.inherit(other)
 
     def inherit(self, other: Terraform) -> None:
-        """Takes the providers that are installed in the `other` folder, where there are none."""
+        """Links the providers installed in the `other` folder, if this one has none."""
         there, here = (each.folder / ".terraform" / "providers" for each in (other, self))
         if there.is_dir() and not here.exists():
             shutil.copytree(there, here, symlinks=True, copy_function=_link)
 
     def resume(self, on_event: OnEvent = _ignore) -> Outcome | None:
-        """Waits for the Terraform that an earlier bilbo left running; None where none is."""
+        """Waits for the Terraform that an earlier bilbo left running; None if there is none."""
         return running.resume(self.cluster_folder, on_event)
 
     def init(self) -> bool:
-        """Runs `terraform init` unless nothing that it looks at has changed since the last.
+        """Runs `terraform init` if any of its inputs has changed since the last run.
 
-        A state that is kept elsewhere now is copied there. Returns whether it ran. Raises
-        TerraformError.
+        Copies the state to a new backend. Returns whether it ran. Raises TerraformError.
         """
         stamp = self.folder / ".terraform" / "bilbo-init"
         wanted = self._init_digest()
@@ -157,11 +155,11 @@ class Terraform:
         return True
 
     def told(self) -> dict[str, Any]:
-        """What `write` was told of the files; `{}` where an earlier release wrote them."""
+        """What `write` was told about the files; `{}` if an earlier release wrote them."""
         return self._read_json(self.cluster_folder / _TOLD)
 
     def backend(self) -> dict[str, str]:
-        """Where the rendered files keep the state: bucket, key and region; `{}` for here."""
+        """Where the rendered files store the state: bucket, key and region; `{}` if locally."""
         found = self.told().get("backend")
         return self._initialised_backend() if found is None else _place(found)
 
@@ -173,7 +171,7 @@ class Terraform:
 
     @staticmethod
     def _read_json(path: Path) -> dict[str, Any]:
-        """The object in a file; `{}` where it is not there or is damaged: `init` writes it anew."""
+        """The object in a file; `{}` if it is missing or damaged, since `init` writes it again."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -181,21 +179,21 @@ class Terraform:
         return found if isinstance(found, dict) else {}
 
     def moves(self) -> bool:
-        """Whether `init` would move the state, from here or from another bucket."""
+        """Whether `init` would move the state, from this folder or from another bucket."""
         local = self.folder / "terraform.tfstate"
         before = self._initialised_backend()
         kept = bool(before) or (local.is_file() and local.stat().st_size > 0)
         return kept and before != self.backend()
 
     def keeps_state(self) -> bool:
-        """Whether a state was ever kept by this folder, here or elsewhere."""
+        """Whether this folder ever had a state, local or remote."""
         local = self.folder / "terraform.tfstate"
         return (self.folder / ".terraform" / "terraform.tfstate").is_file() or (
             local.is_file() and local.stat().st_size > 0
         )
 
     def versions(self) -> dict[str, str]:
-        """`terraform`, `platform` and each provider's address, with their versions."""
+        """The versions of `terraform` and of each provider's address, and the `platform`."""
         found = self._fits(_VERSIONS, self._json("version", json=IsFlagged))
         return {
             "terraform": str(found.get("terraform_version")),
@@ -204,9 +202,9 @@ class Terraform:
         }
 
     def lock_platforms(self, platforms: Sequence[str]) -> bool:
-        """Adds other platforms' hashes to the lock file; False where no registry is in reach.
+        """Adds other platforms' hashes to the lock file; False if no registry is reachable.
 
-        A registry's own answer to `init` has them all (`zh:`), and nothing is left to do.
+        If `init` used a registry, they are all there already (`zh:`).
         """
         lock = self.folder / ".terraform.lock.hcl"
         if not lock.is_file() or '"zh:' in lock.read_text(encoding="utf-8"):
@@ -218,7 +216,7 @@ class Terraform:
         return True
 
     def unlock(self, lock_id: str) -> None:
-        """Takes away the lock of a process that is gone. Raises TerraformError."""
+        """Removes the lock of a process that is gone. Raises TerraformError."""
         self._captured("force-unlock", lock_id, force=IsFlagged, no_color=IsFlagged)
 
     def outputs(self) -> dict[str, Any]:
@@ -227,15 +225,15 @@ class Terraform:
         return {name: output["value"] for name, output in self._fits(_OUTPUTS, found).items()}
 
     def state(self) -> dict[str, Any]:
-        """The state as Terraform stores it; `{}` where there is none. Raises TerraformError."""
+        """The state as Terraform stores it; `{}` if there is none. Raises TerraformError."""
         if not (self.folder / ".terraform").is_dir():
             return {}
         return self._fits(misfit, self._json("state pull"))
 
     def amend_state(self, resource_type: str, attributes: Mapping[str, Any]) -> None:
-        """Sets attributes of every resource of a type, in the state alone.
+        """Sets attributes of every resource of a type, only in the state.
 
-        For arguments that AWS does not know and `import` therefore cannot read. Raises
+        This is for arguments that AWS does not store, so that `import` cannot read them. Raises
         TerraformError.
         """
         state = self.state()
@@ -250,7 +248,7 @@ class Terraform:
         amended.unlink()
 
     def untaint(self, address: str) -> None:
-        """Takes back that Terraform would replace a resource. Raises TerraformError."""
+        """Removes the taint of a resource, so that Terraform keeps it. Raises TerraformError."""
         self._captured("untaint", address, no_color=IsFlagged)
 
     # -- with the provider ---------------------------------------------------------------
@@ -265,7 +263,7 @@ class Terraform:
     ) -> Outcome:
         """Plans into the file `out`; exit code 2 means that there are changes.
 
-        Without `refresh` it rests on the state alone, and asks AWS for nothing but data sources.
+        Without `refresh` it relies on the state and reads only data sources from AWS.
         """
         options: dict[str, Any] = {
             "json": IsFlagged,
@@ -294,7 +292,7 @@ class Terraform:
         return self._streamed("apply", on_event, *arguments, **options)
 
     def destroy(self, on_event: OnEvent = _ignore) -> Outcome:
-        """Destroys all that is in the state."""
+        """Destroys everything in the state."""
         return self._streamed(
             "destroy", on_event, json=IsFlagged, input=False, auto_approve=IsFlagged
         )
@@ -305,13 +303,13 @@ class Terraform:
         return self._fits(plan_misfit, shown)
 
     def import_(self, address: str, identifier: str) -> None:
-        """Takes an existing resource into the state. Raises TerraformError."""
+        """Imports an existing resource into the state. Raises TerraformError."""
         self._captured("import", address, identifier, input=False, no_color=IsFlagged)
 
     # -- together ------------------------------------------------------------------------
 
     def error(self, outcome: Outcome, what: str) -> TerraformError:
-        """The outcome's errors in a person's words."""
+        """The outcome's errors as one error for people."""
         return to_error(outcome, what, self.cluster_folder)
 
     def _streamed(
@@ -331,21 +329,21 @@ class Terraform:
         return found
 
     def _no_terraform(self, command: str, said: str) -> TerraformError:
-        """What is not Terraform's answer must never pass for one: `Nothing to do.`, say."""
+        """The error for output that is not Terraform's. It must never pass as `Nothing to do.`"""
         written = [line for line in said.splitlines() if line.strip()]
         lines = [line[:200] for line in filter(running.is_odd, written)] or written
         return TerraformError(
-            f"this did not answer `{command}` as Terraform does",
+            f"this program did not answer `{command}` as Terraform does",
             where=self._builder.terraform_bin_path,
-            details=("It said:", *(f"  {line}" for line in lines[:10]))
+            details=("Its output:", *(f"  {line}" for line in lines[:10]))
             if lines
-            else ("It said nothing.",),
-            hint="Is it a wrapper, or a version manager that prints lines of its own? Put "
+            else ("It printed nothing.",),
+            hint="Is it a wrapper or a version manager that prints lines of its own? Put "
             "Terraform itself first on PATH.",
         )
 
     def _json(self, command: str, *arguments: str, **options: Any) -> dict[str, Any]:
-        """What a command answers in JSON. Raises TerraformError."""
+        """A command's JSON output. Raises TerraformError."""
         text = self._captured(command, *arguments, **options)
         try:
             found = json.loads(text or "{}")
@@ -356,13 +354,13 @@ class Terraform:
         return found
 
     def _fits(self, check: Check, found: dict[str, Any]) -> dict[str, Any]:
-        """What Terraform answered, if it has the form that it must have. Raises TerraformError."""
+        """Terraform's answer `found`, checked for its structure. Raises TerraformError."""
         if why := check(found):
             raise TerraformError(
-                f"Terraform's answer is not of the form that it must have: {why}",
+                f"Terraform's answer has an unexpected structure: {why}",
                 where=str(self.folder),
-                hint="Was its state written by other means, or is this a version of Terraform "
-                "that bilbo does not know?",
+                hint="Did something other than Terraform write the state, or is this a version of "
+                "Terraform that bilbo does not know?",
             )
         return found
 
@@ -382,7 +380,7 @@ class Terraform:
         return to_error(Outcome(exit_code=1, diagnostics=(said,)), what, self.cluster_folder)
 
     def _init_digest(self) -> str:
-        """Changes when `init` has something to do: providers, modules, backend, lock, binary."""
+        """A hash of the inputs of `init`: providers, modules, backend, lock file, binary."""
         main = self.folder / "main.tf"
         looked_at = [
             line.strip()

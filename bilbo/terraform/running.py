@@ -1,4 +1,4 @@
-"""Terraform's process: known by a file to the next bilbo, its lines read as events."""
+"""Terraform's process: a pid file lets the next bilbo find it; its lines are events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PID_FILE = "terraform.pid"
 
 @dataclass(frozen=True)
 class Run:
-    """A Terraform process as the next bilbo can find it again.
+    """How the next bilbo finds a Terraform process.
 
     `pid` is 0 from right before the start until its number is known; until then the `folder` that
     it works in and its `arguments` identify it.
@@ -45,10 +45,10 @@ def run(
     operation: str,
     on_event: OnEvent,
 ) -> Outcome:
-    """Runs Terraform in `folder`, its output in `log` (0600), and follows it to its end.
+    """Runs Terraform in `folder` with its output in `log` (0600), and follows it to its end.
 
-    Ctrl-C, or `on_event` saying True, sends one SIGINT and waits for the state to be written;
-    more of them are absorbed. The outcome is `interrupted` by Ctrl-C alone.
+    Ctrl-C, or True from `on_event`, sends one SIGINT and waits until the state is written; further
+    ones are ignored. Only Ctrl-C makes the outcome `interrupted`.
     """
     pid_file = log.parent / PID_FILE
     left = Run(0, 0.0, operation, str(log), str(folder), tuple(argv[1:]))
@@ -69,7 +69,7 @@ def run(
 
 
 def resume(cluster_folder: Path, on_event: OnEvent) -> Outcome | None:
-    """Follows to its end the Terraform that an earlier bilbo started; None where none runs."""
+    """Follows the Terraform that an earlier bilbo started to its end; None if none runs."""
     import psutil
 
     left = left_running(cluster_folder)
@@ -149,7 +149,7 @@ def _follow(
 
 
 def _with_raw_output(result: Outcome, log: Path) -> Outcome:
-    """A failure before Terraform began to write JSON: its text is the diagnostic."""
+    """For a failure before Terraform wrote any JSON: its text becomes the diagnostic."""
     raw = log.read_text(encoding="utf-8", errors="replace")
     plain = [line for line in raw.splitlines() if line.strip() and is_odd(line)]
     if not plain:
@@ -159,6 +159,6 @@ def _with_raw_output(result: Outcome, log: Path) -> Outcome:
 
 
 def is_odd(line: str) -> bool:
-    """Whether a line is none of Terraform's events, or one that cannot be read."""
+    """Whether a line is not an event of Terraform, or an unreadable one."""
     event = parse(line)
     return event is None or event["type"] == UNREADABLE

@@ -1,4 +1,4 @@
-"""Reads what Terraform writes with `-json`: a JSON object a line.
+"""Parses Terraform's `-json` output: one JSON object per line.
 
 Source of the format: Terraform's documentation, "Machine-Readable UI".
 """
@@ -16,15 +16,15 @@ from bilbo.shape import anything, having, mapped, number, shallow, string, whole
 from bilbo.terraform.hints import LOCKED, STALE, hint_for, lock_hint
 
 Event = Mapping[str, Any]
-# Told of each event; says True when Terraform is to stop, as it does at Ctrl-C.
+# Called with each event; returns True to stop Terraform as Ctrl-C does.
 OnEvent = Callable[[Event], "bool | None"]
 
-# What stands for a line that says it is an event that bilbo reads, and has not its form.
+# The type of an event that claims a type that bilbo reads, but lacks its structure.
 UNREADABLE = "bilbo_unreadable"
 _ADDRESSED = having({"addr": string, "resource_type": string})
 _CHANGE = having({"change": having({"resource": _ADDRESSED, "action": string}, reason=string)})
 _HOOK = having({"hook": having({"resource": _ADDRESSED, "action": string})})
-# By type: the form of the events that are read. Of others no more than the type is.
+# The structure of the events that bilbo reads, by type. Of others it reads only the type.
 _FORMS = {
     "planned_change": _CHANGE,
     "resource_drift": _CHANGE,
@@ -47,7 +47,7 @@ _FORMS = {
     ),
 }
 
-# What a change does to a machine that runs.
+# The actions that end a running machine.
 DESTRUCTIVE = frozenset({"delete", "replace"})
 
 
@@ -56,7 +56,7 @@ class PlannedChange:
     """One resource change: Terraform's address, resource type, and action.
 
     `action` is `create`, `update`, `replace`, `delete`, `import` or `move`; reading a data
-    source is no change.
+    source is not a change.
     """
 
     address: str
@@ -67,7 +67,7 @@ class PlannedChange:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """An error or warning of Terraform's."""
+    """An error or a warning from Terraform."""
 
     severity: str
     summary: str
@@ -77,13 +77,12 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of Terraform came to.
+    """The result of one run of Terraform.
 
-    `changes` are the planned ones, `drift` those made outside; `outputs` is `{name: value}`
-    where the run ended by applying. `finished` says that Terraform reached its own end,
-    which is all that is known of a run that another process started; `summarised` that it said
-    which version it is, and how much it would change or has changed, and nothing that cannot be
-    read: all that is Terraform does.
+    `changes` are the planned changes, `drift` the ones made outside Terraform; `outputs` is
+    `{name: value}` if the run applied. `finished` says that Terraform reached its own end; of a run
+    that another process started, nothing else is known. `summarised` says that it reported its
+    version and a summary of changes, and nothing unreadable, as only Terraform does.
     """
 
     exit_code: int
@@ -97,7 +96,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether it did all that it was asked."""
+        """Whether it did everything that it was asked to do."""
         return self.exit_code in (0, 2) and not self.interrupted
 
     @property
@@ -107,7 +106,7 @@ class Outcome:
 
     @property
     def refused(self) -> bool:
-        """Whether nothing was done because another process holds or has moved the state."""
+        """Whether it did nothing because another process holds or has changed the state."""
         return any(
             sign in error.summary + error.detail
             for error in self.errors
@@ -116,14 +115,14 @@ class Outcome:
 
     @property
     def destructive(self) -> tuple[PlannedChange, ...]:
-        """The planned changes that end something that exists."""
+        """The planned changes that destroy something that exists."""
         return tuple(change for change in self.changes if change.action in DESTRUCTIVE)
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """One line as an event; None for a line that is not one (a crash, a plugin's noise).
+    """One line as an event; None for any other line (a crash, a plugin's output).
 
-    Whoever gets an event finds in it what its type says. One that is not so is `UNREADABLE`.
+    An event has the structure of its type; otherwise its type is `UNREADABLE`.
     """
     try:
         event = json.loads(line)
@@ -138,7 +137,7 @@ def parse(line: str) -> dict[str, Any] | None:
 
 
 def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = False) -> Outcome:
-    """What the whole stream says. An `exit_code` of None is not known, and told from the end."""
+    """The result of the whole stream. An unknown `exit_code` (None) is inferred from its end."""
     changes: dict[str, PlannedChange] = {}
     drift: dict[str, PlannedChange] = {}
     diagnostics: list[Diagnostic] = []
@@ -204,9 +203,9 @@ def _diagnostic(diagnostic: Mapping[str, Any]) -> Diagnostic:
 def to_error(outcome: Outcome, what: str, cluster_folder: Path) -> TerraformError:
     """The outcome's errors as one error that says what failed, why, and what to do.
 
-    The cluster is named as its folder is.
+    The cluster's name is its folder's.
     """
-    # Terraform works on several things at once: their order is not the same every time.
+    # Terraform works on several resources at once, so the order of errors varies.
     errors = sorted(outcome.errors, key=lambda diagnostic: diagnostic.address)
     lines = [line for diagnostic in errors for line in explain(diagnostic)]
     hint = lock_hint("\n".join(lines), cluster_folder.name) or hint_for("\n".join(lines))
@@ -218,7 +217,7 @@ def to_error(outcome: Outcome, what: str, cluster_folder: Path) -> TerraformErro
 
 
 def explain(diagnostic: Diagnostic) -> list[str]:
-    """The lines that tell one diagnostic: address, summary, and all of the detail."""
+    """The lines that describe one diagnostic: address, summary, and full detail."""
     place = f"{diagnostic.address}: " if diagnostic.address else ""
     detail = [line.rstrip() for line in diagnostic.detail.splitlines() if line.strip()]
     return [place + diagnostic.summary, *(f"  {line}" for line in detail)]

@@ -1,5 +1,5 @@
-# Packer 1.7 and later takes its builders from plugins: `packer init` of this folder installs the one
-# that image.pkr.hcl needs. Packer 1.6 has it built in and does not know the block, so it is not there.
+# Since Packer 1.7, builders are plugins: `packer init` in this folder installs the one that
+# image.pkr.hcl needs. Packer 1.6 has it built in and rejects this block, so it is in its own folder.
 packer {
   required_plugins {
     amazon = {

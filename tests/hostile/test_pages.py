@@ -269,8 +269,8 @@ def test_an_open_server_is_not_ready(place: Place) -> None:
 
     async def check(host: Host, result: HostResult) -> None:
         assert not result.ok
-        assert "without the token: it is open to everybody" in result.cause
-        assert "It was ended" in result.hint
+        assert "without the token: anyone can use it" in result.cause
+        assert "It was stopped" in result.hint
         with pytest.raises(OSError):
             await asyncio.to_thread(api, host)
         assert not [pid for pid in processes_of(host) if b"jupyter" in command_line(pid)]

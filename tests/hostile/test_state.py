@@ -88,7 +88,7 @@ def test_what_is_no_profile(document: Any) -> None:
         ([{"provider": 7}], "'?7"),
         ([{}], "nameless|None"),
         ([[]], "nameless"),
-        ("x", "no list"),
+        ("x", "not a list"),
     ],
 )
 def test_a_provider_that_is_not_awss(resources: Any, said: str) -> None:

@@ -115,16 +115,14 @@ def test_two_of_one_name(two: Two) -> None:
     """The second is refused, by bilbo or by AWS, and its `destroy` leaves the first's alone."""
     hers = running(two)
     said = run(two, two.ben, "create", two.profile, code=1)
-    assert f"AWS already holds a cluster '{NAME}'" in said
+    assert f"AWS already has a cluster '{NAME}'" in said
     # Both began at once: neither saw the other.
     local.inject(two.standin, "deny=ec2:DescribeTags")
     said = run(two, two.ben, "create", two.profile, code=1)
     local.inject(two.standin, "clear")
     assert not any(each in said for each in hers), said
     assert two.ben.record(NAME)["instances"] == []
-    assert f"AWS already holds a cluster '{NAME}'" in run(
-        two, two.ben, "create", two.profile, code=1
-    )
+    assert f"AWS already has a cluster '{NAME}'" in run(two, two.ben, "create", two.profile, code=1)
     said = run(two, two.ben, "destroy", NAME, "-y")
     assert "nothing of it is left" in said
     assert said.count("Not this cluster's, left alone: aws_") == 5  # two machines, template, groups
