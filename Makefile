@@ -13,7 +13,7 @@ PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 help:
 	@echo "make demo   a cluster on the stand-in AWS of this machine, and a computation on it"
-	@echo "make quick  the linters, and every test that needs no stand-in AWS"
+	@echo "make quick  the linters, and the tests that start no stand-in AWS and no engine"
 	@echo "make test   everything the tests need, and the tests"
 	@echo "make coverage  which lines the tests run, in the processes that they start, too (long)"
 	@echo "make release  the source archive and the wheel in dist/, and the wheel tried elsewhere"
@@ -48,7 +48,7 @@ check: $(VENV)/test.stamp
 
 # What a person runs before each commit: tests/touching.py says what it leaves out.
 quick: check
-	BILBO_QUICK=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not standin"
+	BILBO_QUICK=1 $(BIN)/pytest -q -n 3 --dist worksteal -m "not standin and not programs"
 
 # Also of the processes that tests start. TESTS="tests/test_remote.py" measures by these alone.
 coverage: $(VENV)/test.stamp
