@@ -4,9 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Most of the tests' time is Terraform waiting, so two run at once even on two cores.
+# Most of the tests' time is Terraform waiting, so three run at once even on two cores.
 # A file's tests share what they made, and stay together.
-PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test coverage release bench check chaos fuzz scan clean requirements

@@ -1,4 +1,4 @@
-"""The markers `standin` and `programs` are held true: pytest runs tests with right and wrong ones."""
+"""The markers `standin` and `programs` are held true: pytest runs tests whose markers are wrong."""
 
 from __future__ import annotations
 
