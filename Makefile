@@ -4,16 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# The tests mostly wait for Terraform, so two run at once even on two cores. The tests of a file share
-# their clusters and stay together.
-PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
+# The tests mostly wait for Terraform, so three run at once even on two cores. The tests of a file
+# share their clusters and stay together.
+PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test coverage release bench check chaos fuzz scan clean requirements
 
 help:
 	@echo "make demo   create a cluster on this machine's stand-in AWS, and compute on it"
-	@echo "make quick  run the linters and every test that needs no stand-in AWS"
+	@echo "make quick  run the linters and the tests that start no stand-in AWS and no engine"
 	@echo "make test   install what the tests need, and run them"
 	@echo "make coverage  measure which lines the tests run, in the processes they start too (long)"
 	@echo "make release  build the source archive and the wheel in dist/, and try the wheel elsewhere"
@@ -48,7 +48,7 @@ check: $(VENV)/test.stamp
 
 # What a person runs before each commit: tests/touching.py says what it leaves out.
 quick: check
-	BILBO_QUICK=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not standin"
+	BILBO_QUICK=1 $(BIN)/pytest -q -n 3 --dist worksteal -m "not standin and not programs"
 
 # Also of the processes that tests start. TESTS="tests/test_remote.py" measures by these alone.
 coverage: $(VENV)/test.stamp

@@ -115,6 +115,7 @@ def test_ray_computes_on_its_workers() -> None:
         assert f"    {option} \\\n" in worker
 
 
+@pytest.mark.programs
 def test_ray_knows_every_option() -> None:
     """Each option is one that the installed Ray lists in its help, or an old hidden one."""
     program = Path(sys.executable).parent / "ray"

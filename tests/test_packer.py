@@ -160,6 +160,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
     return place
 
 
+@pytest.mark.programs
 def test_setup_installs_and_can_be_repeated(root: Root) -> None:
     """The packages and the extra ones are there; a second run changes nothing."""
     versions = root.path / "opt" / "bilbo" / "versions.txt"
@@ -171,6 +172,7 @@ def test_setup_installs_and_can_be_repeated(root: Root) -> None:
     assert (root.path / "etc" / "environment").read_text() == environment
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("around", "said"),
     [
@@ -242,6 +244,7 @@ def login(root: Root, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list
         server.wait()
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("command", ["dask", "bash -lc dask", "bash -c dask", "sh -lc dask"])
 def test_a_session_finds_the_programs(login: list[str], command: str) -> None:
     """Login shell or not, a command over a real sshd finds the image's programs first."""

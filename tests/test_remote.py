@@ -636,7 +636,7 @@ def secret_in_command_lines(secret: str) -> list[int]:
     return [pid for pid in pids if secret.encode() in command_line(pid)]
 
 
-@pytest.mark.standin
+@pytest.mark.programs
 def test_a_real_cluster(place: Place) -> None:
     """Dask and JupyterLab come up, compute, are found again, are restarted after a worker was
     lost, and are stopped without a trace; the token shows nowhere."""

@@ -143,6 +143,7 @@ def test_bash_accepts_the_scripts(script: str) -> None:
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("script", "verb"), [(HEAD_SCRIPT, "scheduler"), (WORKER_SCRIPT, "worker")]
 )

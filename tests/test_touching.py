@@ -1,4 +1,4 @@
-"""The marker `standin` is held true: pytest itself runs tests whose marker is right or wrong."""
+"""The markers `standin` and `programs` are held true: pytest runs tests whose markers are wrong."""
 
 from __future__ import annotations
 
@@ -40,6 +40,14 @@ def test_wrong_by_a_service(): sys.audit("bilbo.tests.service", "dask-worker")
 
 def test_right_by_a_service_of_no_engine(): sys.audit("bilbo.tests.service", "sleeper")
 
+@pytest.mark.programs
+def test_right_by_a_service(): sys.audit("bilbo.tests.service", "dask-worker")
+
+def test_wrong_by_an_engine():
+    with pytest.raises(OSError): subprocess.run(["/nowhere/ray", "start", "--help"])
+
+def test_right_by_a_fixture_and_pip(bilbo): start("bilbo", "--local"); start("-m", "pip")
+
 def test_wrong_by_terraform():
     with pytest.raises(OSError): subprocess.run(["/nowhere/terraform", "apply"])
 
@@ -67,11 +75,13 @@ def test_wrong_markers_are_failures(tests: pytest.Pytester) -> None:
     wrong, right = TESTS.count("def test_wrong_"), TESTS.count("def test_right_")
     done.assert_outcomes(failed=wrong, passed=right)
     assert not [line for line in done.outlines if line.startswith("FAILED") and "_right_" in line]
-    done.stdout.fnmatch_lines(["*test_wrong_without needs the marker `standin`, and lacks it.*"])
-    done.stdout.fnmatch_lines(["*test_wrong_with does not need *, and has it.*"])
+    done.stdout.fnmatch_lines(["*test_wrong_without needs the marker `standin` and lacks it*"])
+    done.stdout.fnmatch_lines(["*test_wrong_with has the marker `standin` and needs it not*"])
 
 
 def test_the_marker_chooses(tests: pytest.Pytester) -> None:
-    """`-m "not standin"` leaves out those who have it by a fixture, too."""
-    done = tests.runpytest_subprocess("-p", "touching", "-m", "not standin", "-k", "right")
+    """`-m` leaves out those who have it by a fixture, too."""
+    done = tests.runpytest_subprocess(
+        "-p", "touching", "-m", "not standin and not programs", "-k", "right"
+    )
     done.assert_outcomes(passed=3, deselected=TESTS.count("def test_") - 3)

@@ -1,9 +1,11 @@
 """Which tests need more than Python: looked at, not believed.
 
-A test needs the marker `standin` if it, or a fixture of its, starts a stand-in AWS, runs a
-Terraform that applies, or starts Dask, Ray or JupyterLab on a host of `ssh_hosts`. `make quick`
-runs the others. This plugin watches what is started, and fails a test whose marker says otherwise.
-With `BILBO_RECORD_TOUCHING=FILE` it fails none and writes down what each has touched.
+`standin`   starts a stand-in AWS, or a Terraform that applies
+`programs`  runs Dask, Ray or JupyterLab, or pip; who has `standin` needs not say so
+
+`make quick` runs the tests that have neither. This plugin watches what a test and its fixtures
+start, and fails a test whose markers say otherwise. With `BILBO_RECORD_TOUCHING=FILE` it fails none
+and writes down what each has touched.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 
-MARKER = "standin"
+STANDIN, PROGRAMS = "standin", "programs"
 # Whoever uses one of these is marked by that; others that touch are marked where they stand.
 FIXTURES = frozenset({"standin", "bilbo", "cluster", "team", "aws", "workshop", "two"})
 # Raised by `ssh_hosts` with the name of a service that was started on a host.
@@ -24,44 +26,51 @@ SERVICE = "bilbo.tests.service"
 ENGINES = ("dask", "ray", "jupyter")
 
 
-def touches(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether a process is a stand-in, a Terraform that applies, a benchmark (they start both), or
-    a bilbo that uses either."""
+def needed(argv: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """The marker that a test needs that starts this process."""
+    name = Path(argv[0]).name
+    installs = "pip" in argv or (name == "bash" and Path(argv[-1]).name == "setup.sh")
+    if installs or name.startswith(ENGINES):
+        return PROGRAMS
+    # Benchmarks start a stand-in each.
     if "bilbo.local.server" in argv or any("/benchmarks/" in word for word in argv):
-        return True
-    if Path(argv[0]).name in ("terraform", "tofu"):
-        return bool({"apply", "destroy", "test"} & set(argv))
-    if "bilbo" not in argv and Path(argv[0]).name != "bilbo":
-        return False
+        return STANDIN
+    if name in ("terraform", "tofu"):
+        return STANDIN if {"apply", "destroy", "test"} & set(argv) else None
+    if "bilbo" not in argv and name != "bilbo":
+        return None
     home = Path(environment.get("BILBO_HOME", "/nonexistent"))
     standin = (home / "local" / "state.json").is_file()
-    return "--local" in argv or "AWS_ENDPOINT_URL" in environment or standin
+    return STANDIN if "--local" in argv or "AWS_ENDPOINT_URL" in environment or standin else None
 
 
 class Watcher:
-    """Remembers what touched: the test that runs now, and fixtures by their place and name."""
+    """Remembers who needs which marker: the test that runs now, and fixtures by place and name."""
 
     def __init__(self) -> None:
-        self.fixtures: set[tuple[str, str]] = set()
-        self.now = False
+        self.fixtures: dict[tuple[str, str], set[str]] = {}
+        self.now: set[str] = set()
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == SERVICE and arguments[0].startswith(ENGINES):
-            self.now = True
+            self.now.add(PROGRAMS)
         if event == "subprocess.Popen":
             _, argv, _, environment = arguments
             words = [argv] if isinstance(argv, str | bytes | os.PathLike) else list(argv)
             found = os.environ if environment is None else environment
             texts = {os.fsdecode(key): os.fsdecode(value) for key, value in found.items()}
-            if touches([os.fsdecode(word) for word in words], texts):
-                self.now = True
+            marker = needed([os.fsdecode(word) for word in words], texts)
+            if marker:
+                self.now.add(marker)
 
-    def saw(self, item: pytest.Item) -> bool:
-        """Whether the test that runs now, or a fixture that it uses, has touched."""
+    def saw(self, item: pytest.Item) -> set[str]:
+        """What the test that runs now needs, by itself or by a fixture."""
         names = getattr(item, "fixturenames", ())
-        return self.now or any(
-            name in names and item.nodeid.startswith(place) for place, name in self.fixtures
-        )
+        found = set(self.now)
+        for (place, name), markers in self.fixtures.items():
+            if name in names and item.nodeid.startswith(place):
+                found |= markers
+        return found
 
 
 watcher = Watcher()
@@ -69,8 +78,9 @@ sys.addaudithook(watcher)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the marker known."""
-    config.addinivalue_line("markers", f"{MARKER}: see tests/touching.py; `make quick` skips it")
+    """Makes the markers known."""
+    for marker in (STANDIN, PROGRAMS):
+        config.addinivalue_line("markers", f"{marker}: see tests/touching.py")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -78,25 +88,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests whose fixtures are known to touch, before `-m` chooses."""
     for item in items:
         if FIXTURES.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(MARKER)
+            item.add_marker(STANDIN)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
     """A fixture that touches makes every test touch that uses it."""
-    before, watcher.now = watcher.now, False
+    before, watcher.now = watcher.now, set()
     try:
         return (yield)
     finally:
-        if watcher.now:
-            watcher.fixtures.add((fixturedef.baseid, fixturedef.argname))
-        watcher.now = watcher.now or before
+        place = (fixturedef.baseid, fixturedef.argname)
+        watcher.fixtures.setdefault(place, set()).update(watcher.now)
+        watcher.now |= before
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Begins anew for each test."""
-    watcher.now = False
+    watcher.now = set()
     return (yield)
 
 
@@ -109,16 +119,18 @@ def pytest_runtest_makereport(
     if call.when != "call" or report.outcome != "passed":
         return report
     touched = watcher.saw(item)
-    marked = item.get_closest_marker(MARKER) is not None
+    marked = {each for each in (STANDIN, PROGRAMS) if item.get_closest_marker(each)}
+    if STANDIN in touched & marked:
+        touched = marked = {STANDIN}
     record = os.environ.get("BILBO_RECORD_TOUCHING")
     if record:
         with Path(record).open("a", encoding="utf-8") as file:
-            file.write(f"{touched}\t{marked}\t{call.duration:.2f}\t{item.nodeid}\n")
+            file.write(f"{sorted(touched)}\t{sorted(marked)}\t{item.nodeid}\n")
     elif touched != marked:
         report.outcome = "failed"
-        does = "needs" if touched else "does not need"
-        report.longrepr = (
-            f"{item.nodeid} {does} the marker `{MARKER}`, and "
-            f"{'has' if marked else 'lacks'} it. tests/touching.py says what needs it."
+        does = ", ".join(
+            [f"needs the marker `{each}` and lacks it" for each in sorted(touched - marked)]
+            + [f"has the marker `{each}` and needs it not" for each in sorted(marked - touched)]
         )
+        report.longrepr = f"{item.nodeid} {does}: see tests/touching.py."
     return report

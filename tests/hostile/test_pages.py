@@ -42,7 +42,7 @@ TOKEN = "s3cret" + os.urandom(8).hex()
 ONE = {"nproc": 1, "nthread": 1}
 
 
-pytestmark = pytest.mark.standin
+pytestmark = pytest.mark.programs
 
 
 @dataclass
