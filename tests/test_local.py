@@ -472,6 +472,57 @@ def test_every_region_has_addresses_of_its_own(aws: Aws, machine: dict[str, Any]
     assert shell(aws, there["PublicIpAddress"], "echo hallo").stdout == "hallo\n"
 
 
+def test_an_address_in_use_is_refused(aws: Aws, machine: dict[str, Any]) -> None:
+    """RunInstances with the private address of another instance, of its region or not."""
+    for region in ("us-east-1", "eu-central-1"):
+        with pytest.raises(ClientError, match=r"InvalidIPAddress\.InUse"):
+            aws.run(ec2=aws.client("ec2", region), PrivateIpAddress=machine["PrivateIpAddress"])
+
+
+def test_names_lead_to_the_machine(aws: Aws, machine: dict[str, Any]) -> None:
+    """An instance's public name is one that this machine resolves to its address."""
+    assert socket.gethostbyname(machine["PublicDnsName"]) == machine["PublicIpAddress"]
+
+
+def test_a_root_disk_has_its_images_size(aws: Aws) -> None:
+    """A launch that changes the root disk's type alone takes its size from the AMI."""
+    (image,) = aws.ec2.describe_images(ImageIds=[local.KNOWN_AMI])["Images"]
+    root = image["RootDeviceName"]
+    disk = {"DeviceName": root, "Ebs": {"VolumeType": "gp3", "DeleteOnTermination": True}}
+    instance = aws.run(BlockDeviceMappings=[disk])
+    by_instance = [{"Name": "attachment.instance-id", "Values": [instance["InstanceId"]]}]
+    (volume,) = aws.ec2.describe_volumes(Filters=by_instance)["Volumes"]
+    assert volume["Size"] == image["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"]
+    aws.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+
+
+def test_a_mixed_policy_outlives_an_update(aws: Aws) -> None:
+    """UpdateAutoScalingGroup of a size leaves the mixed instances policy as it was."""
+    specification = {"LaunchTemplateId": aws.template("mixed"), "Version": "$Latest"}
+    policy = {
+        "LaunchTemplate": {
+            "LaunchTemplateSpecification": specification,
+            "Overrides": [{"InstanceType": "m5.large"}],
+        }
+    }
+    aws.asg.create_auto_scaling_group(
+        AutoScalingGroupName="mixed",
+        MinSize=0,
+        MaxSize=4,
+        DesiredCapacity=0,
+        AvailabilityZones=["us-east-1a"],
+        MixedInstancesPolicy=policy,
+    )
+    aws.asg.update_auto_scaling_group(AutoScalingGroupName="mixed", MaxSize=5)
+    (found,) = aws.asg.describe_auto_scaling_groups(AutoScalingGroupNames=["mixed"])[
+        "AutoScalingGroups"
+    ]
+    assert found["MaxSize"] == 5
+    overrides = found["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
+    assert [each["InstanceType"] for each in overrides] == ["m5.large"]
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="mixed", ForceDelete=True)
+
+
 @pytest.mark.parametrize(
     ("asked", "code"),
     [
@@ -563,6 +614,8 @@ def test_protected_instances_stay_until_forced(aws: Aws) -> None:
     )
     assert eventually(lambda: len(aws.members("safe")) == 2)
     assert sorted(aws.members("safe")) == sorted([ids[0], ids[2]])
+    told = aws.asg.describe_scaling_activities(AutoScalingGroupName="safe")["Activities"]
+    assert f"Terminating EC2 instance: {ids[1]}" in {each["Description"] for each in told}
     with pytest.raises(ClientError, match="AlreadyExists"):
         aws.group("safe", 1, template=aws.template("safe-2"))
     with pytest.raises(ClientError, match="ResourceInUse"):

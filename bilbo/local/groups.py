@@ -25,8 +25,9 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 
-from bilbo.local.hooks import ALIVE, World, replace, room, shortage
+from bilbo.local.hooks import ALIVE, World, room, shortage
 from bilbo.local.refusals import check_groups, check_launch, groups_of
+from bilbo.local.replacements import put, replace
 
 # A group that cannot grow tries on; its account says so again after this many seconds.
 SAY_AGAIN = 10
@@ -71,7 +72,7 @@ class Diary:
 def install(world: World) -> Diary:
     """Mend moto's Auto Scaling, for the life of this process."""
     diary = Diary()
-    setattr(FakeAutoScalingGroup, "bilbo_tries_on", False)  # noqa: B010
+    put(FakeAutoScalingGroup, "bilbo_tries_on", False)
     refuse_names_in_use_and_bad_templates(diary)
     launch_what_there_is(world, diary)
     tell_of_scale_in(diary)

@@ -8,11 +8,10 @@ must refuse what AWS refuses. All that depends on moto's inner workings is in th
 from __future__ import annotations
 
 import copy
-import functools
 import ipaddress
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +31,7 @@ from moto.ec2.utils import parse_user_data
 from bilbo.local.faults import Faults
 from bilbo.local.network import Addresses
 from bilbo.local.refusals import check_groups, check_launch, groups_of
+from bilbo.local.replacements import put, replace
 
 TESTED_MOTO = "5.2"
 
@@ -64,21 +64,6 @@ def install(world: World) -> None:
     read_user_data_of_later_versions()
     keep_a_templates_own_tags_out_of_its_versions()
     keep_security_groups_in_use()
-
-
-def replace(owner: type, name: str) -> Callable[[Callable[..., Any]], None]:
-    """Replace a method; the replacement gets the method that was there as first argument."""
-
-    def put(mend: Callable[..., Any]) -> None:
-        original = getattr(owner, name)
-
-        @functools.wraps(original)
-        def mended(*args: Any, **kwargs: Any) -> Any:
-            return mend(original, *args, **kwargs)
-
-        setattr(owner, name, mended)
-
-    return put
 
 
 def all_instances() -> Iterator[Any]:
@@ -139,7 +124,7 @@ def make_public_address_the_private_one() -> None:
         if str(self.public_ip_auto_assign).lower() == "true":
             self.public_ip = self.private_ip_address
 
-    setattr(Instance, "public_dns_name", property(lambda self: self.public_ip))  # noqa: B010
+    put(Instance, "public_dns_name", property(lambda self: self.public_ip))
 
 
 def know_key_pair(world: World) -> None:
@@ -200,7 +185,7 @@ def take_the_root_disks_size_from_the_image() -> None:
             disk.setdefault("VolumeSize", 8)
         original({**mapping, "Ebs": disk} if disk else mapping)
 
-    setattr(InstanceResponse, "_validate_block_device_mapping", staticmethod(validate))  # noqa: B010
+    put(InstanceResponse, "_validate_block_device_mapping", staticmethod(validate))
 
 
 def _complete_from_template(backend: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -271,7 +256,7 @@ def shortage(world: World, kind: str | None, zone: str) -> tuple[str, str]:
 
 def count_boots(world: World) -> None:
     """Lets the stand-in see that a machine went down, even when it is up again already."""
-    setattr(Instance, "bilbo_boots", 0)  # noqa: B010
+    put(Instance, "bilbo_boots", 0)
     for name in ("start", "reboot"):
 
         @replace(Instance, name)
@@ -289,7 +274,7 @@ def read_user_data_of_later_versions() -> None:
         data = self.data.get("UserData") or None
         return data if isinstance(data, Base64EncodedString) else parse_user_data(data)
 
-    setattr(LaunchTemplateVersion, "user_data", property(user_data))  # noqa: B010
+    put(LaunchTemplateVersion, "user_data", property(user_data))
 
 
 def keep_a_templates_own_tags_out_of_its_versions() -> None:

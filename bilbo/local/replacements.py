@@ -1,0 +1,223 @@
+"""What the stand-in replaces inside moto, one row each: docs/standin.md shows the same table.
+
+`replace` and `put` refuse anything that has no row, and a test compares the rows with what is
+replaced once a stand-in has been installed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_EC2 = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_"
+_GROUPS = "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_"
+_GUIDE = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/"
+_OWN = "the stand-in's own: machines must be reachable on loopback"
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """One method or attribute of moto's that the stand-in replaces.
+
+    `target` is `Class.attribute`, `source` where AWS's behaviour is documented, and `test` the test
+    of tests/test_local.py that fails without it.
+    """
+
+    target: str
+    moto: str
+    aws: str
+    source: str
+    test: str
+
+
+REPLACEMENTS = (
+    Replacement(
+        "VPCBackend.create_vpc",
+        "gives the default VPC 172.31.0.0/16, where nothing listens",
+        "routes a VPC's addresses",
+        _OWN,
+        "test_commands_are_real_processes_in_a_home_of_their_own",
+    ),
+    Replacement(
+        "Subnet.get_available_subnet_ip",
+        "counts addresses in each subnet and region from the start",
+        "never gives one address to two instances of a network",
+        _OWN,
+        "test_every_region_has_addresses_of_its_own",
+    ),
+    Replacement(
+        "Subnet.request_ip",
+        "accepts an address that another region's instance has",
+        "refuses an address in use: InvalidIPAddress.InUse",
+        _EC2 + "RunInstances.html",
+        "test_an_address_in_use_is_refused",
+    ),
+    Replacement(
+        "Instance.terminate",
+        "knows nothing of the stand-in's addresses",
+        "frees the private address of a terminated instance",
+        _GUIDE + "using-instance-addressing.html",
+        "test_stop_start_reboot_terminate",
+    ),
+    Replacement(
+        "NetworkInterface.check_auto_public_ip",
+        "makes up a public address",
+        "gives an address that leads to the instance",
+        _OWN,
+        "test_commands_are_real_processes_in_a_home_of_their_own",
+    ),
+    Replacement(
+        "Instance.public_dns_name",
+        "makes up a name that resolves nowhere",
+        "gives a name that leads to the instance",
+        _OWN,
+        "test_names_lead_to_the_machine",
+    ),
+    Replacement(
+        "KeyPairBackend.__init__",
+        "begins without key pairs",
+        "has the key pairs that a person made",
+        _OWN + ", with a key that is there in every region",
+        "test_every_region_has_addresses_of_its_own",
+    ),
+    Replacement(
+        "InstanceBackend.run_instances",
+        "accepts unknown AMIs, types, key pairs and groups; ignores a template's interfaces",
+        "refuses them by code, and applies the template",
+        _EC2 + "RunInstances.html",
+        "test_what_is_not_there_is_refused",
+    ),
+    Replacement(
+        "InstanceResponse._validate_block_device_mapping",
+        "refuses a root volume without a size",
+        "takes the size from the AMI's snapshot",
+        _EC2 + "EbsBlockDevice.html",
+        "test_a_root_disk_has_its_images_size",
+    ),
+    Replacement(
+        "Instance.bilbo_boots",
+        "has no count of boots",
+        "reboots end every process",
+        _EC2 + "RebootInstances.html",
+        "test_stop_start_reboot_terminate",
+    ),
+    Replacement(
+        "Instance.start",
+        "only changes a state",
+        "boots the machine",
+        _EC2 + "StartInstances.html",
+        "test_stop_start_reboot_terminate",
+    ),
+    Replacement(
+        "Instance.reboot",
+        "only changes a state",
+        "boots the machine again",
+        _EC2 + "RebootInstances.html",
+        "test_stop_start_reboot_terminate",
+    ),
+    Replacement(
+        "LaunchTemplateVersion.user_data",
+        "reads the user data of a template's first version only; later ones fail at launch",
+        "reads every version's",
+        _EC2 + "CreateLaunchTemplateVersion.html",
+        "test_a_group_from_the_template_version_it_names",
+    ),
+    Replacement(
+        "LaunchTemplate.__init__",
+        "adds a template's own tags to what it launches",
+        "keeps them on the template",
+        _EC2 + "CreateLaunchTemplate.html",
+        "test_a_group_from_the_template_version_it_names",
+    ),
+    Replacement(
+        "SecurityGroupBackend._delete_security_group",
+        "deletes a security group that instances use",
+        "refuses: DependencyViolation",
+        _EC2 + "DeleteSecurityGroup.html",
+        "test_a_security_group_in_use_stays",
+    ),
+    Replacement(
+        "FakeAutoScalingGroup.bilbo_tries_on",
+        "has no retries of its own",
+        "retries a launch that failed, and notes it now and then",
+        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/CHAP_Troubleshooting.html",
+        "test_a_shortage",
+    ),
+    Replacement(
+        "AutoScalingBackend.create_auto_scaling_group",
+        "overwrites a group of the same name, and finds a bad template at launch",
+        "refuses both: AlreadyExists, ValidationError",
+        _GROUPS + "CreateAutoScalingGroup.html",
+        "test_a_group_with_a_bad_template_is_refused",
+    ),
+    Replacement(
+        "FakeAutoScalingGroup.replace_autoscaling_group_instances",
+        "launches all or fails the request, and from the template's default version",
+        "launches what there is from the version that the group names, and notes the failure",
+        _GROUPS + "DescribeScalingActivities.html",
+        "test_a_shortage",
+    ),
+    Replacement(
+        "FakeAutoScalingGroup.set_desired_capacity",
+        "records nothing",
+        "records an activity for each instance that it terminates",
+        _GROUPS + "SetDesiredCapacity.html",
+        "test_protected_instances_stay_until_forced",
+    ),
+    Replacement(
+        "AutoScalingResponse.describe_scaling_activities",
+        "answers with an empty list",
+        "lists the activities of six weeks",
+        _GROUPS + "DescribeScalingActivities.html",
+        "test_a_shortage",
+    ),
+    Replacement(
+        "AutoScalingResponse.delete_auto_scaling_group",
+        "forgets the group, and leaves protected instances running",
+        "refuses while it has instances; with ForceDelete, terminates them",
+        _GROUPS + "DeleteAutoScalingGroup.html",
+        "test_protected_instances_stay_until_forced",
+    ),
+    Replacement(
+        "FakeAutoScalingGroup.update",
+        "drops the mixed instances policy when anything else is updated",
+        "keeps what the request does not name",
+        _GROUPS + "UpdateAutoScalingGroup.html",
+        "test_a_mixed_policy_outlives_an_update",
+    ),
+    Replacement(
+        "AutoScalingBackend.notify_terminate_instances",
+        "replaces a terminated instance within the request",
+        "replaces it some time later, at the next health check",
+        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-health-checks.html",
+        "test_a_group_replaces_what_it_lost",
+    ),
+)  # fmt: skip
+_ROWS = frozenset(each.target for each in REPLACEMENTS)
+# What has been replaced in this process.
+replaced: set[str] = set()
+
+
+def replace(owner: type, name: str) -> Callable[[Callable[..., Any]], None]:
+    """Replaces a method; the replacement gets the original as its first argument."""
+
+    def decorate(replacement: Callable[..., Any]) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return replacement(original, *args, **kwargs)
+
+        put(owner, name, method)
+
+    return decorate
+
+
+def put(owner: type, name: str, value: Any) -> None:
+    """Sets an attribute of one of moto's classes. Raises AssertionError where it has no row."""
+    target = f"{owner.__name__}.{name}"
+    assert target in _ROWS, f"{target} has no row in REPLACEMENTS"
+    setattr(owner, name, value)
+    replaced.add(target)
