@@ -34,7 +34,7 @@ from bilbo.cluster.orphans import adopt
 from bilbo.cluster.planning import PLAN_FILE, write_rendered
 from bilbo.cluster.reviewed import Reviewed
 from bilbo.cluster.starting import tell
-from bilbo.cluster.work import Work, interrupted
+from bilbo.cluster.work import Work
 from bilbo.errors import BilboError
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import ClusterSpec, Inventory
@@ -81,8 +81,8 @@ class Applied:
     error: BilboError | None = None
 
 
-# All three raise TerraformError, AwsError and Interrupted, and leave the record as the module's
-# table says.
+# All three raise TerraformError, AwsError and KeyboardInterrupt, and leave the record as the
+# module's table says.
 
 
 def apply_new(task: Undertaking) -> Applied:
@@ -164,8 +164,6 @@ def _begin(task: Undertaking) -> None:
 
 def _carry_out(task: Undertaking, plan_file: Path | None, *, changed: bool = True) -> Applied:
     outcome = task.terraform.apply(task.work.progress.terraform, plan_file=plan_file)
-    if outcome.interrupted:
-        raise interrupted(task.spec.name)
     if outcome.refused:
         _forget_try(task)
         raise task.terraform.error(outcome, f"cluster {task.spec.name!r} is unchanged")
@@ -211,19 +209,14 @@ def _plan_file(task: Undertaking) -> Path:
 def _planned(task: Undertaking) -> Outcome:
     name, tell_event = task.spec.name, task.work.progress.terraform
     planned = task.terraform.plan(_plan_file(task), tell_event, refresh=task.look)
-    if planned.interrupted:
-        raise interrupted(name)
     if not planned.ok:
         raise task.terraform.error(planned, f"terraform plan failed for cluster {name!r}")
     return planned
 
 
 def _refreshed(task: Undertaking) -> Outcome:
-    """Refreshes the state from AWS. Raises Interrupted."""
-    outcome = task.terraform.apply(task.work.progress.terraform, refresh_only=True)
-    if outcome.interrupted:
-        raise interrupted(task.spec.name)
-    return outcome
+    """Updates the state to what AWS has."""
+    return task.terraform.apply(task.work.progress.terraform, refresh_only=True)
 
 
 def _salvage(task: Undertaking, failed: Outcome) -> Applied:

@@ -34,7 +34,9 @@ def create(
     PartlyDone if part of the cluster works, RemoteError if none does, TerraformError, AwsError,
     RecordError and Interrupted. The record is written before anything is created.
     """
-    with work.store.lock(spec.name, "create"), interruptible(spec.name):
+    what = f"what exists of cluster {spec.name!r} is in its Terraform state"
+    hint = f"To continue, run the same `bilbo create`; to remove it: bilbo destroy {spec.name}"
+    with work.store.lock(spec.name, "create"), interruptible(what, hint):
         allowed(spec)
         if reviewed:
             reviewed.suits(spec, work)

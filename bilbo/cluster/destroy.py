@@ -12,8 +12,8 @@ from bilbo.aws import Resource
 from bilbo.cluster.orphans import adopt_to_destroy, orphans
 from bilbo.cluster.ownership import Own, own_of, same_account
 from bilbo.cluster.shared_state import initialised
-from bilbo.cluster.work import Work, finish_earlier
-from bilbo.errors import AwsError, BilboError, Interrupted, RecordError, UsageError
+from bilbo.cluster.work import Work, finish_earlier, interruptible
+from bilbo.errors import AwsError, BilboError, RecordError, UsageError
 from bilbo.record import Record
 from bilbo.terraform import Terraform
 
@@ -32,11 +32,10 @@ def destroy(name: str, work: Work, also: Collection[str] = ()) -> list[Resource]
     `also` are destroyed too. Raises TerraformError, AwsError (something is left), RecordError,
     UsageError (an id in `also` does not carry the tag), Interrupted.
     """
-    with work.store.lock(name, "destroy"):
-        try:
-            return _destroy(name, work, also)
-        except KeyboardInterrupt as error:
-            raise _interrupted(name) from error
+    what = f"what is left of cluster {name!r} is in its Terraform state"
+    hint = f"To continue: bilbo destroy {name}"
+    with work.store.lock(name, "destroy"), interruptible(what, hint):
+        return _destroy(name, work, also)
 
 
 def others(record: Record, work: Work, also: Collection[str] = ()) -> list[Resource]:
@@ -83,8 +82,6 @@ def _record(name: str, work: Work) -> Record:
 def _terraform(name: str, work: Work, terraform: Terraform, own: Own) -> None:
     watch = _Watch(name, work, terraform, own)
     outcome = terraform.destroy(watch)
-    if outcome.interrupted:
-        raise _interrupted(name)
     if watch.orphaned:
         # This ends, because each round imports what was created while Terraform was killed.
         adopt_to_destroy(name, work, terraform, own)
@@ -134,13 +131,6 @@ class _Watch:
         if text not in self._said:
             self._said.add(text)
             self._work.progress.say(text)
-
-
-def _interrupted(name: str) -> Interrupted:
-    return Interrupted(
-        f"interrupted; what is left of cluster {name!r} is in its Terraform state",
-        hint=f"To continue: bilbo destroy {name}",
-    )
 
 
 def _nothing_left(name: str, work: Work, terraform: Terraform, own: Own) -> list[Resource]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from bilbo.cluster.instances import differences
 from bilbo.cluster.ownership import same_account
 from bilbo.cluster.shared_state import initialised
-from bilbo.cluster.work import Work
-from bilbo.errors import Interrupted
+from bilbo.cluster.work import Work, interruptible
 from bilbo.model import ANOTHERS, InstanceDifference
 from bilbo.plans import Review, read
 from bilbo.record import Record
@@ -32,13 +31,12 @@ def drift(record: Record, work: Work) -> Drift:
     """Compares AWS with the cluster's state and record. Raises TerraformError, AwsError."""
     name = record.name
     same_account(record, work)
-    with work.store.lock(name, "drift"):
+    reads = interruptible("drift only reads, so nothing changed")
+    with work.store.lock(name, "drift"), reads:
         terraform = work.terraform(name)
         initialised(terraform, work, name)
         looked = terraform.cluster_folder / "look.tfplan"
         outcome = terraform.plan(looked, work.progress.terraform, refresh_only=True)
-        if outcome.interrupted:
-            raise Interrupted("interrupted; drift only reads, so nothing changed")
         if not outcome.ok:
             raise terraform.error(outcome, f"cannot compare AWS with the state of {name!r}")
         review = read(terraform.show(looked)) if outcome.drift else Review()

@@ -14,7 +14,7 @@ from typing import Any
 from bilbo import addresses, aws
 from bilbo.aws import Resource
 from bilbo.cluster.ownership import ORPHAN, Own, ids
-from bilbo.cluster.work import Work, interrupted
+from bilbo.cluster.work import Work
 from bilbo.model import ClusterSpec
 from bilbo.terraform import Terraform
 
@@ -63,8 +63,7 @@ def adopt(spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
     taken = _taken(terraform)
     if any(_place(resource) in taken for resource in mine):
         # What the state has there may be gone, if the stand-in was killed and started again.
-        if terraform.apply(work.progress.terraform, refresh_only=True).interrupted:
-            raise interrupted(spec.name)
+        terraform.apply(work.progress.terraform, refresh_only=True)
         taken = _taken(terraform)
     for resource in mine:
         address = _place(resource)

@@ -7,8 +7,7 @@ from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import initialised, not_moving
-from bilbo.cluster.work import Work
-from bilbo.errors import Interrupted
+from bilbo.cluster.work import Work, interruptible
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec
 
@@ -29,7 +28,8 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         return Planned(spec, None)
     same_place(before, work)
     right_account(spec, before, work)
-    with work.store.lock(spec.name, "plan"):
+    reads = interruptible("plan only reads, so nothing changed")
+    with work.store.lock(spec.name, "plan"), reads:
         spec = settle(spec, work, before, my_ip, newest=True)
         terraform = work.terraform(spec.name)
         not_moving(spec, terraform)
@@ -42,8 +42,6 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         settings = compare(spec, known(spec, work, before))
         path = terraform.cluster_folder / PLAN_FILE
         outcome = terraform.plan(path, work.progress.terraform)
-        if outcome.interrupted:
-            raise Interrupted("interrupted; plan only reads, so nothing changed")
         if not outcome.ok:
             raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
         if not show:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from bilbo.cluster.settling import settle
 from bilbo.cluster.starting import conclude, start, with_nodes
-from bilbo.cluster.work import Work
+from bilbo.cluster.work import Work, interruptible
 from bilbo.engines import ENGINES
-from bilbo.errors import BilboError, Interrupted
+from bilbo.errors import BilboError
 from bilbo.model import HEADS, NOTEBOOK, WORKER
 from bilbo.profile import building
 from bilbo.record import Record
@@ -22,7 +19,9 @@ def restart(name: str, work: Work, *, notebook: bool = False) -> Record | None:
     a running one is left alone unless `notebook`, which ends its kernels. Raises PartlyDone if part
     of the cluster works afterwards, RemoteError if none does, RecordError and Interrupted.
     """
-    with work.store.lock(name, "restart"), _interruptible(name):
+    what = f"some services of cluster {name!r} may be stopped"
+    again = interruptible(what, f"To continue: bilbo restart {name}")
+    with work.store.lock(name, "restart"), again:
         record = work.store.load(name)
         if record.type is None and not notebook:
             return None
@@ -45,14 +44,3 @@ def restart(name: str, work: Work, *, notebook: bool = False) -> Record | None:
             work.progress.say("Restart notebook.")
             fresh += (NOTEBOOK,)
         return conclude(spec, work, record, start(spec, work, record, fresh=fresh))
-
-
-@contextmanager
-def _interruptible(name: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            f"interrupted; some services of cluster {name!r} may be stopped",
-            hint=f"To continue: bilbo restart {name}",
-        ) from error

@@ -13,7 +13,7 @@ from bilbo.bundle import Bundle, Manifest
 from bilbo.cluster.ownership import Own
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
 from bilbo.cluster.shared_state import not_moving
-from bilbo.cluster.work import Work, interrupted
+from bilbo.cluster.work import Work
 from bilbo.errors import RenderError, ReviewError
 from bilbo.files import private_write
 from bilbo.model import ClusterSpec
@@ -260,8 +260,6 @@ class Reviewed:
         work.progress.status("Checking that AWS is as it was reviewed")
         looked = terraform.cluster_folder / "look.tfplan"
         outcome = terraform.plan(looked, work.progress.terraform, refresh_only=True)
-        if outcome.interrupted:
-            raise interrupted(spec.name)
         if not outcome.ok:
             raise terraform.error(outcome, f"cannot compare AWS with the state of {spec.name!r}")
         if not outcome.drift and not self.bundle.manifest.drift:

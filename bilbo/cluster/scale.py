@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from bilbo import record as states
@@ -14,8 +13,8 @@ from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.settling import settle
 from bilbo.cluster.shared_state import unlocked
 from bilbo.cluster.starting import Created, conclude, start, with_nodes
-from bilbo.cluster.work import Work, finish_earlier
-from bilbo.errors import BilboError, Interrupted, UsageError
+from bilbo.cluster.work import Work, finish_earlier, interruptible
+from bilbo.errors import BilboError, UsageError
 from bilbo.model import ClusterSpec, worker_part
 from bilbo.profile import building
 from bilbo.record import Record
@@ -38,7 +37,9 @@ def scale(
     that fails). Nothing else changes, and bilbo connects to no other host. An interrupted change is
     completed. Raises UsageError for unknown groups, PartlyDone, and as `create` does.
     """
-    with work.store.lock(name, "scale"), _interruptible(name):
+    what = f"what exists of cluster {name!r} is in its Terraform state"
+    hint = "To continue, run the same `bilbo scale`; to return to the profile: bilbo create"
+    with work.store.lock(name, "scale"), interruptible(what, hint):
         before = work.store.load(name)
         spec = _scaled(before, counts)
         right_account(spec, before, work)
@@ -102,14 +103,3 @@ def _to_start(before: Record, record: Record) -> set[str]:
     known = {node.instance_id for node in before.inventory.nodes()}
     there = {node.instance_id for node in record.inventory.nodes()}
     return {name for name in there if name not in known or name in before.problems}
-
-
-@contextmanager
-def _interruptible(name: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            f"interrupted; what exists of cluster {name!r} is in its Terraform state",
-            hint="To continue, run the same `bilbo scale`; to return to the profile: bilbo create",
-        ) from error

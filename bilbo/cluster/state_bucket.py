@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bilbo.cluster.work import Work
-from bilbo.errors import Interrupted
+from bilbo.cluster.work import Work, interruptible
 from bilbo.model import Target
 from bilbo.resources import folder
 from bilbo.terraform import Terraform
@@ -29,12 +28,9 @@ def create_bucket(name: str, work: Work) -> bool:
     text = json.dumps(variables(name, target), indent=2) + "\n"
     terraform.write_extra("terraform.tfvars.json", text)
     terraform.init()
-    outcome = terraform.apply(work.progress.terraform)
-    if outcome.interrupted:
-        raise Interrupted(
-            "interrupted; what exists of the bucket is in its Terraform state",
-            hint=f"To continue: bilbo state-bucket create {name}",
-        )
+    what = "what exists of the bucket is in its Terraform state"
+    with interruptible(what, f"To continue: bilbo state-bucket create {name}"):
+        outcome = terraform.apply(work.progress.terraform)
     if not outcome.ok:
         raise terraform.error(outcome, f"cannot create the bucket {name!r}")
     return bool(outcome.changes)

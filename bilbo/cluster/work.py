@@ -74,26 +74,14 @@ def finish_earlier(terraform: Terraform, work: Work) -> None:
 
     Raises KeyboardInterrupt on Ctrl-C.
     """
-    outcome = terraform.resume(work.progress.terraform)
-    if outcome is None:
-        return
-    work.progress.say("The Terraform of an earlier bilbo has ended; continuing from its state.")
-    if outcome.interrupted:
-        raise KeyboardInterrupt
+    if terraform.resume(work.progress.terraform):
+        work.progress.say("The Terraform of an earlier bilbo has ended; continuing from its state.")
 
 
 @contextmanager
-def interruptible(name: str) -> Iterator[None]:
-    """Turns Ctrl-C between Terraform's runs into an error that says how to continue."""
+def interruptible(what: str, hint: str = "") -> Iterator[None]:
+    """Turns Ctrl-C into an error that says `what` is the case now, and how to continue."""
     try:
         yield
     except KeyboardInterrupt as error:
-        raise interrupted(name) from error
-
-
-def interrupted(name: str) -> Interrupted:
-    """Returns the error for Ctrl-C while a cluster is being created."""
-    return Interrupted(
-        f"interrupted; what exists of cluster {name!r} is in its Terraform state",
-        hint=f"To continue, run the same `bilbo create`; to remove it: bilbo destroy {name}",
-    )
+        raise Interrupted(f"interrupted; {what}", hint=hint) from error

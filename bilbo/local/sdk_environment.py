@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from bilbo.local.standin_state import Paths, State, write_private
+from bilbo.files import private_write
+from bilbo.local.standin_state import Paths, State
 
 # Each has a variable of its own that would win over AWS_ENDPOINT_URL.
 SERVICES = ("EC2", "AUTO_SCALING", "IAM", "STS", "S3")
@@ -66,4 +67,4 @@ def _write_files(paths: Paths, found: State) -> None:
     }
     for path, text in wanted.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_private(path, text)
+            private_write(path, text)

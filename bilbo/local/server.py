@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bilbo.errors import LocalError
+from bilbo.files import private_write
 from bilbo.local import network, standin_state
 from bilbo.local.processes import end_of_standin, start_time
 
@@ -185,7 +186,7 @@ def _public_key(paths: standin_state.Paths) -> bytes:
 
     if not paths.private_key.exists():
         made = asyncssh.generate_private_key("ssh-ed25519", comment=standin_state.KEY_NAME)
-        standin_state.write_private(paths.private_key, made.export_private_key("openssh").decode())
+        private_write(paths.private_key, made.export_private_key("openssh").decode())
     return asyncssh.read_private_key(paths.private_key).export_public_key("openssh").strip()
 
 

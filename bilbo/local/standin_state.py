@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from bilbo.files import private_write
 
 KEY_NAME = "local"
 ADMIN = "/_bilbo/"
@@ -109,20 +109,7 @@ def load(paths: Paths) -> State | None:
 
 def save(paths: Paths, state: State) -> None:
     """Write the state, whole or not at all, readable by its owner only."""
-    write_private(paths.state, json.dumps(asdict(state), indent=2) + "\n")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all, with mode 0600."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+    private_write(paths.state, json.dumps(asdict(state), indent=2) + "\n")
 
 
 def new_access_key() -> str:

@@ -10,7 +10,7 @@ from bilbo.model import ClusterSpec, NodeGroup
 from bilbo.plans.effects import effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import ResourceChange, Review
-from bilbo.present.review_text import counts
+from bilbo.present.report import counts
 from bilbo.present.settings import redacted
 
 VERSION = 2
@@ -39,7 +39,7 @@ def plan_document(
         "name": spec.name,
         "region": spec.region,
         "type": spec.engine,
-        "summary": counts(review),
+        "summary": counts(each.action for each in review.changes),
         "groups": [_group(spec, group, sizes) for group in spec.groups()],
         "changes": [_change(change) for change in review.changes],
         "settings": [_setting(each) for each in settings],

@@ -13,7 +13,8 @@ from bilbo.model import ClusterSpec
 from bilbo.plans.effects import InstanceHours, effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import UNKNOWN, ResourceChange, Review
-from bilbo.present.review_text import PUBLIC_HINT, counts
+from bilbo.present.report import counts
+from bilbo.present.review_text import PUBLIC_HINT
 from bilbo.present.settings import counted, diff, shown_override, title
 
 # GitHub truncates a comment at 65,536 characters; this leaves room for the other sections.
@@ -104,7 +105,11 @@ def _counts(review: Review, settings: Sequence[Setting]) -> str:
         more.append(f"{replaced} of them replaced")
     if stopped := sum(effect.how == "stop" for effect in effects(review)):
         more.append(f"{stopped} machine{'s' * (stopped > 1)} stopped and started again")
-    return f"**{counts(review)}**" + (f" ({', '.join(more)})" if more else "") + beside
+    return (
+        f"**{counts(each.action for each in review.changes)}**"
+        + (f" ({', '.join(more)})" if more else "")
+        + beside
+    )
 
 
 def _ends(review: Review) -> Iterator[str]:

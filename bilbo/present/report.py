@@ -182,16 +182,16 @@ def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) ->
 def changes(outcome: Outcome) -> str:
     """Returns Terraform's resource changes as a short list with their counts."""
     lines = [_change_line(change) for change in outcome.changes]
-    return "\n".join([*lines, *[""][: len(lines)], counts(outcome.changes)])
+    return "\n".join([*lines, *[""][: len(lines)], counts(each.action for each in outcome.changes)])
 
 
-def counts(planned: Iterable[PlannedChange]) -> str:
+def counts(actions: Iterable[str]) -> str:
     """Returns Terraform's closing line: a replacement counts as one to add and one to destroy."""
-    counted = Counter(change.action for change in planned)
+    counted = Counter(actions)
     replaced = counted["replace"]
     return (
         f"{counted['create'] + replaced} to add, {counted['update']} to change, "
-        f"{counted['delete'] + replaced} to destroy"
+        f"{counted['delete'] + counted['forget'] + replaced} to destroy"
     )
 
 

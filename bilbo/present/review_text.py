@@ -10,15 +10,6 @@ from bilbo.plans.reading import Review
 _SYMBOLS = {"create": "+", "update": "~", "replace": "-/+", "delete": "-", "forget": "-"}
 
 
-def counts(review: Review) -> str:
-    """Returns Terraform's closing line: a replacement is one to add and one to destroy."""
-    replaced = review.count("replace")
-    return (
-        f"{review.count('create') + replaced} to add, {review.count('update')} to change, "
-        f"{review.count('delete', 'forget') + replaced} to destroy"
-    )
-
-
 def hours_text(found: Sequence[InstanceHours]) -> str:
     """Returns instance-hours per hour by type, and their cost if prices are known."""
     if not found:

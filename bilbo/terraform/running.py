@@ -48,7 +48,7 @@ def run(
     """Runs Terraform in `folder` with its output in `log` (0600), and follows it to its end.
 
     Ctrl-C, or True from `on_event`, sends one SIGINT and waits until the state is written; further
-    ones are ignored. Only Ctrl-C makes the outcome `interrupted`.
+    ones are ignored. Raises KeyboardInterrupt for Ctrl-C alone, once Terraform has ended.
     """
     pid_file = log.parent / PID_FILE
     left = Run(0, 0.0, operation, str(log), str(folder), tuple(argv[1:]))
@@ -69,16 +69,21 @@ def run(
 
 
 def resume(cluster_folder: Path, on_event: OnEvent) -> Outcome | None:
-    """Follows the Terraform that an earlier bilbo started to its end; None if none runs."""
+    """Follows the Terraform that an earlier bilbo started to its end; None if none runs.
+
+    Raises KeyboardInterrupt as `run` does.
+    """
     import psutil
 
     left = left_running(cluster_folder)
     if left is None:
         return None
     with contextlib.suppress(psutil.NoSuchProcess):
-        found = _follow(psutil.Process(left.pid), Path(left.log), on_event)
-        (cluster_folder / PID_FILE).unlink(missing_ok=True)
-        return found
+        terraform = psutil.Process(left.pid)
+        try:
+            return _follow(terraform, Path(left.log), on_event)
+        finally:
+            (cluster_folder / PID_FILE).unlink(missing_ok=True)
     return None
 
 
@@ -142,7 +147,9 @@ def _follow(
     ended = process.follow(
         running, log, on_line=on_line, on_interrupt=lambda: on_event({"type": "bilbo_interrupt"})
     )
-    result = outcome(events, ended.code, interrupted=ended.interrupted)
+    if ended.interrupted:
+        raise KeyboardInterrupt
+    result = outcome(events, ended.code)
     if ended.code and not result.errors:
         result = _with_raw_output(result, log)
     return result

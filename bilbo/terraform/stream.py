@@ -91,13 +91,12 @@ class Outcome:
     diagnostics: tuple[Diagnostic, ...] = ()
     outputs: Mapping[str, Any] = field(default_factory=dict)
     finished: bool = False
-    interrupted: bool = False
     summarised: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether it did everything that it was asked to do."""
-        return self.exit_code in (0, 2) and not self.interrupted
+        return self.exit_code in (0, 2)
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -136,7 +135,7 @@ def parse(line: str) -> dict[str, Any] | None:
     return {"type": UNREADABLE} if shallow(event) or form(event) else event
 
 
-def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = False) -> Outcome:
+def outcome(events: Iterable[Event], exit_code: int | None) -> Outcome:
     """The result of the whole stream. An unknown `exit_code` (None) is inferred from its end."""
     changes: dict[str, PlannedChange] = {}
     drift: dict[str, PlannedChange] = {}
@@ -176,7 +175,6 @@ def outcome(events: Iterable[Event], exit_code: int | None, interrupted: bool = 
         diagnostics=tuple(dict.fromkeys(diagnostics)),
         outputs=outputs,
         finished=finished,
-        interrupted=interrupted,
         summarised=versioned and summarised and not unreadable,
     )
 
