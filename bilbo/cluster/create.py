@@ -58,10 +58,7 @@ def create(
         say_unlike(spec, there.digests, work)
         record = _begin(spec, work, before, terraform)
         task = Undertaking(spec, work, terraform, record, before, yes=yes, force=force)
-        if reviewed:
-            applied = apply_reviewed(task, reviewed)
-        else:
-            applied = apply_changes(task) if before else apply_new(task)
+        applied = _apply(task, reviewed)
         agrees = not any(each.changed for each in compare(spec, there))
         if agrees and not applied.changed and _finished(before, spec, applied):
             return Created(before, changed=False)
@@ -70,6 +67,12 @@ def create(
         tell(spec, work, "Start")
         results = start(spec, work, record)
         return Created(conclude(spec, work, record, results, applied.error))
+
+
+def _apply(task: Undertaking, reviewed: Reviewed | None) -> Applied:
+    if reviewed:
+        return apply_reviewed(task, reviewed)
+    return apply_changes(task) if task.before else apply_new(task)
 
 
 def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terraform) -> Record:
