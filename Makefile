@@ -4,9 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# The tests mostly wait for Terraform, so three run at once even on two cores. The tests of a file
+# The tests mostly wait for Terraform, so two run at once even on two cores. The tests of a file
 # share their clusters and stay together.
-PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test coverage release bench check chaos fuzz scan clean requirements

@@ -108,6 +108,6 @@ def test_killed_at_each_step(bilbo: Bilbo) -> None:
                 assert f"there is no cluster {name!r}" in said
             assert status(bilbo.home / "clusters" / name) is None
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(3) as pool:
         list(pool.map(trial, STEPS))
     nothing_is_left(bilbo.home)

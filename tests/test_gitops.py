@@ -226,7 +226,7 @@ def test_render_refuses(team: Team, ada: Machine, tmp_path: Path) -> None:
         folder.mkdir()
         (folder / name).write_text("# mine\n", encoding="utf-8")
         said = ada("render", profile, "-o", str(folder), code=1).stderr
-        assert "is not bilbo's" in said
+        assert "bilbo did not write this file" in said
         assert read_folder(folder) == {name: b"# mine\n"}
     ada("render", profile, "-o", str(tmp_path / "one"))
     said = ada("render", profile, "-n", "other", "-o", str(tmp_path / "one"), code=1).stderr
