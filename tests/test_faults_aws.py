@@ -37,7 +37,7 @@ def test_what_preflight_finds(bilbo: Bilbo, tmp_path: Path) -> None:
     assert "ami-00000000000000000" in refused(bilbo, "Unknown AMI", ami="ami-00000000000000000")
     assert "'nobody'" in refused(bilbo, "Unknown key pair", keyname="nobody")
     said = refused(bilbo, "Private key of another key pair", ssh_private_key=str(wrong_key))
-    assert "is not that of" in said
+    assert "does not belong to" in said
     said = refused(bilbo, "Private key missing", ssh_private_key="~/.bilbo/none.pem")
     assert "cannot be read" in said
     assert "t9.huge" in refused(bilbo, "Unknown instance type", ec2type="t9.huge")

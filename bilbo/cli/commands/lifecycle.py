@@ -211,7 +211,7 @@ def destroy(context: Context, name: str, also: tuple[str, ...], yes: bool) -> No
             echo("Nothing destroyed.", err=True)
             raise click.exceptions.Exit(1)
         left = destroy_cluster(name, w, also)
-    echo(f"Destroyed cluster '{name}'; nothing is left.", err=True)
+    echo(f"Destroyed cluster '{name}'; nothing of it is left.", err=True)
     for other in left:
         echo(f"Not this cluster's, left alone: {other}", err=True)
 
