@@ -208,7 +208,9 @@ def test_logs_of_services_and_init_cmd(cluster: Cluster) -> None:
     assert "distributed.scheduler" in scheduler and not scheduler.startswith("[")
     assert cluster.bilbo("logs", cluster.name, "3", "-s", "init").stdout == "said\n"
     assert cluster.bilbo("logs", cluster.name, "3", "-s", "none").stderr == "No log lines found.\n"
-    assert "is not a service name" in cluster.bilbo("logs", cluster.name, "-s", "../x", code=2).stderr
+    assert (
+        "is not a service name" in cluster.bilbo("logs", cluster.name, "-s", "../x", code=2).stderr
+    )
 
 
 def test_logs_follow(cluster: Cluster) -> None:

@@ -646,7 +646,9 @@ def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path)
     document = json.loads((ben.folder / "team.json").read_text(encoding="utf-8"))
     document["dask"]["worker"]["count"] = 30
     edited.write_text(json.dumps(document), encoding="utf-8")
-    assert "the profile has changed since the review" in refused(ben, change, profile="edited/team.json")
+    assert "the profile has changed since the review" in refused(
+        ben, change, profile="edited/team.json"
+    )
     assert "for cluster team" in refused(ben, change, "-n", "other")
     assert "its digest is" in refused(ben, change, "--digest", "0" * 64)
     done = ben("create", ben.path("team.json"), "--plan", str(change), "-p", "region=x", code=2)
