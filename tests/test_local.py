@@ -464,6 +464,17 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
     aws.ec2.terminate_instances(InstanceIds=[again["InstanceId"]])
 
 
+def test_stopped_and_started_at_once(aws: Aws) -> None:
+    """A machine that is started again before anybody looks has gone down all the same."""
+    instance = aws.run("blink")
+    address, ids = instance["PublicIpAddress"], [instance["InstanceId"]]
+    pid = str(shell(aws, address, "setsid sleep 300 >/dev/null 2>&1 & echo $!").stdout).strip()
+    aws.ec2.stop_instances(InstanceIds=ids)
+    aws.ec2.start_instances(InstanceIds=ids)
+    assert eventually(lambda: not Path(f"/proc/{pid}").exists(), 2)
+    aws.ec2.terminate_instances(InstanceIds=ids)
+
+
 def test_every_region_has_addresses_of_its_own(aws: Aws, machine: dict[str, Any]) -> None:
     """Instances of two regions never share an address; key pair and AMI are in both."""
     other = aws.client("ec2", "eu-central-1")

@@ -27,7 +27,7 @@ from moto.ec2.exceptions import EC2ClientError
 
 from bilbo.local.hooks import ALIVE, World, room, shortage
 from bilbo.local.refusals import check_groups, check_launch, groups_of
-from bilbo.local.replacements import put, replace
+from bilbo.local.replacements import replace
 
 # A group that cannot grow tries on; its account says so again after this many seconds.
 SAY_AGAIN = 10
@@ -50,7 +50,7 @@ class Diary:
         now, story = utcnow(), self.of(group)
         if failure and story and story[0].get("StatusMessage") == failure:
             again = (now - story[0]["StartTime"]).total_seconds() > SAY_AGAIN
-            if group.bilbo_tries_on and not again:
+            if getattr(group, "bilbo_tries_on", False) and not again:
                 return
         activity = {
             "ActivityId": str(uuid.uuid4()),
@@ -72,7 +72,6 @@ class Diary:
 def install(world: World) -> Diary:
     """Mend moto's Auto Scaling, for the life of this process."""
     diary = Diary()
-    put(FakeAutoScalingGroup, "bilbo_tries_on", False)
     refuse_names_in_use_and_bad_templates(diary)
     launch_what_there_is(world, diary)
     tell_of_scale_in(diary)

@@ -38,7 +38,7 @@ REPLACEMENTS = (
         "gives the default VPC 172.31.0.0/16, where nothing listens",
         "routes a VPC's addresses",
         _OWN,
-        "test_commands_are_real_processes_in_a_home_of_their_own",
+        "test_it_listens_on_loopback_only",
     ),
     Replacement(
         "Subnet.get_available_subnet_ip",
@@ -108,7 +108,7 @@ REPLACEMENTS = (
         "only changes a state",
         "boots the machine",
         _EC2 + "StartInstances.html",
-        "test_stop_start_reboot_terminate",
+        "test_stopped_and_started_at_once",
     ),
     Replacement(
         "Instance.reboot",
@@ -129,7 +129,7 @@ REPLACEMENTS = (
         "adds a template's own tags to what it launches",
         "keeps them on the template",
         _EC2 + "CreateLaunchTemplate.html",
-        "test_a_group_from_the_template_version_it_names",
+        "test_terraform_makes_and_destroys",
     ),
     Replacement(
         "SecurityGroupBackend._delete_security_group",
@@ -137,13 +137,6 @@ REPLACEMENTS = (
         "refuses: DependencyViolation",
         _EC2 + "DeleteSecurityGroup.html",
         "test_a_security_group_in_use_stays",
-    ),
-    Replacement(
-        "FakeAutoScalingGroup.bilbo_tries_on",
-        "has no retries of its own",
-        "retries a launch that failed, and notes it now and then",
-        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/CHAP_Troubleshooting.html",
-        "test_a_shortage",
     ),
     Replacement(
         "AutoScalingBackend.create_auto_scaling_group",
