@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -464,15 +465,44 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
     aws.ec2.terminate_instances(InstanceIds=[again["InstanceId"]])
 
 
-def test_stopped_and_started_at_once(aws: Aws) -> None:
+def test_every_start_is_a_boot() -> None:
     """A machine that is started again before anybody looks has gone down all the same."""
-    instance = aws.run("blink")
-    address, ids = instance["PublicIpAddress"], [instance["InstanceId"]]
-    pid = str(shell(aws, address, "setsid sleep 300 >/dev/null 2>&1 & echo $!").stdout).strip()
-    aws.ec2.stop_instances(InstanceIds=ids)
-    aws.ec2.start_instances(InstanceIds=ids)
-    assert eventually(lambda: not Path(f"/proc/{pid}").exists(), 2)
-    aws.ec2.terminate_instances(InstanceIds=ids)
+    program = (
+        "from moto.ec2.models.instances import Instance\n"
+        "started = []\n"
+        "Instance.start = Instance.reboot = lambda self: started.append(self)\n"
+        "from bilbo.local import hooks\n"
+        "hooks.count_boots(None)\n"
+        "one = object.__new__(Instance)\n"
+        "one.start(), one.reboot()\n"
+        "assert one.bilbo_boots == 2 and started == [one, one]\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_addresses_are_of_their_subnet(aws: Aws, machine: dict[str, Any]) -> None:
+    """An instance's private address is in the CIDR of its subnet, and that in its VPC's."""
+    (subnet,) = aws.ec2.describe_subnets(SubnetIds=[machine["SubnetId"]])["Subnets"]
+    (vpc,) = aws.ec2.describe_vpcs(VpcIds=[machine["VpcId"]])["Vpcs"]
+    inner, outer = IPv4Network(subnet["CidrBlock"]), IPv4Network(vpc["CidrBlock"])
+    assert IPv4Address(machine["PrivateIpAddress"]) in inner
+    assert inner.subnet_of(outer)
+
+
+def test_a_templates_own_tags_stay_on_it(aws: Aws) -> None:
+    """What is launched from a launch template, and its versions, have none of its own tags."""
+    own = [{"Key": "only", "Value": "the template's"}]
+    made = aws.ec2.create_launch_template(
+        LaunchTemplateName="tagged",
+        LaunchTemplateData={"ImageId": local.KNOWN_AMI, "InstanceType": "t3.micro"},
+        TagSpecifications=[{"ResourceType": "launch-template", "Tags": own}],
+    )["LaunchTemplate"]
+    assert made["Tags"] == own
+    (version,) = aws.ec2.describe_launch_template_versions(
+        LaunchTemplateId=made["LaunchTemplateId"]
+    )["LaunchTemplateVersions"]
+    assert not version["LaunchTemplateData"].get("TagSpecifications")
+    aws.ec2.delete_launch_template(LaunchTemplateId=made["LaunchTemplateId"])
 
 
 def test_every_region_has_addresses_of_its_own(aws: Aws, machine: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ REPLACEMENTS = (
         "gives the default VPC 172.31.0.0/16, where nothing listens",
         "routes a VPC's addresses",
         _OWN,
-        "test_it_listens_on_loopback_only",
+        "test_addresses_are_of_their_subnet",
     ),
     Replacement(
         "Subnet.get_available_subnet_ip",
@@ -108,7 +108,7 @@ REPLACEMENTS = (
         "only changes a state",
         "boots the machine",
         _EC2 + "StartInstances.html",
-        "test_stopped_and_started_at_once",
+        "test_every_start_is_a_boot",
     ),
     Replacement(
         "Instance.reboot",
@@ -129,7 +129,7 @@ REPLACEMENTS = (
         "adds a template's own tags to what it launches",
         "keeps them on the template",
         _EC2 + "CreateLaunchTemplate.html",
-        "test_terraform_makes_and_destroys",
+        "test_a_templates_own_tags_stay_on_it",
     ),
     Replacement(
         "SecurityGroupBackend._delete_security_group",
