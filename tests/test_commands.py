@@ -313,7 +313,8 @@ def test_put_and_get_say_what_is_missing(cluster: Cluster, tmp_path: Path) -> No
     """A file that is not there, here or on the host, is named; so are too many targets."""
     missing = str(tmp_path / "missing")
     assert (
-        f"{missing}: there is no such" in cluster.bilbo("put", cluster.name, missing, code=1).stderr
+        f"{missing}: no such file or folder"
+        in cluster.bilbo("put", cluster.name, missing, code=1).stderr
     )
     assert "nothing: No such file" in cluster.bilbo("get", cluster.name, "nothing", code=1).stderr
     assert (

@@ -138,7 +138,7 @@ def test_another_account(two: Two, tmp_path: Path) -> None:
     other.write_text(json.dumps({**document, "account": "9" * 12}), encoding="utf-8")
     for words in (["plan", str(other)], ["create", str(other)], ["create", str(other), "-n", NAME]):
         said = run(two, two.ada, *words, code=1)
-        assert "account 999999999999" in said and "of 123456789012" in said
+        assert "account 999999999999" in said and "belong to 123456789012" in said
     assert two.ada("clusters").stdout == f"{NAME}\n"
 
 
