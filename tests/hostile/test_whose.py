@@ -164,7 +164,7 @@ def test_a_tag_alone_makes_nothing_the_clusters(two: Two) -> None:
     left, taken = tagged_alone(two), tagged_alone(two)
     said = run(two, two.ada, "drift", NAME, "--detailed-exitcode")
     assert f"{left} carries this cluster's tag but has another owner: left alone" in said
-    assert "another's" in run(two, two.ada, "desc", NAME, "--refresh")
+    assert "has another owner" in run(two, two.ada, "desc", NAME, "--refresh")
     assert "Nothing to do." in run(two, two.ada, "create", two.profile)
     said = run(two, two.ada, "destroy", NAME, "-y", "--also", "i-0123", code=2)
     assert "i-0123" in said and running(two) == hers | {left, taken}
