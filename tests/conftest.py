@@ -15,12 +15,13 @@ from filelock import FileLock
 from bilbo import local
 from bilbo.model import Target
 
-pytest_plugins = ["touching"]
+pytest_plugins = ["touching", "teams"]
 
 # The longest first, so that none of them is begun last; much of their time is waiting. `make test`
 # says at its end which took longest. test_ray and test_benchmarks wait for each other (`only_ray`).
 LONGEST_FIRST = (
     "test_gitops",
+    "test_gitops_refusals",
     "test_scale",
     "test_crash_contract",
     "test_faults_interrupt",

@@ -27,7 +27,6 @@ class Step:
     reached: Callable[[Path], bool]
     record: str | None
     with_terraform: bool = False
-    verb: str = "create"
 
 
 def status(folder: Path) -> str | None:
@@ -59,8 +58,10 @@ STEPS = (
     Step("both", applying, "creating", with_terraform=True),
     Step("starting", lambda folder: status(folder) == "starting", "starting"),
     Step("judged", lambda folder: status(folder) == "ready", "ready"),
-    Step("destroying", applying, "destroying", verb="destroy"),
 )
+DESTROYING = Step("destroying", applying, "destroying")
+# After these, the first followed by `create`, the second by `destroy`.
+THEN_DESTROYING = STEPS[:2]
 
 
 def kill(process: psutil.Process | subprocess.Popen[str]) -> None:
@@ -72,11 +73,8 @@ def kill(process: psutil.Process | subprocess.Popen[str]) -> None:
 def kill_at(bilbo: Bilbo, step: Step, name: str, profile: str) -> None:
     """Brings a cluster to a step, and kills bilbo there."""
     folder = bilbo.home / "clusters" / name
-    words = ["--local", "create", profile, "-n", name]
-    if step.verb == "destroy":
-        bilbo(*words)
-        words = ["destroy", name, "-y"]
-    running = Running(bilbo.start(*words))
+    words = ("--local", "create", profile, "-n", name)
+    running = Running(bilbo.start(*(("destroy", name, "-y") if step is DESTROYING else words)))
     deadline = time.monotonic() + 120
     while not step.reached(folder):
         assert time.monotonic() < deadline, running.said
@@ -85,28 +83,44 @@ def kill_at(bilbo: Bilbo, step: Step, name: str, profile: str) -> None:
         running.process.kill()
         kill(psutil.Process(terraform_pid(folder)))
     kill(running.process)
+    assert status(folder) == step.record, name
+
+
+def completed(bilbo: Bilbo, name: str, profile: str) -> None:
+    """`create` brings a cluster to its end, wherever it was."""
+    bilbo("--local", "create", profile, "-n", name)
+    assert bilbo.record(name)["status"] == "ready", name
+
+
+def destroyed(bilbo: Bilbo, name: str) -> None:
+    """`destroy` ends a cluster; one without a record it does not know."""
+    folder = bilbo.home / "clusters" / name
+    known = status(folder) is not None
+    said = bilbo("destroy", name, "-y", code=0 if known else 1).stderr
+    assert known or f"there is no cluster {name!r}" in said
+    assert status(folder) is None
 
 
 @pytest.mark.timeout(600)
 def test_killed_at_each_step(bilbo: Bilbo) -> None:
-    """Each step, twice: `create` completes the one, `destroy` leaves nothing of the other."""
+    """Each step, twice: `create` completes the one, `destroy` leaves nothing of the other.
+
+    What `create` has completed serves the step that needs a cluster, killed while it destroys.
+    """
     local.start(bilbo.home)
     profile = bilbo.profile("contract", {"instance": INSTANCE, "dask": {"worker": ONE_PROCESS}})
 
     def trial(step: Step) -> None:
-        for then in ("create", "destroy"):
-            name = f"{step.name}-{then}"
-            kill_at(bilbo, step, name, profile)
-            assert status(bilbo.home / "clusters" / name) == step.record, name
-            if then == "create":
-                bilbo("--local", "create", profile, "-n", name)
-                assert bilbo.record(name)["status"] == "ready", name
-            if then == "create" or step.record:
-                bilbo("destroy", name, "-y")
-            else:
-                said = bilbo("destroy", name, "-y", code=1).stderr
-                assert f"there is no cluster {name!r}" in said
-            assert status(bilbo.home / "clusters" / name) is None
+        kill_at(bilbo, step, f"{step.name}-destroy", profile)
+        destroyed(bilbo, f"{step.name}-destroy")
+        name = f"{step.name}-create"
+        kill_at(bilbo, step, name, profile)
+        completed(bilbo, name, profile)
+        if step in THEN_DESTROYING:
+            kill_at(bilbo, DESTROYING, name, profile)
+        if step is THEN_DESTROYING[0]:
+            completed(bilbo, name, profile)
+        destroyed(bilbo, name)
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(trial, STEPS))

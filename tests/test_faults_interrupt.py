@@ -18,7 +18,7 @@ from bilbo import local
 from bilbo.terraform.environment import binary
 
 # What is killed, and after how many seconds, when `make chaos` does not say how often.
-MOMENTS = int(os.environ.get("BILBO_CHAOS", "3"))
+MOMENTS = int(os.environ.get("BILBO_CHAOS", "1"))
 LEFT = "nothing, after `bilbo destroy`"
 
 

@@ -1,13 +1,12 @@
-"""Plans that a team reviews and then gets exactly: several machines, one shared state.
+"""Plans that a team reviews and then gets exactly, from a state of one's own to the team's.
 
-A machine is a folder with a HOME and a BILBO_HOME of its own. The tests share one cluster, in
-the order in which they stand: it begins on Ada's machine alone and becomes the team's.
+The tests share one cluster. Each asks for the fixture that has brought it as far as it needs it:
+`at_home` on Ada's machine alone, `moved` into the team's bucket, `attached` by Ben.
 """
 
 from __future__ import annotations
 
 import difflib
-import io
 import json
 import os
 import re
@@ -15,151 +14,33 @@ import shutil
 import stat
 import subprocess
 import sys
-import zipfile
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients, nothing_is_left
+from teams import (
+    BUCKET,
+    DOCS,
+    NAME,
+    PROJECT,
+    Machine,
+    Team,
+    attach,
+    fits_the_schema,
+    instances,
+    permitted,
+    permitted_objects,
+    read_folder,
+)
 
 from bilbo import bundle, local
 from bilbo.cluster.state_bucket import variables
 from bilbo.model import Target
 from bilbo.terraform.environment import environment as terraform_environment
 
-PROJECT = Path(__file__).parent.parent
 EXAMPLE = PROJECT / "examples" / "gitops"
-DOCS = PROJECT / "docs" / "gitops.md"
-BUCKET = "team-state"
-NAME = "team"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A person's or a runner's machine, with AWS's settings as its environment."""
-
-    folder: Path
-    aws: dict[str, str]
-
-    @property
-    def bilbo(self) -> Bilbo:
-        return Bilbo(self.folder / "bilbo-home")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**self.aws, "HOME": str(self.folder)}
-
-    def __call__(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Runs bilbo in this machine's folder."""
-        return self.bilbo(*arguments, code=code, around=self.environment)
-
-    def profile(self, document: dict[str, Any]) -> str:
-        """Writes the team's profile here; its path."""
-        path = self.folder / "team.json"
-        path.write_text(json.dumps(document, indent=4), encoding="utf-8")
-        return str(path)
-
-    def path(self, name: str) -> str:
-        """A file of this machine."""
-        return str(self.folder / name)
-
-
-@dataclass(frozen=True)
-class Team:
-    """Everything that the machines have in common: AWS, the key, and the profile."""
-
-    root: Path
-    standin: Path
-    aws: dict[str, str]
-
-    def machine(self, name: str) -> Machine:
-        """A machine, made when it is first named."""
-        folder = self.root / name
-        if not folder.exists():
-            (folder / ".ssh").mkdir(parents=True)
-            key = folder / ".ssh" / "team.pem"
-            shutil.copy(self.standin / "local" / "local.pem", key)
-        return Machine(folder, self.aws)
-
-    def document(self, count: int = 1, **more: Any) -> dict[str, Any]:
-        """The team's profile: a notebook, a scheduler, and workers."""
-        target = local.target(self.standin)
-        assert target
-        instance = {**INSTANCE, "ssh_private_key": "~/.ssh/team.pem", "ssh_port": target.ssh_port}
-        return {
-            "region": "us-east-1",
-            "access": {"cidrs": ["127.0.0.0/8"]},
-            "instance": instance,
-            "notebook": {},
-            "dask": {"worker": {"count": count, **ONE_PROCESS}},
-            **more,
-        }
-
-    def shared(self, count: int = 1, **more: Any) -> dict[str, Any]:
-        """As `document`, its state in the team's bucket."""
-        return self.document(count, state={"bucket": BUCKET}, **more)
-
-    def s3(self) -> Any:
-        """boto3's client of the stand-in's S3."""
-        return boto3.client(
-            "s3",
-            region_name="us-east-1",
-            endpoint_url=self.aws["AWS_ENDPOINT_URL"],
-            aws_access_key_id=self.aws["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.aws["AWS_SECRET_ACCESS_KEY"],
-        )
-
-    def state(self) -> dict[str, Any]:
-        """The shared state as it lies in the bucket."""
-        key = f"bilbo/{NAME}.tfstate"
-        found: dict[str, Any] = json.load(self.s3().get_object(Bucket=BUCKET, Key=key)["Body"])
-        return found
-
-
-@pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """A team, whose AWS is a stand-in that no member's home knows as its own."""
-    root = tmp_path_factory.mktemp("team")
-    standin = root / "aws"
-    target = local.start(standin)
-    assert target.endpoint_url
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
-    aws = {name: target.environment[name] for name in names}
-    aws |= {"AWS_ENDPOINT_URL": target.endpoint_url, "AWS_EC2_METADATA_DISABLED": "true"}
-    try:
-        yield Team(root, standin, aws)
-    finally:
-        local.stop(standin)
-
-
-@pytest.fixture
-def ada(team: Team) -> Machine:
-    """Who made the cluster."""
-    return team.machine("ada")
-
-
-@pytest.fixture
-def ben(team: Team) -> Machine:
-    """Who reviews and applies."""
-    return team.machine("ben")
-
-
-def fits_the_schema(document: dict[str, Any]) -> None:
-    """A plan's JSON is what the schema describes."""
-    import jsonschema  # late, as it is slow to import
-
-    schema = json.loads((PROJECT / "schemas" / "plan-01.schema.json").read_text())
-    jsonschema.validate(document, schema)
-
-
-def instances(machine: Machine) -> set[str]:
-    """The instance ids of the team's cluster, as a machine has them on record."""
-    return set(machine.bilbo.record(NAME)["instances"])
 
 
 # -- render and bundles ---------------------------------------------------------------------
@@ -190,14 +71,6 @@ def test_render(team: Team, ada: Machine, ben: Machine) -> None:
             ["terraform", *arguments],
             cwd=ben.folder / "hcl", env=environment, check=True, capture_output=True,
         )  # fmt: skip
-
-
-def read_folder(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def diff_lines(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
@@ -248,38 +121,59 @@ def test_ports_open_to_the_world(team: Team, ada: Machine) -> None:
     shutil.rmtree(ada.bilbo.home / "clusters" / "open")
 
 
-def test_a_plan_of_a_local_state(team: Team, ada: Machine, ben: Machine) -> None:
+@dataclass(frozen=True)
+class AtHome:
+    """A cluster made of a reviewed plan, and what was said: of the plan, when Ben tried it, when
+    Ada applied it, and when she did so again."""
+
+    file: Path
+    planned: str
+    tried: str
+    created: str
+    again: str
+
+
+@pytest.fixture(scope="module")
+def at_home(team: Team) -> AtHome:
+    """Ada's cluster, its state in her home."""
+    ada, ben = team.machine("ada"), team.machine("ben")
+    profile, file = ada.profile(team.document()), Path(ada.path("first.plan"))
+    planned = ada("plan", profile, "-o", str(file)).stdout
+    theirs, copied = ben.profile(team.document()), ben.path("first.plan")
+    shutil.copy(file, copied)
+    tried = ben("create", theirs, "--plan", copied, code=1).stderr
+    assert ben("clusters").stdout == ""
+    local.calls(team.standin, reset=True)
+    reviewed = ("create", profile, "--plan", str(file))
+    created = ada(*reviewed, "--digest", bundle.read(file).digest).stdout
+    permitted(team, "apply")
+    return AtHome(file, planned, tried, created, ada(*reviewed, code=1).stderr)
+
+
+def test_a_plan_of_a_local_state(at_home: AtHome) -> None:
     """A bundle is private, refused on any machine but its own, and there applied exactly."""
-    profile, file = ada.profile(team.document()), ada.path("first.plan")
+    assert stat.S_IMODE(at_home.file.stat().st_mode) == 0o600
+    digest = bundle.read(at_home.file).digest
+    assert f"--plan {at_home.file} --digest {digest}" in at_home.planned
+    assert "applying it here would create a second cluster" in at_home.tried
+    assert "Name: team" in at_home.created
+    assert "serial" in at_home.again
+
+
+def test_a_plan_without_access(team: Team, ada: Machine) -> None:
+    """A bundle holds no address of who made it: the profile must name the networks."""
     no_access = {k: v for k, v in team.document().items() if k != "access"}
     (ada.folder / "open.json").write_text(json.dumps(no_access), encoding="utf-8")
-    said = ada("plan", ada.path("open.json"), "-o", file, code=1).stderr
+    said = ada("plan", ada.path("open.json"), "-o", ada.path("open.plan"), code=1).stderr
     assert "access.cidrs" in said
-
-    planned = ada("plan", profile, "-o", file).stdout
-    assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
-    digest = bundle.read(Path(file)).digest
-    assert f"--plan {file} --digest {digest}" in planned
-
-    shutil.copy(file, ben.path("first.plan"))
-    theirs = ben.profile(team.document())
-    said = ben("create", theirs, "--plan", ben.path("first.plan"), code=1).stderr
-    assert "applying it here would create a second cluster" in said
-    assert ben("clusters").stdout == ""
-
-    local.calls(team.standin, reset=True)
-    done = ada("create", profile, "--plan", file, "--digest", digest)
-    permitted(team, "apply")
-    assert "Name: team" in done.stdout
-    assert "serial" in ada("create", profile, "--plan", file, code=1).stderr
 
 
 # -- shared state ---------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("bucket")
 def test_a_bucket_for_states(team: Team, ada: Machine) -> None:
     """The bucket is versioned, encrypted and private, and its root refuses to destroy it."""
-    ada("state-bucket", "create", BUCKET)
     s3 = team.s3()
     assert s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
     assert s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"]
@@ -297,23 +191,41 @@ def test_only_an_endpoint_without_tls_is_let_in_without() -> None:
         assert variables(BUCKET, Target("us-east-1", endpoint))["only_tls"] is only_tls
 
 
-def test_local_to_shared(team: Team, ada: Machine) -> None:
-    """Moving the state into the bucket is never done by a plan, and loses nothing."""
+@dataclass(frozen=True)
+class Moved:
+    """A cluster whose state has moved into the bucket: Ada's local state before, and the two
+    after; what `plan` said before."""
+
+    local_state: dict[str, Any]
+    left: str
+    shared_state: dict[str, Any]
+    planned: str
+
+
+@pytest.fixture(scope="module")
+def moved(team: Team, at_home: AtHome, bucket: str) -> Moved:
+    """Ada's cluster, its state now in the bucket."""
+    ada = team.machine("ada")
     before = instances(ada)
     path = ada.bilbo.home / "clusters" / NAME / "terraform" / "terraform.tfstate"
     local_state = json.loads(path.read_text(encoding="utf-8"))
     profile = ada.profile(team.shared())
-    assert "not yet where the profile keeps it" in ada("plan", profile, code=1).stderr
+    planned = ada("plan", profile, code=1).stderr
     ada("create", profile)
     assert instances(ada) == before
-    assert resource_ids(team.state()) == resource_ids(local_state)
+    return Moved(local_state, path.read_text(encoding="utf-8"), team.state(), planned)
+
+
+def test_local_to_shared(team: Team, ada: Machine, moved: Moved) -> None:
+    """Moving the state into the bucket is never done by a plan, and loses nothing."""
+    assert "not yet where the profile keeps it" in moved.planned
+    assert resource_ids(moved.shared_state) == resource_ids(moved.local_state)
     owner = ada.bilbo.record(NAME)["owner"]
-    assert owner and team.state()["outputs"]["owner"]["value"] == owner
-    assert local_state["outputs"]["owner"]["value"] == owner
-    assert not path.read_text(encoding="utf-8").strip()
+    for state in (moved.local_state, moved.shared_state):
+        assert owner and state["outputs"]["owner"]["value"] == owner
+    assert not moved.left.strip()
     said = ada("create", ada.profile(team.document()), code=1).stderr
     assert "is shared at s3://" in said
-    ada.profile(team.shared())
 
 
 def resource_ids(state: dict[str, Any]) -> set[tuple[str, str]]:
@@ -326,9 +238,15 @@ def resource_ids(state: dict[str, Any]) -> set[tuple[str, str]]:
     }
 
 
+@pytest.fixture(scope="module")
+def attached(team: Team, moved: Moved) -> None:
+    """The team's cluster, which Ben has attached."""
+    attach(team.machine("ben"))
+
+
+@pytest.mark.usefixtures("attached")
 def test_attach(team: Team, ada: Machine, ben: Machine) -> None:
     """With the state's address and the key alone, a team-mate has the cluster as its maker has."""
-    ben("attach", NAME, f"s3://{BUCKET}/bilbo", "-i", str(ben.folder / ".ssh" / "team.pem"))
     assert instances(ben) == instances(ada)
     known = [machine.bilbo.record(NAME) for machine in (ada, ben)]
     assert len({(each["owner"], each["account"]) for each in known}) == 1
@@ -347,6 +265,7 @@ def test_attach(team: Team, ada: Machine, ben: Machine) -> None:
     assert "no cluster 'nobody' in s3://" in said
 
 
+@pytest.mark.usefixtures("attached")
 def test_the_state_is_shown(ben: Machine) -> None:
     """`desc --state` lists Terraform's resources and outputs, and the folder where it works."""
     shown = json.loads(ben("desc", NAME, "--state", "--json").stdout)
@@ -451,42 +370,6 @@ def test_the_workflow_runs_nothing_of_a_pull_request() -> None:
     assert '--digest "$(cat digest)"' in apply["steps"][-1]["run"]
 
 
-def permitted(team: Team, step: str) -> None:
-    """All that a step has asked of AWS since the last reset stands in docs/gitops.md for it."""
-    rows = re.findall(
-        r"^\| ([a-z, ]+) \| (`[a-z0-9]+:.*`) \|$", DOCS.read_text(encoding="utf-8"), re.M
-    )
-    listed = {
-        name: set(re.findall("`(.+?)`", row)) for names, row in rows for name in names.split(", ")
-    }
-    objects = local.objects(team.standin)
-    asked = set(local.calls(team.standin, reset=True))
-    asked -= {"s3:HeadObject"}  # its permission is s3:GetObject
-    assert asked <= listed[step], sorted(asked - listed[step])
-    permitted_objects(step, objects)
-
-
-def permitted_objects(step: str, asked: Mapping[str, int]) -> None:
-    """What a step has read and written of the bucket is what docs/gitops.md lets its role, and a
-    plan is written once."""
-    text = DOCS.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([a-z, ]+) \| `BUCKET/(.*?)` \| (`.*`) \|$", text, re.M)
-    role = {"drift": "plan"}.get(step, step)
-    allowed = [
-        (action, f"{BUCKET}/{key.replace('PREFIX', 'bilbo')}")
-        for roles, key, actions in rows
-        if role in roles.split(", ")
-        for action in re.findall("`(.+?)`", actions)
-    ]
-    for each, count in asked.items():
-        action, path = each.replace("s3:HeadObject", "s3:GetObject").split(" ")
-        assert any(action == other and fnmatchcase(path, pattern) for other, pattern in allowed), (
-            f"{step}: {each}"
-        )
-        if "/plans/" in path and action == "s3:PutObject":
-            assert count == 1
-
-
 def test_the_plan_role_writes_no_state() -> None:
     """The table lets whoever plans write locks and new plans, and nothing else; a write of the
     state by a plan would be found."""
@@ -509,8 +392,11 @@ def test_the_plan_role_writes_no_state() -> None:
         permitted_objects("apply", {f"s3:PutObject {BUCKET}/plans/f00d.plan": 1})
 
 
+@pytest.mark.usefixtures("attached")
 def test_the_workflow(team: Team, ada: Machine) -> None:
     """The example's jobs, as they stand: plan with a comment, apply of exactly that, drift."""
+    if team.present() != team.shared():
+        ada("create", ada.profile(team.shared()), "-y")
     before = instances(ada)
     document = team.shared(2)
     document["notebook"] = {"instance": {"ec2type": "t3.small"}}
@@ -553,11 +439,11 @@ def held_in_docs(comment: str) -> None:
 # -- what HCL does not hold -----------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("attached")
 def test_what_hcl_does_not_hold(team: Team, ada: Machine, ben: Machine) -> None:
     """A command for the hosts is in every form of the review, and never "Nothing to do."; the
     shared state holds its hash alone, which who does not know it is told of."""
-    document = team.shared(2)
-    document["notebook"] = {"instance": {"ec2type": "t3.small"}}
+    document = team.present()
     profile = ada.profile(document)
     assert "Nothing to do." in ada("plan", profile, "--detailed-exitcode").stdout
 
@@ -609,219 +495,3 @@ def not_known_to(ben: Machine, cleo: Machine, command: str, document: dict[str, 
     key = str(cleo.folder / ".ssh" / "team.pem")
     said = cleo("attach", NAME, f"s3://{BUCKET}/bilbo", "-i", key).stderr
     assert "The cluster was created with init_cmd, which a shared state omits" in said
-
-
-# -- refusals -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def change(team: Team) -> Path:
-    """A reviewed plan of Ada's that nobody has applied: one worker more."""
-    ada = team.machine("ada")
-    document = team.shared(3)
-    document["notebook"] = {"instance": {"ec2type": "t3.small"}}
-    file = ada.path("change.plan")
-    shown = ada("plan", ada.profile(document), "-o", file, "--format", "json").stdout
-    fits_the_schema(json.loads(shown))
-    team.machine("ben").profile(document)
-    return Path(file)
-
-
-def refused(machine: Machine, file: Path, *more: str, profile: str = "team.json") -> str:
-    """What create says when it refuses a plan; the state must not have moved."""
-    with zipfile.ZipFile(file) as archive:
-        digest = archive.read("manifest.sha256").decode().strip()
-    more = more if "--digest" in more else ("--digest", digest, *more)
-    cluster = machine.bilbo.home / "clusters" / NAME
-    before = read_folder(cluster)
-    said = machine("create", machine.path(profile), "--plan", str(file), *more, code=1).stderr
-    assert read_folder(cluster) == before, "a refusal has touched the cluster's folder"
-    return said
-
-
-def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path) -> None:
-    """Another profile, name, region, version or platform, and any changed byte: each is named."""
-    edited = ben.folder / "edited" / "team.json"
-    edited.parent.mkdir()
-    document = json.loads((ben.folder / "team.json").read_text(encoding="utf-8"))
-    document["dask"]["worker"]["count"] = 30
-    edited.write_text(json.dumps(document), encoding="utf-8")
-    assert "the profile has changed since the review" in refused(
-        ben, change, profile="edited/team.json"
-    )
-    assert "for cluster team" in refused(ben, change, "-n", "other")
-    assert "its digest is" in refused(ben, change, "--digest", "0" * 64)
-    done = ben("create", ben.path("team.json"), "--plan", str(change), "-p", "region=x", code=2)
-    assert "-p" in done.stderr
-
-    found = bundle.read(change)
-    contents = dict(found.contents)
-    for field, value, said in (
-        ("region", "eu-west-1", "for region eu-west-1"),
-        ("endpoint", None, "AWS itself"),
-        ("account", "999999999999", "for the AWS account 999999999999"),
-        ("versions", {**found.manifest.versions, "bilbo": "0.0.9"}, "made by bilbo 0.0.9"),
-        ("versions", {**found.manifest.versions, "terraform": "1.9.0"}, "terraform 1.9.0"),
-        ("versions", {**found.manifest.versions, "platform": "darwin_arm64"}, "darwin_arm64"),
-        ("versions", {"bilbo": found.manifest.versions["bilbo"]}, "platform none"),
-        ("account", None, "for the AWS account none"),
-        ("serial", 1, "serial"),
-    ):
-        other = tmp_path / "other.plan"
-        changed = {**found.manifest.__dict__, field: value}
-        bundle.write(other, bundle.Manifest(**changed), contents)
-        assert said in refused(ben, other), field
-
-    for word in ("", "f00d"):
-        done = ben("create", ben.path("team.json"), "--plan", str(change), "--digest", word, code=2)
-        assert "64 hex digits" in done.stderr
-    done = ben("create", ben.path("team.json"), "--plan", str(change), code=2)
-    assert "--digest" in done.stderr
-
-    broken = tmp_path / "broken.plan"
-    data = change.read_bytes()
-    middle = len(data) // 2
-    broken.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
-    assert "not a reviewed plan: " in refused(ben, broken)
-
-
-EVIL = """
-resource "terraform_data" "evil" {
-  provisioner "local-exec" {
-    command = "touch ../evil"
-  }
-}
-"""
-
-
-def test_a_forged_plan(team: Team, ben: Machine, change: Path, tmp_path: Path) -> None:
-    """Whoever repacks a bundle with a digest of its own gets nothing applied, nor written."""
-    found = bundle.read(change)
-    honest, plan = dict(found.contents), found.contents[bundle.PLAN]
-    evil = honest[f"{bundle.HCL}main.tf"] + EVIL.encode()
-    lock = (
-        honest[f"{bundle.HCL}.terraform.lock.hcl"] + b'\nprovider "evil.example/evil/evil" {\n}\n'
-    )
-    main, state = (
-        "tfconfig/m-/main.tf",
-        '{"resources": [{"provider": "provider[\\"evil/evil\\"]"}]}',
-    )
-    forged = [
-        ({f"{bundle.HCL}main.tf": evil}, "holds main.tf, which differs"),
-        ({f"{bundle.HCL}evil.tf": EVIL.encode()}, "holds evil.tf, which differs"),
-        ({f"{bundle.HCL}terraform.tfstate": b"{}"}, "holds terraform.tfstate, which differs"),
-        ({f"{bundle.HCL}.terraform.lock.hcl": lock}, "another lock file"),
-        ({bundle.PLAN: b"no plan"}, "cannot read its Terraform plan"),
-        ({bundle.PLAN: repacked(plan, {main: evil})}, "plans with main.tf, which differs"),
-        (
-            {bundle.PLAN: repacked(plan, {"tfconfig/m-/x.tf": b""})},
-            "plans with x.tf, which differs",
-        ),
-        (
-            {bundle.PLAN: repacked(plan, {"tfconfig/m-x/x.tf": b""})},
-            "it contains 'tfconfig/m-x/x.tf'",
-        ),
-        ({bundle.PLAN: repacked(plan, {"more": b""})}, "it contains 'more'"),
-        ({bundle.PLAN: repacked(plan, {"tfstate": state.encode()})}, "evil/evil"),
-        ({bundle.PLAN: repacked(plan, {"tfstate": b"[]"})}, "cannot read its Terraform plan"),
-        ({bundle.PLAN: repacked(plan, {".terraform.lock.hcl": lock})}, "another lock file"),
-        (
-            {
-                f"{bundle.HCL}.terraform.lock.hcl": lock,
-                bundle.PLAN: repacked(plan, {".terraform.lock.hcl": lock}),
-            },
-            "it uses evil.example/evil/evil",
-        ),
-    ]
-    other = tmp_path / "forged.plan"
-    for changed, said in forged:
-        bundle.write(other, found.manifest, {**honest, **changed})
-        assert said in refused(ben, other), changed.keys()
-    assert not list(ben.folder.rglob("evil"))
-
-
-def repacked(plan: bytes, changed: dict[str, bytes]) -> bytes:
-    """A saved plan of Terraform's with other members."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(plan)) as old, zipfile.ZipFile(packed, "w") as new:
-        members = {name: old.read(name) for name in old.namelist()}
-        for name, data in {**members, **changed}.items():
-            new.writestr(name, data)
-    return packed.getvalue()
-
-
-def test_changed_by_hand_since(team: Team, ada: Machine, ben: Machine, change: Path) -> None:
-    """A worker terminated after the review stops the apply; drift tells of hands, too."""
-    ec2, _ = clients(team.standin)
-    group = team.state()["outputs"]["notebook"]["value"]["instance_id"]
-    groups = ec2.describe_security_groups(Filters=[{"Name": "tag:bilbo:cluster", "Values": [NAME]}])
-    rule = {"GroupId": groups["SecurityGroups"][0]["GroupId"], "IpProtocol": "tcp",
-            "FromPort": 22, "ToPort": 22, "CidrIp": "0.0.0.0/0"}  # fmt: skip
-    ec2.authorize_security_group_ingress(**rule)
-    serial = team.state()["serial"]
-    assert "aws_security_group.this has changed" in refused(ben, change)
-    told = ada("drift", NAME, "--format", "markdown", "--detailed-exitcode", code=2).stdout
-    assert "aws_security_group.this" in told
-    ec2.revoke_security_group_ingress(**rule)
-
-    (worker,) = list(ada.bilbo.record(NAME)["workers"])[:1]
-    ec2.terminate_instances(InstanceIds=[worker["instance_id"]])
-    assert f"{worker['instance_id']} no longer runs" in refused(ben, change)
-    assert team.state()["serial"] == serial
-    assert group
-
-
-# -- locks ----------------------------------------------------------------------------------
-
-
-LOCK = "0c0ffee0-8fbc-be29-bbb4-3bc1b1eaa6f1"
-
-
-def test_a_lock_of_somebody_else(team: Team, ben: Machine) -> None:
-    """Who holds the state since when is told; `unlock` takes away that lock and no other."""
-    lock = {"ID": LOCK, "Operation": "OperationTypeApply", "Who": "eve@laptop",
-            "Version": "1.11.4", "Created": "2026-01-02T03:04:05.6Z", "Info": "",
-            "Path": f"{BUCKET}/bilbo/{NAME}.tfstate"}  # fmt: skip
-    key = f"bilbo/{NAME}.tfstate.tflock"
-    team.s3().put_object(Bucket=BUCKET, Key=key, Body=json.dumps(lock).encode())
-    told = ben("create", ben.path("team.json"), code=1).stderr
-    assert "eve@laptop works on cluster 'team' (apply, since 2026-01-02 03:04:05 UTC)" in told
-    assert f"bilbo unlock {NAME} {LOCK}" in told
-    told = ben("plan", ben.path("team.json"), code=1).stderr
-    assert "eve@laptop" in told
-    assert f"bilbo unlock {NAME} {LOCK}" in told
-    assert (
-        f"with another id: {LOCK}"
-        in ben("unlock", NAME, "deadbeef-8fbc-be29-bbb4-3bc1b1eaa6f1", code=1).stderr
-    )
-    ben("unlock", NAME, LOCK)
-    assert "is not locked" in ben("unlock", NAME, LOCK, code=1).stderr
-
-
-def test_both_at_once(team: Team, ada: Machine, ben: Machine) -> None:
-    """Two who apply at the same time: one is told of the other, and the cluster is one."""
-    running = []
-    for machine, count in ((ada, 3), (ben, 3)):
-        document = team.shared(count)
-        document["notebook"] = {"instance": {"ec2type": "t3.small"}}
-        profile = machine.profile(document)
-        running.append(machine.bilbo.start("create", profile, "-y", **machine.environment))
-    ended = [(process.communicate(timeout=200), process.returncode) for process in running]
-    codes = sorted(code for _, code in ended)
-    assert codes[0] == 0, ended
-    for (_, said), code in ended:
-        assert "Traceback" not in said
-        if code:
-            assert re.search("works on cluster|has held it since|meanwhile", said), said
-    for machine in (ada, ben):
-        machine("create", machine.path("team.json"), "-y")
-    assert instances(ada) == instances(ben)
-    assert len(ada.bilbo.record(NAME)["workers"]) == 3
-
-
-def test_destroyed_by_a_team_mate(team: Team, ben: Machine) -> None:
-    """Who attached the cluster can destroy it; nothing of it is left."""
-    local.calls(team.standin, reset=True)
-    ben("destroy", NAME, "-y")
-    permitted(team, "destroy")
-    nothing_is_left(team.standin)
