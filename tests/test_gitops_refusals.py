@@ -40,16 +40,17 @@ def shared(team: Team, bucket: str) -> None:
     attach(team.machine("ben"))
 
 
-@pytest.fixture(scope="module")
-def change(team: Team) -> Path:
+@pytest.fixture
+def change(team: Team, shared: None) -> Path:
     """A reviewed plan of Ada's that nobody has applied: one worker more."""
-    ada = team.machine("ada")
+    ada, file = team.machine("ada"), Path(team.machine("ada").path("change.plan"))
+    if file.exists() and bundle.read(file).manifest.serial == team.state()["serial"]:
+        return file
     document = team.present(more=1)
-    file = ada.path("change.plan")
-    shown = ada("plan", ada.profile(document), "-o", file, "--format", "json").stdout
+    shown = ada("plan", ada.profile(document), "-o", str(file), "--format", "json").stdout
     fits_the_schema(json.loads(shown))
     team.machine("ben").profile(document)
-    return Path(file)
+    return file
 
 
 def refused(machine: Machine, file: Path, *more: str, profile: str = "team.json") -> str:
@@ -90,7 +91,7 @@ def test_what_is_refused(team: Team, ben: Machine, change: Path, tmp_path: Path)
         ("versions", {**found.manifest.versions, "platform": "darwin_arm64"}, "darwin_arm64"),
         ("versions", {"bilbo": found.manifest.versions["bilbo"]}, "platform none"),
         ("account", None, "for the AWS account none"),
-        ("serial", 1, "serial"),
+        ("serial", found.manifest.serial + 7, "serial"),
     ):
         other = tmp_path / "other.plan"
         changed = {**found.manifest.__dict__, field: value}
