@@ -146,12 +146,12 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
-def client(home: Path, service: AwsService) -> Any:
-    """boto3's client for a service of a home's stand-in."""
+def client(home: Path, service: AwsService, region: str | None = None) -> Any:
+    """boto3's client for a service of a home's stand-in, in its region or another."""
     target = local.target(home)
     assert target is not None
     settings: dict[str, Any] = {
-        "region_name": target.region,
+        "region_name": region or target.region,
         "endpoint_url": target.endpoint_url,
         "aws_access_key_id": target.environment["AWS_ACCESS_KEY_ID"],
         "aws_secret_access_key": target.environment["AWS_SECRET_ACCESS_KEY"],

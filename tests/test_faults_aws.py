@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, clients, nothing_is_left
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, client, clients, nothing_is_left
 from reliability import errors, told
 
 from bilbo import local
@@ -44,6 +44,18 @@ def test_what_preflight_finds(bilbo: Bilbo, tmp_path: Path) -> None:
     said = refused(bilbo, "AMI and instance type of two architectures", ec2type="t4g.micro")
     assert "arm64" in said
     nothing_is_left(bilbo.home)
+
+
+def test_no_default_subnet(bilbo: Bilbo) -> None:
+    """`plan` says that a region has no subnet to take, before anything is created."""
+    ec2 = client(bilbo.home, "ec2", "us-west-2")
+    for subnet in ec2.describe_subnets()["Subnets"]:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    document = {"region": "us-west-2", "instance": INSTANCE, "notebook": {}}
+    profile = bilbo.profile("nowhere", document)
+    said = errors(bilbo("--local", "plan", profile, code=1).stderr)
+    assert "Name a subnet in the profile" in said
+    told("No default subnet in the region, as `plan` tells", said, 1, NOTHING)
 
 
 def test_the_name_is_taken(bilbo: Bilbo) -> None:

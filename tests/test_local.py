@@ -450,6 +450,9 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
     assert eventually(dead, 1)
     with pytest.raises(OSError):
         socket.create_connection((address, aws.ssh_port), 1)
+    asleep = aws.ec2.describe_instances(InstanceIds=ids)["Reservations"][0]["Instances"][0]
+    assert "PublicIpAddress" not in asleep
+    assert "Association" not in asleep["NetworkInterfaces"][0]
     aws.ec2.start_instances(InstanceIds=ids)
     assert aws.address(ids[0]) == address
     assert str(shell(aws, address, "cat file").stdout) == "kept\n"

@@ -212,6 +212,37 @@ def test_region(home: Path) -> None:
         loading.load("none.json", home, region="Seoul")
 
 
+@pytest.mark.parametrize(
+    ("each", "common", "said"),
+    [
+        (15, 0, ""),
+        (20, 0, "the generated security group gets the tags of all roles, 60 different ones"),
+        (20, 26, "the notebook has 46 tags with the common ones; AWS allows 45"),
+    ],
+)
+def test_tags_are_counted_where_they_end_up(each: int, common: int, said: str) -> None:
+    """A tag limit that only the merged machines, or the security group, exceed is found here."""
+
+    def tags(prefix: str, count: int) -> dict[str, Any]:
+        return {"instance": {"tags": {f"{prefix}{number}": "x" for number in range(count)}}}
+
+    document = {
+        "region": "us-east-1",
+        "instance": {
+            "ami": "ami-12345678", "ec2type": "t3.micro", "keyname": "k", "ssh_user": "u",
+            "ssh_private_key": "k.pem", **tags("common", common)["instance"],
+        },
+        "notebook": tags("notebook", each),
+        "dask": {"scheduler": tags("scheduler", each), "worker": tags("worker", each)},
+    }  # fmt: skip
+    if not said:
+        building.build(document, "tags")
+        return
+    with pytest.raises(ProfileError) as caught:
+        building.build(document, "tags")
+    assert any(said in line for line in caught.value.details)
+
+
 def test_wild_profiles_do_not_take_long(home: Path) -> None:
     """Thousands of mistakes are answered at once, with the first hundred of them."""
     keys = {f"key{number}": number for number in range(5000)}

@@ -160,6 +160,18 @@ def test_the_worst_comes_first() -> None:
     assert [effect.how for effect in effects(found)] == ["destroy", "replace", "stop"]
 
 
+def test_a_stopped_machine_is_named_above_all() -> None:
+    """Who replaces a machine that is only stopped loses what a start would bring back."""
+    asleep = tagged("notebook", instance_state="stopped")
+    found = read(
+        resource("module.scheduler.aws_instance.this", "delete", tagged("scheduler")),
+        resource("module.notebook.aws_instance.this", "replace", asleep, tagged("notebook")),
+    )
+    first, second = effects(found)
+    assert "only stopped and could be started again" in first.lost
+    assert "only stopped" not in second.lost
+
+
 def rules(*cidrs: str, port: int = 22) -> dict[str, Any]:
     """A security group's values."""
     rule = {"from_port": port, "to_port": port, "protocol": "tcp", "cidr_blocks": list(cidrs),

@@ -161,6 +161,45 @@ def test_a_missing_permission_is_named(message: str, permission: str) -> None:
     assert permission in hint_for(message)
 
 
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        (
+            "You have requested more vCPU capacity than your current vCPU limit of 32 allows for "
+            "the instance bucket that the specified instance type belongs to.",
+            "Service Quotas",
+        ),
+        ("api error VcpuLimitExceeded: You have requested more", "Service Quotas"),
+        (
+            "operation error Auto Scaling: CreateAutoScalingGroup, api error AccessDenied: You are "
+            "not authorized to use launch template: lt-0123456789abcdef0",
+            "ec2:RunInstances",
+        ),
+        ("failed to refresh cached credentials, the SSO session has expired", "aws sso login"),
+        ("refresh cached SSO token failed, unable to refresh SSO token", "aws sso login"),
+        ("api error InvalidGroup.Duplicate: The security group 'x-bilbo' already exists", "-n"),
+        ("api error InvalidGroup.NotFound: sg-1 does not exist", "security_group"),
+        (
+            "api error Unsupported: Your requested instance type (p4d) is not supported in your "
+            "requested Availability Zone (us-east-1e).",
+            "another zone",
+        ),
+        ("api error PendingVerification: Your request is being validated", "4 hours"),
+        ("api error OptInRequired: You are not subscribed to this service", "Marketplace"),
+        ("Client.InternalError: Client error on launch", "KMS key"),
+        (
+            "api error InvalidBlockDeviceMapping: Volume of size 8GB is smaller than snapshot "
+            "'snap-1', expect size >= 30GB",
+            "vol_size",
+        ),
+        ("failed to get shared config profile, nobody", "list-profiles"),
+    ],
+)
+def test_what_aws_says_has_its_remedy(message: str, advice: str) -> None:
+    """Messages as AWS documents them, or as users quote them, lead to what helps."""
+    assert advice in hint_for(message)
+
+
 def test_init_runs_once(terraform: Terraform) -> None:
     """`init` is skipped while nothing that it looks at has changed."""
     terraform.write({"main.tf": "terraform {\n}\n"})

@@ -20,19 +20,23 @@ def _session(access_key: str | None, secret_key: str | None) -> Any:
 
 
 def client(target: Target, service: str, region: str | None = None) -> Any:
-    """A boto3 client for the target's region (or another) and endpoint."""
+    """A boto3 client for the target's region (or another) and endpoint.
+
+    Raises AwsError if the caller's AWS settings name a profile that does not exist.
+    """
     from botocore.config import Config
 
     environment = target.environment
-    session = _session(
-        environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    )
-    return session.client(
-        service,
-        region_name=region or target.region,
-        endpoint_url=target.endpoint_url,
-        config=Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 4}),
-    )
+    with asking("cannot use the AWS settings of this machine"):
+        session = _session(
+            environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+        )
+        return session.client(
+            service,
+            region_name=region or target.region,
+            endpoint_url=target.endpoint_url,
+            config=Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 4}),
+        )
 
 
 @contextmanager
@@ -47,8 +51,18 @@ def asking(what: str) -> Iterator[None]:
 
 
 def _hint(error: Exception) -> str:
-    from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+    from botocore.exceptions import (
+        ClientError,
+        EndpointConnectionError,
+        NoCredentialsError,
+        ProfileNotFound,
+        SSOError,
+    )
 
+    if isinstance(error, ProfileNotFound):
+        return "AWS_PROFILE names it: list the profiles with aws configure list-profiles."
+    if isinstance(error, SSOError):
+        return "The AWS credentials have expired: log in again with aws sso login."
     if isinstance(error, NoCredentialsError):
         return "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
     if isinstance(error, EndpointConnectionError):

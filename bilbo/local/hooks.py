@@ -57,6 +57,7 @@ def install(world: World) -> None:
     put_default_vpc_on_loopback(world)
     give_addresses(world)
     make_public_address_the_private_one()
+    associate_no_address_with_what_is_stopped()
     know_key_pair(world)
     check_and_complete_launches(world)
     take_the_root_disks_size_from_the_image()
@@ -125,6 +126,16 @@ def make_public_address_the_private_one() -> None:
             self.public_ip = self.private_ip_address
 
     put(Instance, "public_dns_name", property(lambda self: self.public_ip))
+
+
+def associate_no_address_with_what_is_stopped() -> None:
+    """moto answers an empty association for an interface without a public address."""
+    original = NetworkInterface.association
+
+    def association(self: Any) -> Any:
+        return original.fget(self) if self.public_ip else None
+
+    put(NetworkInterface, "association", property(association))
 
 
 def know_key_pair(world: World) -> None:

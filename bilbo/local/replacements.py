@@ -69,6 +69,13 @@ REPLACEMENTS = (
         "test_commands_are_real_processes_in_a_home_of_their_own",
     ),
     Replacement(
+        "NetworkInterface.association",
+        "answers an empty association where there is no public address",
+        "leaves it out: a stopped instance has none",
+        _GUIDE + "using-instance-addressing.html",
+        "test_stop_start_reboot_terminate",
+    ),
+    Replacement(
         "Instance.public_dns_name",
         "makes up a name that resolves nowhere",
         "gives a name that leads to the instance",

@@ -20,6 +20,7 @@ _LOST = {
     HEAD: "the engine's head and every result that it holds, the files on its disk, its "
     "addresses (clients must reconnect)",
 }
+_ASLEEP = "the machine is only stopped and could be started again"
 _PAUSED = {
     NOTEBOOK: "JupyterLab and its kernels stop, and its public address changes; files stay",
     SCHEDULER: "Dask's scheduler stops with every result that it holds, and its public address "
@@ -42,10 +43,14 @@ class Effect:
 
 
 def effects(review: Review) -> list[Effect]:
-    """Returns what ends or stops, worst first."""
-    order = ("destroy", "replace", "stop", "shrink")
+    """Returns what ends or stops, worst first: above all, machines that are only stopped."""
     found = [effect for change in review.changes for effect in _effects(change, review)]
-    return sorted(found, key=lambda effect: (order.index(effect.how), effect.address))
+    return sorted(found, key=_rank)
+
+
+def _rank(effect: Effect) -> tuple[bool, int, str]:
+    order = ("destroy", "replace", "stop", "shrink")
+    return (not effect.lost.startswith(_ASLEEP), order.index(effect.how), effect.address)
 
 
 def _effects(change: ResourceChange, review: Review) -> Iterator[Effect]:
@@ -96,7 +101,9 @@ def _stopping(change: ResourceChange) -> tuple[str, ...]:
 def _lost(change: ResourceChange) -> str:
     match change.kind:
         case "aws_instance":
-            return _LOST.get(change.role, "its services, its files, its addresses")
+            lost = _LOST.get(change.role, "its services, its files, its addresses")
+            asleep = change.before.get("instance_state") in ("stopped", "stopping")
+            return f"{_ASLEEP}: {lost}" if asleep else lost
         case "aws_autoscaling_group":
             count = _number(change.before.get("desired_capacity"))
             return f"{_workers(count)}, with what they compute and hold in memory"

@@ -56,6 +56,7 @@ def build(
     common = document.get("instance", {})
     merged = [_merge(common, each.part.get("instance", {})) for each in wanted]
     _check_complete(wanted, merged, places)
+    _check_tags(wanted, merged, places)
     region = _region(document, region_default, places)
     pairs = zip(wanted, merged, strict=True)
     groups = {each.path: _group(each, instance) for each, instance in pairs}
@@ -146,6 +147,35 @@ def _check_complete(wanted: list[_Wanted], merged: list[dict[str, Any]], places:
             found[each.path] = (
                 f"the {each.role} has no {_listed(missing)}; set it in instance or {own}"
             )
+    if found:
+        raise mistakes(found, places)
+
+
+# AWS: "Maximum number of tags per resource: 50" (Amazon EC2 user guide, "Tag your resources").
+_MOST_TAGS = 50
+# bilbo's own: Name, the cluster and its owner on everything; role and group on machines.
+_OWN_TAGS, _OWN_TAGS_OF_MACHINES = 3, 5
+
+
+def _check_tags(wanted: list[_Wanted], merged: list[dict[str, Any]], places: Places) -> None:
+    """Counts tags where they end up: on machines after merging, and all together on the generated
+    security group."""
+    found: dict[KeyPath, str] = {}
+    for each, instance in zip(wanted, merged, strict=True):
+        room = _MOST_TAGS - _OWN_TAGS_OF_MACHINES
+        if len(instance["tags"]) > room:
+            found[(*each.path, "instance", "tags")] = (
+                f"the {each.role} has {len(instance['tags'])} tags with the common ones; "
+                f"AWS allows {room} beside bilbo's {_OWN_TAGS_OF_MACHINES}"
+            )
+    union = {key for instance in merged for key in instance["tags"]}
+    generated = any(not instance.get("security_group") for instance in merged)
+    room = _MOST_TAGS - _OWN_TAGS
+    if not found and generated and len(union) > room:
+        found[("instance", "tags")] = (
+            f"the generated security group gets the tags of all roles, {len(union)} different "
+            f"ones; AWS allows {room} beside bilbo's {_OWN_TAGS}"
+        )
     if found:
         raise mistakes(found, places)
 

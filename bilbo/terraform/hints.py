@@ -9,6 +9,23 @@ _NO_CAPACITY = (
     "or a subnet in another zone."
 )
 _QUOTA = "The account's quota is used up: request more in Service Quotas, or use fewer machines."
+_LOGIN = "The AWS credentials have expired: log in again (for SSO: aws sso login)."
+_SUBSCRIBE = (
+    "The account has not accepted the terms of what it asks for: subscribe to the AMI in AWS "
+    "Marketplace, or enable the region in the account's settings."
+)
+_VERIFYING = (
+    "AWS is still verifying the account for this region, which takes minutes, at most 4 hours: "
+    "run the command again then."
+)
+_NOT_THERE = (
+    "That zone does not have this instance type: choose another ec2type, or a subnet in another "
+    "zone."
+)
+_KEY_OF_VOLUMES = (
+    "AWS ended the machine while it started. Usual cause: the volumes' KMS key does not let Auto "
+    "Scaling's role (AWSServiceRoleForAutoScaling) use it: grant it in the key's policy."
+)
 
 # Terraform's message when another process holds the state.
 LOCKED = "Error acquiring the state lock"
@@ -20,6 +37,9 @@ _HINTS = (
     ("InsufficientInstanceCapacity", _NO_CAPACITY),
     ("do not have sufficient", _NO_CAPACITY),
     ("VcpuLimitExceeded", _QUOTA),
+    # Auto Scaling's words for the same: the code does not reach its activities.
+    ("vCPU limit", _QUOTA),
+    ("vCPU capacity", _QUOTA),
     ("InstanceLimitExceeded", _QUOTA),
     (
         "InvalidAMI",
@@ -27,12 +47,34 @@ _HINTS = (
     ),
     ("InvalidKeyPair", "Check the profile's keyname: the key pair must exist in this region."),
     (
+        "InvalidGroup.Duplicate",
+        "A security group of that name is already in the VPC: choose another cluster name with "
+        "-n, or delete that group if nothing uses it.",
+    ),
+    (
         "InvalidGroup",
         "Check the profile's security_group: it must exist in this region, in the subnet's VPC.",
     ),
     ("InvalidSubnet", "Check the profile's subnet: it must exist in this region."),
     ("no matching EC2 Subnet", "The region has no default VPC: set a subnet in the profile."),
-    ("ExpiredToken", "The AWS credentials have expired: log in again (for SSO: aws sso login)."),
+    (
+        "InvalidBlockDeviceMapping",
+        "Check the profile's vol_size: a volume cannot be smaller than the AMI's snapshot.",
+    ),
+    ("PendingVerification", _VERIFYING),
+    ("OptInRequired", _SUBSCRIBE),
+    ("Client.InternalError", _KEY_OF_VOLUMES),
+    ("InvalidKMSKey", _KEY_OF_VOLUMES),
+    ("Unsupported:", _NOT_THERE),
+    ("ExpiredToken", _LOGIN),
+    ("SSO session has expired", _LOGIN),
+    ("SSO token", _LOGIN),
+    ("Token has expired and refresh failed", _LOGIN),
+    (
+        "failed to get shared config profile",
+        "AWS_PROFILE names a profile that is not in ~/.aws/config: list them with "
+        "aws configure list-profiles.",
+    ),
     ("RequestExpired", "The AWS credentials have expired, or this machine's clock is wrong."),
     (
         "No valid credential sources",
@@ -51,13 +93,19 @@ _HINTS = (
         "AWS's endpoint does not answer: check the network (for the stand-in: bilbo local start).",
     ),
 )
-_REFUSED = re.compile(r"UnauthorizedOperation|AccessDenied|not authorized to perform")
+_REFUSED = re.compile(
+    r"UnauthorizedOperation|AccessDenied|not authorized to perform"
+    r"|not authorized to use launch template"
+)
 _ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
 _OPERATION = re.compile(r"operation error ([\w ]+): (\w+)")
 
 
 def _permission(message: str) -> str:
     """The missing permission: the one that AWS names, or else the operation's."""
+    # Auto Scaling tries a template as its caller; what it refuses is the launch.
+    if "launch template" in message and "operation error Auto Scaling" in message:
+        return "ec2:RunInstances (or what the launch template needs with it, such as iam:PassRole)"
     if named := _ACTION.search(message):
         return named[1]
     if operation := _OPERATION.search(message):

@@ -17,10 +17,30 @@ locals {
   ])
 }
 
+# Local Zones, and zones whose default subnet was deleted, offer types too: only a zone with a
+# default subnet can take the cluster.
+data "aws_subnets" "default" {
+  filter {
+    name   = "default-for-az"
+    values = ["true"]
+  }
+
+  filter {
+    name   = "availability-zone"
+    values = length(local.zones_with_every_type) > 0 ? local.zones_with_every_type : ["none"]
+  }
+}
+
+data "aws_subnet" "first" {
+  count = min(length(data.aws_subnets.default.ids), 1)
+
+  id = sort(data.aws_subnets.default.ids)[0]
+}
+
 # The first choice is kept in the state. AWS offers types in more zones as time goes by,
 # and a cluster must not be replaced for that.
 resource "terraform_data" "availability_zone" {
-  input = try(local.zones_with_every_type[0], "")
+  input = try(data.aws_subnet.first[0].availability_zone, "")
 
   lifecycle {
     ignore_changes = [input]
@@ -28,6 +48,11 @@ resource "terraform_data" "availability_zone" {
     precondition {
       condition     = length(local.zones_with_every_type) > 0
       error_message = "No Availability Zone of this region offers all of: ${join(", ", var.instance_types)}. Choose other instance types (ec2type), another region, or name a subnet."
+    }
+
+    precondition {
+      condition     = length(local.zones_with_every_type) == 0 || length(data.aws_subnets.default.ids) > 0
+      error_message = "No default VPC of this region has a subnet in a zone that offers all of: ${join(", ", var.instance_types)}. Name a subnet in the profile (instance.subnet), or create a default VPC with: aws ec2 create-default-vpc"
     }
   }
 }

@@ -22,4 +22,10 @@ resource "aws_instance" "this" {
     volume_size = var.volume_size
     tags        = merge(var.tags, { Name = var.name })
   }
+
+  lifecycle {
+    # A stopped instance has no public address, which the provider would read as a setting that
+    # only another instance can have: hashicorp/terraform-provider-aws issue 33775.
+    ignore_changes = [associate_public_ip_address]
+  }
 }

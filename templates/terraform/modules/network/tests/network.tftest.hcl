@@ -13,6 +13,16 @@ run "one_zone_that_offers_every_type" {
   }
 
   override_data {
+    target = data.aws_subnets.default
+    values = { ids = ["subnet-22222222", "subnet-11111111"] }
+  }
+
+  override_data {
+    target = data.aws_subnet.first
+    values = { availability_zone = "us-east-1b" }
+  }
+
+  override_data {
     target = data.aws_subnet.this
     values = { id = "subnet-12345678" }
   }
@@ -36,10 +46,36 @@ run "the_zone_stays_when_aws_offers_more" {
     values = { locations = ["us-east-1a", "us-east-1a", "us-east-1b", "us-east-1b"] }
   }
 
+  override_data {
+    target = data.aws_subnets.default
+    values = { ids = ["subnet-22222222", "subnet-11111111"] }
+  }
+
+  override_data {
+    target = data.aws_subnet.first
+    values = { availability_zone = "us-east-1a" }
+  }
+
   assert {
     condition     = terraform_data.availability_zone.output == "us-east-1b"
     error_message = "A cluster must not be replaced because AWS offers a type in more zones."
   }
+}
+
+run "no_default_subnet" {
+  command = plan
+
+  override_data {
+    target = data.aws_ec2_instance_type_offerings.this
+    values = { locations = ["us-east-1a", "us-east-1a"] }
+  }
+
+  override_data {
+    target = data.aws_subnets.default
+    values = { ids = [] }
+  }
+
+  expect_failures = [terraform_data.availability_zone]
 }
 
 run "no_zone_offers_them_all" {
@@ -48,6 +84,11 @@ run "no_zone_offers_them_all" {
   override_data {
     target = data.aws_ec2_instance_type_offerings.this
     values = { locations = ["us-east-1a", "us-east-1b"] }
+  }
+
+  override_data {
+    target = data.aws_subnets.default
+    values = { ids = [] }
   }
 
   expect_failures = [terraform_data.availability_zone]
