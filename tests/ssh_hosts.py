@@ -29,7 +29,10 @@ def fresh_address() -> str:
 
 @dataclass
 class Host:
-    """One SSH server. `path` is what its login shell has on PATH; None means this venv's too."""
+    """One SSH server. `path` is what its login shell has on PATH; None means this venv's too.
+
+    `shell` runs what the client asks for. `login` ends the login profile.
+    """
 
     home: Path
     client_key: asyncssh.SSHKey
@@ -38,6 +41,8 @@ class Host:
         default_factory=lambda: asyncssh.generate_private_key("ssh-ed25519")
     )
     path: str | None = None
+    shell: str = "/bin/sh"
+    login: str = ""
     port: int = 0
     logins: int = 0
     server: asyncssh.SSHAcceptor | None = None
@@ -65,7 +70,8 @@ class Host:
         """Listen, on the port of before if there was one."""
         self.home.mkdir(exist_ok=True)
         path = self.path or f"{Path(sys.executable).parent}:/usr/bin:/bin"
-        (self.home / ".bash_profile").write_text(f"export PATH={path}\necho welcome\n")
+        profile = f"export PATH={path}\necho welcome\n{self.login}"
+        (self.home / ".bash_profile").write_text(profile)
         keys = asyncssh.import_authorized_keys(self.client_key.export_public_key().decode())
         self.server = await asyncssh.listen(
             self.address,
@@ -93,14 +99,14 @@ class Host:
         # `make coverage` measures the agent, too.
         measured = {key: text for key, text in os.environ.items() if key.startswith("COVERAGE_")}
         child = await asyncio.create_subprocess_exec(
-            "/bin/sh",
+            self.shell,
             "-c",
             process.command or "",
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
             cwd=self.home,
-            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", **measured},
+            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", "SHELL": self.shell, **measured},
             start_new_session=True,
         )
         self.children.append(child)

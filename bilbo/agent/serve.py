@@ -159,7 +159,7 @@ def on_logs(client: Client, request: Request) -> None:
             place = [stat.st_ino, stat.st_size]
         places.append((service, place))
         client.emit("log", service=service.name, lines=service.tail(request["lines"]))
-    while request["follow"] and not client.wants_more(PROBE_PAUSE):
+    while request["follow"] and places and not client.wants_more(PROBE_PAUSE):
         for service, place in places:
             added = added_lines(service.log, place)
             if added:

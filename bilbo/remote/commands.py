@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import asyncssh
 
 from bilbo.model import HostPlan, Node
-from bilbo.remote.agent_session import Event, Session
+from bilbo.remote.agent_session import Event, Session, open_channel
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.terms import HostFailure, Remote, on_each
 
@@ -76,9 +76,9 @@ async def run_command(
     async def one(node: Node) -> CommandResult:
         try:
             async with connected(node, remote, keys) as connection:
-                return CommandResult(
-                    node, await run_one(connection, node, command, on_output, stdin)
-                )
+                stream = Stream(node, on_output)
+                code = await run_one(connection, stream, command, remote.deadlines.start, stdin)
+                return CommandResult(node, code)
         except HostFailure as failure:
             return CommandResult(node, failure=failure)
 
@@ -124,20 +124,17 @@ class Stream(asyncssh.SSHClientSession[bytes]):
 
 async def run_one(
     connection: asyncssh.SSHClientConnection,
-    node: Node,
+    stream: Stream,
     command: str,
-    on_output: Output,
+    seconds: float,
     stdin: AsyncIterable[bytes] | None,
 ) -> int:
-    """Run a command over a connection and return its exit code. Raises HostFailure."""
-    stream = Stream(node, on_output)
+    """Run a command over a connection and return its exit code. Raises HostFailure.
+
+    The host has `seconds` to begin.
+    """
     mark = secrets.token_hex(8)
-    try:
-        channel, _ = await connection.create_session(
-            lambda: stream, marked(command, mark), encoding=None
-        )
-    except asyncssh.Error as error:
-        raise HostFailure(f"the host does not run commands: {error}") from None
+    channel = await open_channel(connection, stream, marked(command, mark), seconds)
     feeding = asyncio.ensure_future(feed(channel, stream, stdin))
     try:
         await stream.ended.wait()
@@ -201,9 +198,13 @@ async def fetch_logs(
     """
 
     async def one(node: Node, session: Session) -> None:
-        session.send("logs", services=list(services), lines=lines, follow=follow)
-        while (event := await session.event())["event"] == "log":
+        seconds = remote.deadlines.start
+        event = await session.ask(
+            "logs", seconds, services=list(services), lines=lines, follow=follow
+        )
+        while event["event"] == "log":
             on_lines(LogLines(node, event["service"], tuple(event["lines"])))
+            event = await (session.event() if follow else session.within(seconds))
 
     return await with_agent(nodes, cluster, remote, one)
 
@@ -262,7 +263,7 @@ async def with_agent(
     async def one(node: Node) -> HostFailure | None:
         try:
             async with connected(node, remote, keys) as connection:
-                await work(node, await Session.open(connection, cluster))
+                await work(node, await Session.open(connection, cluster, remote.deadlines))
         except HostFailure as failure:
             return failure
         return None

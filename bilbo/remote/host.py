@@ -75,10 +75,10 @@ class HostRun:
     async def prepare(self, connection: asyncssh.SSHClientConnection) -> None:
         """Run the profile's own commands, measure the host and check its software."""
         self._enters("measure", "connected", CONNECTED)
-        self._session = await Session.open(connection, self._cluster)
+        self._session = await Session.open(connection, self._cluster, self.deadlines)
         if self.plan.init_cmd and await self._init():
             self._session.close()  # a new login sees what the commands put on PATH
-            self._session = await Session.open(connection, self._cluster)
+            self._session = await Session.open(connection, self._cluster, self.deadlines)
         if self.plan.requirements:
             await self._install()
         self._enters("measure", "measuring")
@@ -180,11 +180,8 @@ class HostRun:
 
     async def until_ready(self) -> None:
         """Wait until the service's page answers."""
-        patience = self.deadlines.ready + 10  # the host keeps the deadline; this is for dead hosts
-        try:
-            event = await asyncio.wait_for(self._session.event(), timeout=patience)
-        except asyncio.TimeoutError:
-            raise HostFailure(f"the host sent nothing for {patience:.0f} s") from None
+        # The host keeps the deadline; this is for dead hosts.
+        event = await self._session.within(self.deadlines.ready + 10)
         if event["event"] == "timeout":
             raise HostFailure(
                 f"{self._service.name} was not ready after {self.deadlines.ready:.0f} s: "

@@ -476,6 +476,7 @@ class Host:
         """A new agent."""
         self.opening = 2  # what starts it is no request
         self.lines.append(factory())
+        self.lines[-1].data_received(b"noise" + self.lines[-1].greeting, None)
         return self, self.lines[-1]
 
     def close(self) -> None:
@@ -529,7 +530,7 @@ async def stages(random: Random, remote: Remote, plan: HostPlan, found: Inventor
     """One host's way through all that is asked of it, to where it fails."""
     host: Any = Host(random)
     if random.random() < 0.2:
-        session = await Session.open(host, "one")
+        session = await Session.open(host, "one", remote.deadlines)
         for op in random.sample(list(ANSWERS), 3):
             await session.ask(op, 10)
         answer(random.choice(('{"left": [1]}', "[]", "{", '{"left": []}', EVIL)), "leave_dask")
