@@ -227,7 +227,7 @@ def _ask_token(cluster: str, node: Node, work: Work) -> tuple[str, Served]:
     )
     patient = replace(work, timeout=work.timeout or _PATIENCE_SECONDS)
     (result,) = asyncio.run(
-        remote.run_command([node], command, reach(patient, cluster), on_output=take)
+        remote.run_command([node], remote.in_sh(command), reach(patient, cluster), on_output=take)
     )
     told = b"".join(said).decode(errors="replace") if result.exit_code == 0 else ""
     token, _, server = told.partition("\n")
