@@ -7,12 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncssh
 from bilbo_cli import Bilbo
 from ssh_hosts import Host, running
 
 from bilbo import record as states
 from bilbo.model import Inventory
 from bilbo.record import Record, Store, now
+
+
+def key_pair(folder: Path) -> Path:
+    """A private key in a file of that folder, as strict as ssh wants it."""
+    path = folder / "key.pem"
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(path)
+    path.chmod(0o600)
+    return path
 
 
 def told_by(

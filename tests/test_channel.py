@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncssh
 import pytest
-from cli_hosts import told_by
+from cli_hosts import key_pair, told_by
 from reliability import errors, told
 from ssh_hosts import Host, running
 
@@ -34,10 +34,7 @@ TITLE = "printf '\\033]0;my host\\007'"
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    key = asyncssh.generate_private_key("ssh-ed25519")
-    key.write_private_key(tmp_path / "key.pem")
-    (tmp_path / "key.pem").chmod(0o600)
-    return Host(tmp_path / "home", key)
+    return Host(tmp_path / "home", asyncssh.read_private_key(key_pair(tmp_path)))
 
 
 def reach(host: Host, **changes: float) -> Remote:

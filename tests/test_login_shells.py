@@ -10,7 +10,7 @@ from pathlib import Path
 
 import asyncssh
 import pytest
-from cli_hosts import told_by
+from cli_hosts import key_pair, told_by
 from reliability import told
 from ssh_hosts import Host, processes_of, running
 
@@ -43,10 +43,7 @@ class Terse:
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    path = tmp_path / "key.pem"
-    asyncssh.generate_private_key("ssh-ed25519").write_private_key(path)
-    path.chmod(0o600)
-    return path
+    return key_pair(tmp_path)
 
 
 def host_of(key: Path, shell: str) -> Host:

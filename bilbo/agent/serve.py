@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+from bilbo.agent.boot import wait_until_free
 from bilbo.agent.channel import Client, Request
 from bilbo.agent.first import LIBRARY_FIRST
 from bilbo.agent.measure import measure
@@ -23,13 +24,38 @@ from bilbo.agent.service import (
     read_text,
     write_private,
 )
-from bilbo.agent.software import install, interpreter
+from bilbo.agent.software import are_installed, install, interpreter
 from bilbo.agent.watch import PROBE_PAUSE, TAIL, call_roll, check_free, watch
 
 
 def on_measure(client: Client, request: Request) -> None:
     """`packages`, `executables` -> `measured`."""
     client.emit("measured", **measure(request["packages"], request["executables"]))
+
+
+def on_boot(client: Client, request: Request) -> None:
+    """Before `commands` and `requirements` for the Python of the `executables`, if any of them is
+    still to be done: wait until the host is free, `seconds` at most -> `wait_until_free`'s."""
+    folder = cluster_folder(request["cluster"])
+    done = read_done(folder)
+    there = all(is_done(done, *each) for each in enumerate(request["commands"], start=1))
+    lines = request["requirements"]
+    if there and (not lines or are_installed(folder, interpreter(request["executables"]), lines)):
+        client.emit("done", ran=0)
+    else:
+        wait_until_free(client, request["seconds"])
+
+
+def read_done(folder: Path) -> List[Any]:
+    """The finished commands of `init_cmd`: `[position, text]`, or the text alone if an earlier
+    bilbo ran it."""
+    found: List[Any] = json.loads(read_text(folder / "init.done") or "[]")
+    return found
+
+
+def is_done(done: List[Any], number: int, command: str) -> bool:
+    """Whether the command at that position has finished. The same text elsewhere is another."""
+    return [number, command] in done or command in done
 
 
 def on_init(client: Client, request: Request) -> None:
@@ -40,10 +66,10 @@ def on_init(client: Client, request: Request) -> None:
     """
     folder = cluster_folder(request["cluster"])
     with locked(folder):
-        done = json.loads(read_text(folder / "init.done") or "[]")
+        done = read_done(folder)
         before = len(done)
         for number, command in enumerate(request["commands"], start=1):
-            if command in done:
+            if is_done(done, number, command):
                 continue
             log = open_private(folder / "init.log", os.O_APPEND)
             code = subprocess.call(
@@ -59,7 +85,7 @@ def on_init(client: Client, request: Request) -> None:
                 # Only its number: the command may contain a token, and events are recorded.
                 client.emit("exited", code=code, log=tail, number=number)
                 return
-            done.append(command)
+            done.append([number, command])
             write_private(folder / "init.done", json.dumps(done))
     client.emit("done", ran=len(done) - before)
 
@@ -202,6 +228,7 @@ def on_program(client: Client, request: Request) -> None:
 
 REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "measure": on_measure,
+    "boot": on_boot,
     "init": on_init,
     "packages": on_packages,
     "start": on_start,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -76,9 +77,10 @@ class HostRun:
         """Run the profile's own commands, measure the host and check its software."""
         self._enters("measure", "connected", CONNECTED)
         self._session = await Session.open(connection, self._cluster, self.deadlines)
+        if self.has_preparations and await self._boot():
+            await self._log_in_again(connection)
         if self.plan.init_cmd and await self._init():
-            self._session.close()  # a new login sees what the commands put on PATH
-            self._session = await Session.open(connection, self._cluster, self.deadlines)
+            await self._log_in_again(connection)
         if self.plan.requirements:
             await self._install()
         self._enters("measure", "measuring")
@@ -93,6 +95,38 @@ class HostRun:
         check_software(self.plan, found)
         self._service = self.plan.service(measured)
         self.facts.update(self._service.facts, service=self._service.name)
+
+    async def _log_in_again(self, connection: asyncssh.SSHClientConnection) -> None:
+        """A new login sees what has been put on PATH since the last one."""
+        self._session.close()
+        self._session = await Session.open(connection, self._cluster, self.deadlines)
+
+    async def _boot(self) -> bool:
+        """Wait until the host's first boot is over and its package managers are free. Returns
+        whether there was anything to wait for."""
+        seconds = self.deadlines.init
+        end = time.monotonic() + seconds + 10  # the host keeps the deadline; this is for dead hosts
+        event = await self._session.ask(
+            "boot",
+            seconds + 10,
+            commands=self.plan.init_cmd,
+            requirements=self.plan.requirements,
+            executables=self.plan.executables,
+            seconds=seconds,
+        )
+        waited = False
+        while event["event"] == "waiting":
+            waited = True
+            self._enters("boot", f"waiting: {event['cause']}")
+            event = await self._session.within(end - time.monotonic())
+        if event["event"] == "timeout":
+            raise HostFailure(
+                f"the host was not free for init_cmd and packages after {seconds:.0f} s: "
+                f"{event['cause']}",
+                stage="boot",
+                hint="See what it does with `bilbo ssh`. Run the command again to wait on.",
+            )
+        return waited
 
     async def _init(self) -> bool:
         """Run what is left of `init_cmd`. Returns whether there was anything left."""
