@@ -49,12 +49,22 @@ class Host:
     children: list[asyncio.subprocess.Process] = field(default_factory=list)
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
 
+    @property
+    def instance_id(self) -> str:
+        """The instance's id, made of its address."""
+        return f"i-{self.address.replace('.', '')}"
+
+    @property
+    def kept(self) -> Path:
+        """Where bilbo keeps the files of the cluster `test` on it."""
+        return self.home / ".bilbo" / "test" / self.instance_id
+
     def node(self, key: Path, role: str = WORKER, group: str | None = None) -> Node:
         """The node that this host would be in an inventory."""
         return Node(
             role=role,
             group=group or role,
-            instance_id=f"i-{self.address.replace('.', '')}",
+            instance_id=self.instance_id,
             public_ip=self.address,
             private_ip=self.address,
             private_dns_name="",
@@ -154,7 +164,7 @@ async def running(*hosts: Host) -> AsyncIterator[None]:
     finally:
         for host in hosts:
             await host.stop()
-            for script in host.home.glob(".bilbo/*/*.sh"):
+            for script in host.home.glob(".bilbo/**/*.sh"):
                 sys.audit("bilbo.tests.service", script.stem)  # heard by tests/touching.py
             end_processes(host)
             for child in host.children:

@@ -118,10 +118,9 @@ def test_ten_seconds_are_enough_for_login_files() -> None:
 def test_an_agent_that_falls_silent_ends_no_later_than_its_deadline(host: Host) -> None:
     """A log that cannot be read to its end, such as a pipe's: `logs` fails and says what came."""
     host.login = TITLE
-    folder = host.home / ".bilbo" / "test"
-    folder.mkdir(parents=True)
-    (folder / "stuck.sh").touch()
-    os.mkfifo(folder / "stuck.log")
+    host.kept.mkdir(parents=True)
+    (host.kept / "stuck.sh").touch()
+    os.mkfifo(host.kept / "stuck.log")
 
     async def main() -> list[HostFailure | None]:
         async with running(host):

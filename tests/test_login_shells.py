@@ -71,7 +71,7 @@ def test_any_login_shell_will_do(key: Path, shell: str) -> None:
     """The agent runs, a script of bilbo's reaches sh as it is, a person's command their own
     shell: with its input, its two outputs and its exit code."""
     host = host_of(key, shell)
-    token = host.home / ".bilbo" / "test" / "jupyter.token"
+    token = host.kept / "jupyter.token"
 
     async def main() -> None:
         async with running(host):
@@ -88,8 +88,11 @@ def test_any_login_shell_will_do(key: Path, shell: str) -> None:
             assert await run(host, key, f"cat; basename {name}") == (0, own, b"")
             await asyncio.to_thread(token.write_text, "s3cret")
             work = Work(Store(key.parent), Target("us-east-1"), Terse())  # type: ignore[arg-type]
-            answer = await asyncio.to_thread(_ask_token, "test", host.node(key), work)
-            assert answer[0] == "s3cret"
+            for earlier in (False, True):  # did not keep it by instance
+                if earlier:
+                    token.rename(host.kept.parent / token.name)
+                answer = await asyncio.to_thread(_ask_token, "test", host.node(key), work)
+                assert answer[0] == "s3cret"
 
     asyncio.run(main())
 

@@ -28,6 +28,11 @@ from bilbo.agent.software import are_installed, install, interpreter
 from bilbo.agent.watch import PROBE_PAUSE, TAIL, call_roll, check_free, watch
 
 
+def folder_of(request: Request) -> Path:
+    """Where the request's cluster has its files on this host."""
+    return cluster_folder(request["cluster"], request.get("host", ""))
+
+
 def on_measure(client: Client, request: Request) -> None:
     """`packages`, `executables` -> `measured`."""
     client.emit("measured", **measure(request["packages"], request["executables"]))
@@ -36,7 +41,7 @@ def on_measure(client: Client, request: Request) -> None:
 def on_boot(client: Client, request: Request) -> None:
     """Before `commands` and `requirements` for the Python of the `executables`, if any of them is
     still to be done: wait until the host is free, `seconds` at most -> `wait_until_free`'s."""
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     done = read_done(folder)
     there = all(is_done(done, *each) for each in enumerate(request["commands"], start=1))
     lines = request["requirements"]
@@ -64,7 +69,7 @@ def on_init(client: Client, request: Request) -> None:
     Remembers each finished command, so that the next attempt continues with the one that failed.
     The commands run to their end even if the client leaves.
     """
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     with locked(folder):
         done = read_done(folder)
         before = len(done)
@@ -93,9 +98,9 @@ def on_init(client: Client, request: Request) -> None:
 def on_packages(client: Client, request: Request) -> None:
     """`requirements`: install these lines with pip for the Python of the `executables` -> `done` or
     `exited`."""
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     python = interpreter(request["executables"])
-    with locked(folder):
+    with locked(folder.parent):  # machines that share a home may share the packages, too
         code = install(folder, python, request["requirements"])
     if code:
         tail = HostedService(folder, "packages").tail(TAIL)
@@ -111,7 +116,7 @@ def on_start(client: Client, request: Request) -> None:
     free. `fresh` stops a running service first; `replace` does so only if its files differ. A
     service whose page does not require the token (`open`) is stopped again, unless it ran before.
     """
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     service = HostedService(folder, request["service"])
     files = {folder / name: text for name, text in request["files"].items()}
     with locked(folder):
@@ -144,14 +149,12 @@ def on_start(client: Client, request: Request) -> None:
 def on_roll(client: Client, request: Request) -> None:
     """`page` of the head's `service`, and its keys (`items`, `name`, `address`) -> `roll` at every
     change, `exited`."""
-    call_roll(
-        client, HostedService(cluster_folder(request["cluster"]), request["service"]), request
-    )
+    call_roll(client, HostedService(folder_of(request), request["service"]), request)
 
 
 def on_stop(client: Client, request: Request) -> None:
     """Stop the named `services`, by force after `grace` seconds -> `done`."""
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     with locked(folder):
         for name in request["services"]:
             HostedService(folder, name).stop(request["grace"])
@@ -167,7 +170,7 @@ def on_status(client: Client, request: Request) -> None:
     """Which services run -> `status`."""
     rows = [
         {"service": each.name, "running": each.supervisor() is not None, "code": each.exit_code()}
-        for each in present_services(cluster_folder(request["cluster"]))
+        for each in present_services(folder_of(request))
     ]
     client.emit("status", services=rows)
 
@@ -175,7 +178,7 @@ def on_status(client: Client, request: Request) -> None:
 def on_logs(client: Client, request: Request) -> None:
     """The last `lines` of the `services`' logs (all services if empty), then new lines if `follow`
     -> `log`, `done`."""
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     wanted = [HostedService(folder, name) for name in request["services"]]
     places = []
     for service in wanted or present_services(folder):

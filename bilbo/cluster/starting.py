@@ -220,8 +220,10 @@ def _ask_token(cluster: str, node: Node, work: Work) -> tuple[str, Served]:
         if not is_stderr:
             said.append(data)
 
-    command = (
-        f"cd ~/.bilbo/{cluster} && cat {services.TOKEN_FILE} || exit 1; echo; "
+    command = (  # an earlier bilbo did not keep it by instance
+        f"cd ~/.bilbo/{cluster} || exit; cd {node.instance_id} 2>/dev/null; "
+        f"[ -f {services.TOKEN_FILE} ] || cd ~/.bilbo/{cluster}; "
+        f"cat {services.TOKEN_FILE} || exit 1; echo; "
         f"for each in {services.SERVERS}; do pid=${{each##*-}}; "
         'if [ -d "/proc/${pid%.json}" ]; then cat "$each"; fi; done 2>/dev/null; exit 0'
     )

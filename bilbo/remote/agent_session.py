@@ -162,24 +162,29 @@ class Session:
         channel: asyncssh.SSHClientChannel[bytes],
         lines: Lines,
         cluster: str,
+        host: str = "",
         seconds: float = Deadlines.greeting,
     ) -> None:
         self._channel = channel
         self._lines = lines
-        self._cluster = cluster
+        self._for = {"cluster": cluster, "host": host}
         self._seconds = seconds
         self._id = 0
         self._op = ""
 
     @classmethod
     async def open(
-        cls, connection: asyncssh.SSHClientConnection, cluster: str, deadlines: Deadlines
+        cls,
+        connection: asyncssh.SSHClientConnection,
+        cluster: str,
+        host: str,
+        deadlines: Deadlines,
     ) -> Session:
-        """Start the agent. If it cannot run, the first request fails."""
+        """Start the agent on the instance `host`. If it cannot run, the first request fails."""
         name = secrets.token_hex(8)
         lines = Lines(greeting_of(name))
         channel = await open_channel(connection, lines, COMMAND, deadlines.start)
-        session = cls(channel, lines, cluster, deadlines.greeting)
+        session = cls(channel, lines, cluster, host, deadlines.greeting)
         session._write(opening_lines(name))
         return session
 
@@ -194,7 +199,7 @@ class Session:
     def send(self, op: str, **fields: Any) -> None:
         """Send a request; watching for an earlier request ends."""
         self._id, self._op = self._id + 1, op
-        request = {"id": self._id, "op": op, "cluster": self._cluster, **fields}
+        request = {"id": self._id, "op": op, **self._for, **fields}
         self._write(json.dumps(request).encode() + b"\n")
 
     async def event(self) -> Event:

@@ -293,7 +293,8 @@ async def with_agent(
     async def one(node: Node) -> HostFailure | None:
         try:
             async with connected(node, remote, keys) as connection:
-                await work(node, await Session.open(connection, cluster, remote.deadlines))
+                host, deadlines = node.instance_id, remote.deadlines
+                await work(node, await Session.open(connection, cluster, host, deadlines))
         except HostFailure as failure:
             return failure
         return None

@@ -76,7 +76,7 @@ class HostRun:
     async def prepare(self, connection: asyncssh.SSHClientConnection) -> None:
         """Run the profile's own commands, measure the host and check its software."""
         self._enters("measure", "connected", CONNECTED)
-        self._session = await Session.open(connection, self._cluster, self.deadlines)
+        self._session = await self._log_in(connection)
         if self.has_preparations and await self._boot():
             await self._log_in_again(connection)
         if self.plan.init_cmd and await self._init():
@@ -96,10 +96,14 @@ class HostRun:
         self._service = self.plan.service(measured)
         self.facts.update(self._service.facts, service=self._service.name)
 
+    async def _log_in(self, connection: asyncssh.SSHClientConnection) -> Session:
+        host = self.plan.node.instance_id
+        return await Session.open(connection, self._cluster, host, self.deadlines)
+
     async def _log_in_again(self, connection: asyncssh.SSHClientConnection) -> None:
         """A new login sees what has been put on PATH since the last one."""
         self._session.close()
-        self._session = await Session.open(connection, self._cluster, self.deadlines)
+        self._session = await self._log_in(connection)
 
     async def _boot(self) -> bool:
         """Wait until the host's first boot is over and its package managers are free. Returns
@@ -251,8 +255,9 @@ class HostRun:
             if ended.done():
                 raise self._exited(ended.result())
         finally:
-            joined.cancel()
-            ended.cancel()
+            for task in (joined, ended):
+                task.cancel()
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
         missing = roll.missing(self._service.members, stale)
         raise HostFailure(
             f"{len(missing)} of {len(self._service.members)} processes had not joined after "

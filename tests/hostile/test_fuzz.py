@@ -531,7 +531,7 @@ async def stages(random: Random, remote: Remote, plan: HostPlan, found: Inventor
     """One host's way through all that is asked of it, to where it fails."""
     host: Any = Host(random)
     if random.random() < 0.2:
-        session = await Session.open(host, "one", remote.deadlines)
+        session = await Session.open(host, "one", "i-1", remote.deadlines)
         for op in random.sample(list(ANSWERS), 3):
             await session.ask(op, 10)
         answer(random.choice(('{"left": [1]}', "[]", "{", '{"left": []}', EVIL)), "leave_dask")
