@@ -112,14 +112,17 @@ def on_packages(client: Client, request: Request) -> None:
 def on_start(client: Client, request: Request) -> None:
     """Start a `service` unless it runs, and watch it -> `started` or `already`, then `watch`'s.
 
-    Writes `files` (name to text) beside its script; the addresses that it `listens` on must be
-    free. `fresh` stops a running service first; `replace` does so only if its files differ. A
-    service whose page does not require the token (`open`) is stopped again, unless it ran before.
+    Writes `files` (name to text) beside its script, and the `addresses` of all the cluster's
+    machines; the addresses that it `listens` on must be free. `fresh` stops a running service
+    first; `replace` does so only if its files differ. A service whose page does not require the
+    token (`open`) is stopped again, unless it ran before.
     """
     folder = folder_of(request)
     service = HostedService(folder, request["service"])
     files = {folder / name: text for name, text in request["files"].items()}
     with locked(folder):
+        # Not one of the files: a cluster that grows needs no service to start anew.
+        write_private(folder / "addresses", "\n".join(request.get("addresses", ())))
         running = service.supervisor() is not None
         changed = running and any(read_text(path) != text for path, text in files.items())
         already = running and not request["fresh"] and not (changed and request["replace"])

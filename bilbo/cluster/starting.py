@@ -84,6 +84,7 @@ def start(
     from bilbo import remote, services
 
     plan = services.stage_plan(spec, _without(record.inventory, settled), record.token)
+    plan = replace(plan, addresses=tuple(node.private_ip for node in nodes))
     work.progress.hosts(sum(1 for _ in plan.hosts()))
     results = asyncio.run(remote.bring_up(plan, reach(work, spec.name, spec.engine), fresh=fresh))
     warn(record, work, results)

@@ -36,8 +36,11 @@ SEE_LOGS = "Read the whole log with `bilbo logs`. Run the command again to conti
 class HostRun:
     """One host's way through the stages. Every step raises HostFailure."""
 
-    def __init__(self, plan: HostPlan, cluster: str, remote: Remote) -> None:
+    def __init__(
+        self, plan: HostPlan, cluster: str, remote: Remote, addresses: Collection[str] = ()
+    ) -> None:
         self.plan = plan
+        self._addresses = addresses
         self.remote = remote
         self.deadlines = remote.deadlines
         self.stage = "connect"
@@ -192,6 +195,7 @@ class HostRun:
             files=files_of(service),
             supervisor=agent_source("supervisor"),
             listens=service.listens,
+            addresses=list(self._addresses),
             page=page_fields(service.page),
             seconds=self.deadlines.ready,
             fresh=fresh,
