@@ -62,6 +62,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
             "threads_per_core": _count,
             "memory": _count,
             "executables": _found,
+            "elsewhere": _text_map,
             "python": _text,
             "versions": _found,
         }

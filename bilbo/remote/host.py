@@ -346,8 +346,7 @@ def check_software(plan: HostPlan, found: Event) -> None:
     if missing:
         raise HostFailure(
             f"not on the host's PATH: {', '.join(missing)}",
-            hint=f"Use an AMI on which {plan.node.ssh_user}'s login shell finds it, or install it "
-            "with `init_cmd`.",
+            hint=path_hint(plan.node.ssh_user, found["elsewhere"]),
         )
     for name, oldest in plan.oldest.items():
         version = found["versions"].get(name)
@@ -357,6 +356,17 @@ def check_software(plan: HostPlan, found: Event) -> None:
                 f"{name} {version[:50]} on the host is older than {oldest}{why}",
                 hint=f"Use an AMI with {name} {oldest} or later.",
             )
+
+
+def path_hint(user: str, elsewhere: Mapping[str, str]) -> str:
+    """What to do about missing programs, given where interactive shells find some of them."""
+    for name, path in elsewhere.items():
+        return (
+            f"{path} is there, but only for interactive shells: what puts it on PATH (conda, say) "
+            "is in ~/.bashrc, and `bash -lc` reads ~/.bash_profile or ~/.profile instead, which "
+            f"leave it out. Move it there, and check with: bash -lc 'command -v {name}'"
+        )
+    return f"Use an AMI on which {user}'s login shell finds it, or install it with `init_cmd`."
 
 
 def release(version: str) -> list[int]:
