@@ -241,7 +241,7 @@ class Measurement:
 class HostResult:
     """One host's result of the SSH stage.
 
-    `stage` is where it stopped, or `ready`: connect, authenticate, init, packages, measure,
+    `stage` is where it stopped, or `ready`: connect, authenticate, boot, init, packages, measure,
     versions, start, ready. If not `ok`, there is a `cause`, what to do (`hint`) and the tail of
     the service's `log`. `facts` are what bilbo learned about the host.
     """
@@ -346,7 +346,8 @@ class StagePlan:
     `head_role` is the head's role, even if there is no head. `roll` is the page on the head's host
     that lists the members. `breaking` are the packages of which every host needs the head's
     version, in addition to its minor version of Python. `patient` workers wait by themselves for a
-    head that does not answer yet.
+    head that does not answer yet. `addresses` are those of all machines of the cluster, which
+    reach each other without a proxy.
     """
 
     cluster: str
@@ -357,6 +358,7 @@ class StagePlan:
     roll: MembersPage | None = None
     breaking: tuple[str, ...] = ()
     patient: bool = False
+    addresses: tuple[str, ...] = ()
 
     def hosts(self) -> Iterator[HostPlan]:
         """Every host, in the order in which they get their connections."""

@@ -61,6 +61,7 @@ def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan
         roll=engine.roll(head) if engine and head else None,
         breaking=engine.breaking if engine else (),
         patient=engine.patient if engine else False,
+        addresses=tuple(node.private_ip for node in inventory.nodes()),
     )
 
 

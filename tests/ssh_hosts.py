@@ -29,7 +29,10 @@ def fresh_address() -> str:
 
 @dataclass
 class Host:
-    """One SSH server. `path` is what its login shell has on PATH; None means this venv's too."""
+    """One SSH server. `path` is what its login shell has on PATH; None means this venv's too.
+
+    `shell` runs what the client asks for. `login` ends the login profile.
+    """
 
     home: Path
     client_key: asyncssh.SSHKey
@@ -38,18 +41,30 @@ class Host:
         default_factory=lambda: asyncssh.generate_private_key("ssh-ed25519")
     )
     path: str | None = None
+    shell: str = "/bin/sh"
+    login: str = ""
     port: int = 0
     logins: int = 0
     server: asyncssh.SSHAcceptor | None = None
     children: list[asyncio.subprocess.Process] = field(default_factory=list)
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
 
+    @property
+    def instance_id(self) -> str:
+        """The instance's id, made of its address."""
+        return f"i-{self.address.replace('.', '')}"
+
+    @property
+    def kept(self) -> Path:
+        """Where bilbo keeps the files of the cluster `test` on it."""
+        return self.home / ".bilbo" / "test" / self.instance_id
+
     def node(self, key: Path, role: str = WORKER, group: str | None = None) -> Node:
         """The node that this host would be in an inventory."""
         return Node(
             role=role,
             group=group or role,
-            instance_id=f"i-{self.address.replace('.', '')}",
+            instance_id=self.instance_id,
             public_ip=self.address,
             private_ip=self.address,
             private_dns_name="",
@@ -65,7 +80,8 @@ class Host:
         """Listen, on the port of before if there was one."""
         self.home.mkdir(exist_ok=True)
         path = self.path or f"{Path(sys.executable).parent}:/usr/bin:/bin"
-        (self.home / ".bash_profile").write_text(f"export PATH={path}\necho welcome\n")
+        profile = f"export PATH={path}\necho welcome\n{self.login}"
+        (self.home / ".bash_profile").write_text(profile)
         keys = asyncssh.import_authorized_keys(self.client_key.export_public_key().decode())
         self.server = await asyncssh.listen(
             self.address,
@@ -93,14 +109,14 @@ class Host:
         # `make coverage` measures the agent, too.
         measured = {key: text for key, text in os.environ.items() if key.startswith("COVERAGE_")}
         child = await asyncio.create_subprocess_exec(
-            "/bin/sh",
+            self.shell,
             "-c",
             process.command or "",
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
             cwd=self.home,
-            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", **measured},
+            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", "SHELL": self.shell, **measured},
             start_new_session=True,
         )
         self.children.append(child)
@@ -148,7 +164,7 @@ async def running(*hosts: Host) -> AsyncIterator[None]:
     finally:
         for host in hosts:
             await host.stop()
-            for script in host.home.glob(".bilbo/*/*.sh"):
+            for script in host.home.glob(".bilbo/**/*.sh"):
                 sys.audit("bilbo.tests.service", script.stem)  # heard by tests/touching.py
             end_processes(host)
             for child in host.children:

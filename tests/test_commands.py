@@ -79,7 +79,7 @@ def begun(cluster: Cluster, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def pids(cluster: Cluster) -> dict[str, int]:
     """The supervisors of the cluster's services, by number of the instance."""
-    shown = cluster.bilbo("rcmd", cluster.name, "all", "cat .bilbo/shared-cluster/*.pid").stdout
+    shown = cluster.bilbo("rcmd", cluster.name, "all", "cat .bilbo/shared-cluster/*/*.pid").stdout
     return {number: json.loads(text)["pid"] for number, text in re.findall(r"\[(\d)\] (.*)", shown)}
 
 
@@ -218,7 +218,7 @@ def test_logs_follow(cluster: Cluster) -> None:
     with begun(cluster, "logs", cluster.name, "3", "-f", "-n", "1") as process:
         assert process.stdout
         process.stdout.readline()
-        add = "echo added >> .bilbo/shared-cluster/dask-worker.log"
+        add = "echo added >> .bilbo/shared-cluster/i-*/dask-worker.log"
         cluster.bilbo("rcmd", cluster.name, "3", add)
         assert process.stdout.readline() == "added\n"
         process.send_signal(signal.SIGINT)

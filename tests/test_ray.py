@@ -224,7 +224,7 @@ def test_a_killed_worker_costs_no_result(bilbo: Bilbo, record: dict[str, Any]) -
     """From this machine: a worker dies in the middle, the result is right; restart mends it."""
     computing = Client(record, 24)
     computing.computes()
-    kill = "kill -9 -- -$(grep -o '[0-9][0-9]*' ~/.bilbo/ray/ray-worker.pid | head -1)"
+    kill = "kill -9 -- -$(grep -o '[0-9][0-9]*' ~/.bilbo/ray/*/ray-worker.pid | head -1)"
     bilbo("rcmd", NAME, "4", kill)
     computing.is_right()
     again = bilbo("restart", NAME)

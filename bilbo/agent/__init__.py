@@ -8,6 +8,7 @@ each event with its request's `id`. A request ends with its last event or, if it
 when the next request arrives. When standard input ends, the client is gone and the agent exits.
 The services that it started keep running.
 
-Its files are in `~/.bilbo/CLUSTER/`, which only the user can read: for each service a readable
-`SERVICE.sh` and a `SERVICE.log`, and `supervisor.py`, which runs the script and writes the log.
+Its files are in `~/.bilbo/CLUSTER/INSTANCE/`, which only the user can read: for each service a
+readable `SERVICE.sh` and a `SERVICE.log`, and `supervisor.py`, which runs the script and writes the
+log. All machines may share one home.
 """

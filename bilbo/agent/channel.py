@@ -45,6 +45,8 @@ class Client:
             yield request
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Send one event of the current request."""
-        self._events.write(json.dumps(dict(fields, id=self._id, event=event)).encode() + b"\n")
+        """Send one event of the current request, on a line of its own: something that the login
+        files started may have printed half a line."""
+        text = json.dumps(dict(fields, id=self._id, event=event))
+        self._events.write(b"\n" + text.encode() + b"\n")
         self._events.flush()

@@ -2,27 +2,62 @@
 
 # ruff: noqa: UP006, UP035 - hosts may have Python 3.6, which knows no newer spelling
 
+import contextlib
 import os
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, List
 
 from bilbo.agent.software import installed, interpreter
 
+INTERACTIVE_SECONDS = 5.0
+# `.bashrc` may print anything, so each answer has the program's name and a space before its path.
+LOOK = 'for name; do printf "\\n%s %s\\n" "$name" "$(command -v -- "$name")"; done'
+
 
 def measure(packages: List[str], executables: List[str]) -> Dict[str, Any]:
     """Logical CPUs, threads per core, memory in bytes, executables and package versions.
 
-    Looks for `packages` with the Python that runs the `executables`.
+    Looks for `packages` with the Python that runs the `executables`. `elsewhere` are executables
+    that only an interactive shell finds.
     """
     meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    found = {name: shutil.which(name) for name in executables}
     return {
         "cpus": os.cpu_count() or 1,
         "threads_per_core": threads_per_core(),
         "memory": int(meminfo["MemTotal"].split()[0]) * 1024,
-        "executables": {name: shutil.which(name) for name in executables},
+        "executables": found,
+        "elsewhere": of_interactive_shells([name for name in executables if not found[name]]),
         **installed(interpreter(executables), packages),
     }
+
+
+def of_interactive_shells(names: List[str]) -> Dict[str, str]:
+    """Where an interactive bash finds programs: conda puts itself on PATH in `.bashrc`, which other
+    shells do not read, or not to its end."""
+    if not names:
+        return {}
+    nothing = subprocess.DEVNULL
+    child = subprocess.Popen(
+        ["bash", "-ic", LOOK, "bash", *names],
+        stdin=nothing,
+        stdout=subprocess.PIPE,
+        stderr=nothing,
+        cwd=str(Path.home()),
+        start_new_session=True,  # an interactive shell would take a terminal, if it had one
+    )
+    try:
+        said = child.communicate(timeout=INTERACTIVE_SECONDS)[0].decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        said = ""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait(timeout=INTERACTIVE_SECONDS)
+    lines = [line.partition(" ") for line in said.splitlines()]
+    return {name: path for name, _, path in lines if name in names and path.startswith("/")}
 
 
 def threads_per_core() -> int:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+from bilbo.agent.boot import wait_until_free
 from bilbo.agent.channel import Client, Request
 from bilbo.agent.first import LIBRARY_FIRST
 from bilbo.agent.measure import measure
@@ -23,13 +24,43 @@ from bilbo.agent.service import (
     read_text,
     write_private,
 )
-from bilbo.agent.software import install, interpreter
+from bilbo.agent.software import are_installed, install, interpreter
 from bilbo.agent.watch import PROBE_PAUSE, TAIL, call_roll, check_free, watch
+
+
+def folder_of(request: Request) -> Path:
+    """Where the request's cluster has its files on this host."""
+    return cluster_folder(request["cluster"], request.get("host", ""))
 
 
 def on_measure(client: Client, request: Request) -> None:
     """`packages`, `executables` -> `measured`."""
     client.emit("measured", **measure(request["packages"], request["executables"]))
+
+
+def on_boot(client: Client, request: Request) -> None:
+    """Before `commands` and `requirements` for the Python of the `executables`, if any of them is
+    still to be done: wait until the host is free, `seconds` at most -> `wait_until_free`'s."""
+    folder = folder_of(request)
+    done = read_done(folder)
+    there = all(is_done(done, *each) for each in enumerate(request["commands"], start=1))
+    lines = request["requirements"]
+    if there and (not lines or are_installed(folder, interpreter(request["executables"]), lines)):
+        client.emit("done", ran=0)
+    else:
+        wait_until_free(client, request["seconds"])
+
+
+def read_done(folder: Path) -> List[Any]:
+    """The finished commands of `init_cmd`: `[position, text]`, or the text alone if an earlier
+    bilbo ran it."""
+    found: List[Any] = json.loads(read_text(folder / "init.done") or "[]")
+    return found
+
+
+def is_done(done: List[Any], number: int, command: str) -> bool:
+    """Whether the command at that position has finished. The same text elsewhere is another."""
+    return [number, command] in done or command in done
 
 
 def on_init(client: Client, request: Request) -> None:
@@ -38,12 +69,12 @@ def on_init(client: Client, request: Request) -> None:
     Remembers each finished command, so that the next attempt continues with the one that failed.
     The commands run to their end even if the client leaves.
     """
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     with locked(folder):
-        done = json.loads(read_text(folder / "init.done") or "[]")
+        done = read_done(folder)
         before = len(done)
         for number, command in enumerate(request["commands"], start=1):
-            if command in done:
+            if is_done(done, number, command):
                 continue
             log = open_private(folder / "init.log", os.O_APPEND)
             code = subprocess.call(
@@ -59,7 +90,7 @@ def on_init(client: Client, request: Request) -> None:
                 # Only its number: the command may contain a token, and events are recorded.
                 client.emit("exited", code=code, log=tail, number=number)
                 return
-            done.append(command)
+            done.append([number, command])
             write_private(folder / "init.done", json.dumps(done))
     client.emit("done", ran=len(done) - before)
 
@@ -67,9 +98,9 @@ def on_init(client: Client, request: Request) -> None:
 def on_packages(client: Client, request: Request) -> None:
     """`requirements`: install these lines with pip for the Python of the `executables` -> `done` or
     `exited`."""
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     python = interpreter(request["executables"])
-    with locked(folder):
+    with locked(folder.parent):  # machines that share a home may share the packages, too
         code = install(folder, python, request["requirements"])
     if code:
         tail = HostedService(folder, "packages").tail(TAIL)
@@ -81,14 +112,17 @@ def on_packages(client: Client, request: Request) -> None:
 def on_start(client: Client, request: Request) -> None:
     """Start a `service` unless it runs, and watch it -> `started` or `already`, then `watch`'s.
 
-    Writes `files` (name to text) beside its script; the addresses that it `listens` on must be
-    free. `fresh` stops a running service first; `replace` does so only if its files differ. A
-    service whose page does not require the token (`open`) is stopped again, unless it ran before.
+    Writes `files` (name to text) beside its script, and the `addresses` of all the cluster's
+    machines; the addresses that it `listens` on must be free. `fresh` stops a running service
+    first; `replace` does so only if its files differ. A service whose page does not require the
+    token (`open`) is stopped again, unless it ran before.
     """
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     service = HostedService(folder, request["service"])
     files = {folder / name: text for name, text in request["files"].items()}
     with locked(folder):
+        # Not one of the files: a cluster that grows needs no service to start anew.
+        write_private(folder / "addresses", "\n".join(request.get("addresses", ())))
         running = service.supervisor() is not None
         changed = running and any(read_text(path) != text for path, text in files.items())
         already = running and not request["fresh"] and not (changed and request["replace"])
@@ -118,14 +152,12 @@ def on_start(client: Client, request: Request) -> None:
 def on_roll(client: Client, request: Request) -> None:
     """`page` of the head's `service`, and its keys (`items`, `name`, `address`) -> `roll` at every
     change, `exited`."""
-    call_roll(
-        client, HostedService(cluster_folder(request["cluster"]), request["service"]), request
-    )
+    call_roll(client, HostedService(folder_of(request), request["service"]), request)
 
 
 def on_stop(client: Client, request: Request) -> None:
     """Stop the named `services`, by force after `grace` seconds -> `done`."""
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     with locked(folder):
         for name in request["services"]:
             HostedService(folder, name).stop(request["grace"])
@@ -141,7 +173,7 @@ def on_status(client: Client, request: Request) -> None:
     """Which services run -> `status`."""
     rows = [
         {"service": each.name, "running": each.supervisor() is not None, "code": each.exit_code()}
-        for each in present_services(cluster_folder(request["cluster"]))
+        for each in present_services(folder_of(request))
     ]
     client.emit("status", services=rows)
 
@@ -149,7 +181,7 @@ def on_status(client: Client, request: Request) -> None:
 def on_logs(client: Client, request: Request) -> None:
     """The last `lines` of the `services`' logs (all services if empty), then new lines if `follow`
     -> `log`, `done`."""
-    folder = cluster_folder(request["cluster"])
+    folder = folder_of(request)
     wanted = [HostedService(folder, name) for name in request["services"]]
     places = []
     for service in wanted or present_services(folder):
@@ -159,7 +191,7 @@ def on_logs(client: Client, request: Request) -> None:
             place = [stat.st_ino, stat.st_size]
         places.append((service, place))
         client.emit("log", service=service.name, lines=service.tail(request["lines"]))
-    while request["follow"] and not client.wants_more(PROBE_PAUSE):
+    while request["follow"] and places and not client.wants_more(PROBE_PAUSE):
         for service, place in places:
             added = added_lines(service.log, place)
             if added:
@@ -202,6 +234,7 @@ def on_program(client: Client, request: Request) -> None:
 
 REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "measure": on_measure,
+    "boot": on_boot,
     "init": on_init,
     "packages": on_packages,
     "start": on_start,

@@ -49,11 +49,31 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def cluster_folder(cluster: str) -> Path:
-    """`~/.bilbo/CLUSTER`, created if missing, closed to others."""
-    if not CLUSTER_NAME.match(cluster):
-        raise Failure(f"{cluster!r} is not a valid cluster name")
-    folder = Path.home() / ".bilbo" / cluster
+def cluster_folder(cluster: str, host: str = "") -> Path:
+    """`~/.bilbo/CLUSTER/INSTANCE`, created if missing, closed to others.
+
+    Machines may share one home: what bilbo keeps is each machine's own. An earlier bilbo kept it in
+    `~/.bilbo/CLUSTER`. That folder is used as long as a service started there runs on this machine.
+    """
+    for name in (cluster, host or "none"):
+        if not CLUSTER_NAME.match(name):
+            raise Failure(
+                f"{name!r} is not a valid {'cluster' if name is cluster else 'host'} name"
+            )
+    shared = _closed(Path.home() / ".bilbo" / cluster)
+    folder = shared / host
+    if folder.is_dir():
+        return _closed(folder)
+    if any(HostedService(shared, path.stem).supervisor() for path in shared.glob("*.pid")):
+        return shared
+    _closed(folder)
+    for name in ("init.done", "packages.done"):
+        with contextlib.suppress(FileNotFoundError):
+            (shared / name).rename(folder / name)
+    return folder
+
+
+def _closed(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder

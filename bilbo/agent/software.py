@@ -93,18 +93,26 @@ def is_this_python(python: str) -> bool:
     return there.parent == here.parent and there.resolve() == here.resolve()
 
 
+def packages_mark(python: str, lines: List[str]) -> str:
+    """What `packages.done` holds once these requirement lines are installed for a Python."""
+    import hashlib  # takes 4 ms, and only installing needs it
+
+    return hashlib.sha256("".join(f"{line}\n" for line in (python, *lines)).encode()).hexdigest()
+
+
+def are_installed(folder: Path, python: str, lines: List[str]) -> bool:
+    """Whether these requirement lines were the last ones installed."""
+    return read_text(folder / "packages.done") == packages_mark(python, lines)
+
+
 def install(folder: Path, python: str, lines: List[str]) -> Optional[int]:
     """Install requirement lines with pip for a Python, with its output in `packages.log`.
 
     Returns pip's exit code; None if the lines were the last ones installed.
     """
-    import hashlib  # takes 4 ms, and only installing needs it
-
-    text = "".join(line + "\n" for line in lines)
-    mark = hashlib.sha256((python + "\n" + text).encode()).hexdigest()
-    if read_text(folder / "packages.done") == mark:
+    if are_installed(folder, python, lines):
         return None
-    write_private(folder / "packages.txt", text)
+    write_private(folder / "packages.txt", "".join(line + "\n" for line in lines))
     log = open_private(folder / "packages.log", os.O_APPEND)
     options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off"]
     try:
@@ -118,5 +126,5 @@ def install(folder: Path, python: str, lines: List[str]) -> Optional[int]:
     finally:
         os.close(log)
     if code == 0:
-        write_private(folder / "packages.done", mark)
+        write_private(folder / "packages.done", packages_mark(python, lines))
     return code

@@ -54,6 +54,20 @@ def copy(child: Any, log: Log) -> None:
             return
 
 
+def environment(base: str) -> Any:
+    """Ours, in which no proxy stands between the machines of the cluster: the file `addresses`
+    beside BASE names them, one a line. `no_proxy` of the login files is kept."""
+    found = dict(os.environ)
+    names = [name for key in ("no_proxy", "NO_PROXY") for name in found.get(key, "").split(",")]
+    if "*" not in names:
+        path = os.path.join(os.path.dirname(base), "addresses")  # noqa: PTH118, PTH120
+        with contextlib.suppress(OSError), open(path) as file:  # noqa: PTH123
+            names += file.read().split()
+        found["no_proxy"] = ",".join(dict.fromkeys(filter(None, names)))
+        found["NO_PROXY"] = found["no_proxy"]
+    return found
+
+
 def main(base: str) -> None:
     """Run BASE.sh with its output in BASE.log, then write BASE.exit."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -64,6 +78,7 @@ def main(base: str) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        env=environment(base),
     )
     copy(child, Log(base + ".log"))
     code = child.wait()

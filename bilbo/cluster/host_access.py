@@ -155,6 +155,7 @@ def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()
         "UserKnownHostsFile": f'"{known_hosts.as_posix()}"'.replace("%", "%%"),
         "HostKeyAlias": node.instance_id,
         "HashKnownHosts": "no",  # bilbo reads the file too
+        "ConnectTimeout": f"{remote.deadlines.connect:.0f}",
         "StrictHostKeyChecking": "yes" if known else "accept-new",
     }
     settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]

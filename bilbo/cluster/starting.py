@@ -84,6 +84,7 @@ def start(
     from bilbo import remote, services
 
     plan = services.stage_plan(spec, _without(record.inventory, settled), record.token)
+    plan = replace(plan, addresses=tuple(node.private_ip for node in nodes))
     work.progress.hosts(sum(1 for _ in plan.hosts()))
     results = asyncio.run(remote.bring_up(plan, reach(work, spec.name, spec.engine), fresh=fresh))
     warn(record, work, results)
@@ -220,14 +221,16 @@ def _ask_token(cluster: str, node: Node, work: Work) -> tuple[str, Served]:
         if not is_stderr:
             said.append(data)
 
-    command = (
-        f"cd ~/.bilbo/{cluster} && cat {services.TOKEN_FILE} || exit 1; echo; "
+    command = (  # an earlier bilbo did not keep it by instance
+        f"cd ~/.bilbo/{cluster} || exit; cd {node.instance_id} 2>/dev/null; "
+        f"[ -f {services.TOKEN_FILE} ] || cd ~/.bilbo/{cluster}; "
+        f"cat {services.TOKEN_FILE} || exit 1; echo; "
         f"for each in {services.SERVERS}; do pid=${{each##*-}}; "
         'if [ -d "/proc/${pid%.json}" ]; then cat "$each"; fi; done 2>/dev/null; exit 0'
     )
     patient = replace(work, timeout=work.timeout or _PATIENCE_SECONDS)
     (result,) = asyncio.run(
-        remote.run_command([node], command, reach(patient, cluster), on_output=take)
+        remote.run_command([node], remote.in_sh(command), reach(patient, cluster), on_output=take)
     )
     told = b"".join(said).decode(errors="replace") if result.exit_code == 0 else ""
     token, _, server = told.partition("\n")

@@ -16,6 +16,7 @@ from bilbo.remote.commands import (
 from bilbo.remote.connection import PrivateKeys, connect
 from bilbo.remote.hostkeys import KnownHosts
 from bilbo.remote.program import run_program
+from bilbo.remote.shells import in_sh
 from bilbo.remote.terminal import has_terminal, run_on_terminal
 from bilbo.remote.terms import Deadlines, HostEvent, HostFailure, Remote
 from bilbo.remote.transfer import Copying, get_files, put_files
@@ -36,6 +37,7 @@ __all__ = [
     "fetch_logs",
     "get_files",
     "has_terminal",
+    "in_sh",
     "put_files",
     "run_command",
     "run_on_terminal",

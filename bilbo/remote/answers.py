@@ -62,10 +62,12 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
             "threads_per_core": _count,
             "memory": _count,
             "executables": _found,
+            "elsewhere": _text_map,
             "python": _text,
             "versions": _found,
         }
     },
+    "boot": {"waiting": {"cause": _text}, "timeout": {"cause": _text}, "done": {"ran": _ran}},
     "init": {"done": {"ran": _ran}, "exited": {**_EXITED, "number": _count}},
     "packages": {"done": {"ran": _ran}, "exited": {**_EXITED, "python": _text}},
     "start": {

@@ -58,7 +58,7 @@ class Stage:
 
     async def host(self, host: HostPlan) -> HostResult:
         """One host from its connection to its result."""
-        run = HostRun(host, self.plan.cluster, self.remote)
+        run = HostRun(host, self.plan.cluster, self.remote, self.plan.addresses)
         try:
             await self._steps(run)
         except HostFailure as failure:

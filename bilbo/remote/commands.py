@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import asyncssh
 
 from bilbo.model import HostPlan, Node
-from bilbo.remote.agent_session import Event, Session
+from bilbo.remote.agent_session import Event, Session, open_channel
 from bilbo.remote.connection import PrivateKeys, connected
+from bilbo.remote.shells import in_sh
 from bilbo.remote.terms import HostFailure, Remote, on_each
 
 Output = Callable[[Node, bytes, bool], None]
@@ -76,9 +77,11 @@ async def run_command(
     async def one(node: Node) -> CommandResult:
         try:
             async with connected(node, remote, keys) as connection:
-                return CommandResult(
-                    node, await run_one(connection, node, command, on_output, stdin)
-                )
+                mark = secrets.token_hex(8)
+                stream = Stream(node, on_output, f"{mark}\n".encode())
+                words = marked(command, mark)
+                code = await run_one(connection, stream, words, mark, stdin, remote.deadlines.start)
+                return CommandResult(node, code)
         except HostFailure as failure:
             return CommandResult(node, failure=failure)
 
@@ -86,11 +89,17 @@ async def run_command(
 
 
 class Stream(asyncssh.SSHClientSession[bytes]):
-    """Forwards a command's output and records how it ended."""
+    """Forwards a command's output and records how it ended.
 
-    def __init__(self, node: Node, on_output: Output) -> None:
+    `began` is set by `mark`, bytes that the host prints to stderr before the command runs.
+    """
+
+    def __init__(self, node: Node, on_output: Output, mark: bytes = b"") -> None:
         self._node = node
         self._on_output = on_output
+        self._mark = mark
+        self._held = b""
+        self.began = not mark
         self.exit_code: int | None = None
         self.ended = asyncio.Event()
         self.takes_more = asyncio.Event()  # cleared while the host cannot keep up with the input
@@ -106,7 +115,19 @@ class Stream(asyncssh.SSHClientSession[bytes]):
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Forward output."""
-        self._on_output(self._node, data, datatype == asyncssh.EXTENDED_DATA_STDERR)
+        is_stderr = datatype == asyncssh.EXTENDED_DATA_STDERR
+        if is_stderr and not self.began:
+            data = self._without_mark(data)
+        if data:
+            self._on_output(self._node, data, is_stderr)
+
+    def _without_mark(self, data: bytes) -> bytes:
+        """What of stderr is not the mark; its end is held back while it may be the mark's start."""
+        before, mark, after = (self._held + data).partition(self._mark)
+        self.began = bool(mark)
+        kept = 0 if mark else max(0, len(before) - len(self._mark) + 1)
+        self._held = b"" if mark else before[kept:]
+        return before + after if mark else before[:kept]
 
     def exit_status_received(self, status: int) -> None:
         """Record the exit code."""
@@ -119,25 +140,24 @@ class Stream(asyncssh.SSHClientSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more will come."""
+        if self._held:
+            self._on_output(self._node, self._held, True)
         self.ended.set()
 
 
 async def run_one(
     connection: asyncssh.SSHClientConnection,
-    node: Node,
-    command: str,
-    on_output: Output,
+    stream: Stream,
+    words: str,
+    mark: str,
     stdin: AsyncIterable[bytes] | None,
+    seconds: float,
 ) -> int:
-    """Run a command over a connection and return its exit code. Raises HostFailure."""
-    stream = Stream(node, on_output)
-    mark = secrets.token_hex(8)
-    try:
-        channel, _ = await connection.create_session(
-            lambda: stream, marked(command, mark), encoding=None
-        )
-    except asyncssh.Error as error:
-        raise HostFailure(f"the host does not run commands: {error}") from None
+    """Run a `marked` command over a connection and return its exit code. Raises HostFailure.
+
+    The host has `seconds` to begin.
+    """
+    channel = await open_channel(connection, stream, words, seconds)
     feeding = asyncio.ensure_future(feed(channel, stream, stdin))
     try:
         await stream.ended.wait()
@@ -148,12 +168,19 @@ async def run_one(
         feeding.cancel()
     if stream.exit_code is None:
         raise HostFailure("the connection was lost while the command ran")
+    if stream.exit_code == 0 and not stream.began:
+        raise HostFailure(
+            "the login shell on the host ended without running the command",
+            hint="Check which shell it is and what its startup files do: `bilbo ssh` shows it.",
+        )
     return stream.exit_code
 
 
 def marked(command: str, mark: str) -> str:
-    """The command, run by the same shell, with a mark in the environment of its processes."""
-    return f'exec env {MARK}={mark} "${{SHELL:-/bin/sh}}" -c {shlex.quote(command)}'
+    """The command, run by the login shell, with a mark in the environment of its processes, which
+    stderr begins with."""
+    shell = f'env {MARK}={mark} "${{SHELL:-/bin/sh}}" -c {shlex.quote(command)}'
+    return in_sh(f"echo {mark} >&2; exec {shell}")
 
 
 async def interrupt(connection: asyncssh.SSHClientConnection, stream: Stream, mark: str) -> None:
@@ -163,7 +190,7 @@ async def interrupt(connection: asyncssh.SSHClientConnection, stream: Stream, ma
     """
     for signal in ("INT", "TERM", "KILL"):
         with contextlib.suppress(OSError, asyncssh.Error, asyncio.TimeoutError):
-            kill = f"exec sh -c {shlex.quote(KILL.format(mark=f'{MARK}={mark}', signal=signal))}"
+            kill = in_sh(KILL.format(mark=f"{MARK}={mark}", signal=signal))
             await asyncio.wait_for(connection.run(kill), END_SECONDS)
             await asyncio.wait_for(stream.ended.wait(), END_SECONDS)
             return
@@ -201,9 +228,13 @@ async def fetch_logs(
     """
 
     async def one(node: Node, session: Session) -> None:
-        session.send("logs", services=list(services), lines=lines, follow=follow)
-        while (event := await session.event())["event"] == "log":
+        seconds = remote.deadlines.start
+        event = await session.ask(
+            "logs", seconds, services=list(services), lines=lines, follow=follow
+        )
+        while event["event"] == "log":
             on_lines(LogLines(node, event["service"], tuple(event["lines"])))
+            event = await (session.event() if follow else session.within(seconds))
 
     return await with_agent(nodes, cluster, remote, one)
 
@@ -262,7 +293,8 @@ async def with_agent(
     async def one(node: Node) -> HostFailure | None:
         try:
             async with connected(node, remote, keys) as connection:
-                await work(node, await Session.open(connection, cluster))
+                host, deadlines = node.instance_id, remote.deadlines
+                await work(node, await Session.open(connection, cluster, host, deadlines))
         except HostFailure as failure:
             return failure
         return None

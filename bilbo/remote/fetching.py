@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from typing import BinaryIO
 
 import asyncssh
 
-CHUNK = 4 << 20  # bytes per request; asyncssh reads its blocks in parallel
+# Bytes per request; asyncssh reads its blocks in parallel. As many as come in about a second: each
+# request ends by the deadline of a host that has fallen silent.
+FIRST_CHUNK, LONGEST_CHUNK = 256 << 10, 4 << 20
 DEEPEST = 100
 KEPT_MODE = 0o755
 # On Windows, which lacks these, each step of a path is checked before it is opened.
@@ -36,11 +39,15 @@ class Refused(Exception):
 
 @dataclass
 class Fetching:
-    """One copy from a host. `left_out` says what was not copied, and why."""
+    """One copy from a host. `left_out` says what was not copied, and why.
+
+    `alive` is called for whatever the host lists, `progress` for what it sends.
+    """
 
     client: asyncssh.SFTPClient
     progress: Progress
     left_out: list[str] = field(default_factory=list)
+    alive: Callable[[], None] = lambda: None
 
     async def get(self, source: str, target: Path) -> None:
         """Copies `source` to `target`, or into `target` if that is a folder. Raises the errors of
@@ -90,6 +97,7 @@ class Fetching:
     async def _entries(self, path: str) -> AsyncIterator[tuple[str, asyncssh.SFTPAttrs]]:
         seen: set[str] = set()
         async for entry in self.client.scandir(path):
+            self.alive()
             name = os.fsdecode(entry.filename)
             if name in (".", ".."):
                 continue
@@ -115,11 +123,16 @@ class Fetching:
     async def _file(
         self, path: str, attributes: asyncssh.SFTPAttrs, here: _Folder, name: str
     ) -> None:
-        total, done = attributes.size or 0, 0
+        total, done, chunk = attributes.size or 0, 0, FIRST_CHUNK
         async with self.client.open(path, "rb") as source:
             with here.create(name) as target:
-                while data := await source.read(CHUNK, done):
+                began = time.monotonic()
+                while data := await source.read(chunk, done):
                     assert isinstance(data, bytes)  # it was opened as bytes
+                    now = time.monotonic()
+                    faster = min(2 * chunk, LONGEST_CHUNK)
+                    chunk = faster if now - began < 1 else FIRST_CHUNK
+                    began = now
                     target.write(data)
                     done += len(data)
                     self.progress(path, done, max(total, done))

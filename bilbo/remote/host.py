@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -35,8 +36,11 @@ SEE_LOGS = "Read the whole log with `bilbo logs`. Run the command again to conti
 class HostRun:
     """One host's way through the stages. Every step raises HostFailure."""
 
-    def __init__(self, plan: HostPlan, cluster: str, remote: Remote) -> None:
+    def __init__(
+        self, plan: HostPlan, cluster: str, remote: Remote, addresses: Collection[str] = ()
+    ) -> None:
         self.plan = plan
+        self._addresses = addresses
         self.remote = remote
         self.deadlines = remote.deadlines
         self.stage = "connect"
@@ -75,10 +79,11 @@ class HostRun:
     async def prepare(self, connection: asyncssh.SSHClientConnection) -> None:
         """Run the profile's own commands, measure the host and check its software."""
         self._enters("measure", "connected", CONNECTED)
-        self._session = await Session.open(connection, self._cluster)
+        self._session = await self._log_in(connection)
+        if self.has_preparations and await self._boot():
+            await self._log_in_again(connection)
         if self.plan.init_cmd and await self._init():
-            self._session.close()  # a new login sees what the commands put on PATH
-            self._session = await Session.open(connection, self._cluster)
+            await self._log_in_again(connection)
         if self.plan.requirements:
             await self._install()
         self._enters("measure", "measuring")
@@ -93,6 +98,42 @@ class HostRun:
         check_software(self.plan, found)
         self._service = self.plan.service(measured)
         self.facts.update(self._service.facts, service=self._service.name)
+
+    async def _log_in(self, connection: asyncssh.SSHClientConnection) -> Session:
+        host = self.plan.node.instance_id
+        return await Session.open(connection, self._cluster, host, self.deadlines)
+
+    async def _log_in_again(self, connection: asyncssh.SSHClientConnection) -> None:
+        """A new login sees what has been put on PATH since the last one."""
+        self._session.close()
+        self._session = await self._log_in(connection)
+
+    async def _boot(self) -> bool:
+        """Wait until the host's first boot is over and its package managers are free. Returns
+        whether there was anything to wait for."""
+        seconds = self.deadlines.init
+        end = time.monotonic() + seconds + 10  # the host keeps the deadline; this is for dead hosts
+        event = await self._session.ask(
+            "boot",
+            seconds + 10,
+            commands=self.plan.init_cmd,
+            requirements=self.plan.requirements,
+            executables=self.plan.executables,
+            seconds=seconds,
+        )
+        waited = False
+        while event["event"] == "waiting":
+            waited = True
+            self._enters("boot", f"waiting: {event['cause']}")
+            event = await self._session.within(end - time.monotonic())
+        if event["event"] == "timeout":
+            raise HostFailure(
+                f"the host was not free for init_cmd and packages after {seconds:.0f} s: "
+                f"{event['cause']}",
+                stage="boot",
+                hint="See what it does with `bilbo ssh`. Run the command again to wait on.",
+            )
+        return waited
 
     async def _init(self) -> bool:
         """Run what is left of `init_cmd`. Returns whether there was anything left."""
@@ -154,6 +195,7 @@ class HostRun:
             files=files_of(service),
             supervisor=agent_source("supervisor"),
             listens=service.listens,
+            addresses=list(self._addresses),
             page=page_fields(service.page),
             seconds=self.deadlines.ready,
             fresh=fresh,
@@ -180,11 +222,8 @@ class HostRun:
 
     async def until_ready(self) -> None:
         """Wait until the service's page answers."""
-        patience = self.deadlines.ready + 10  # the host keeps the deadline; this is for dead hosts
-        try:
-            event = await asyncio.wait_for(self._session.event(), timeout=patience)
-        except asyncio.TimeoutError:
-            raise HostFailure(f"the host sent nothing for {patience:.0f} s") from None
+        # The host keeps the deadline; this is for dead hosts.
+        event = await self._session.within(self.deadlines.ready + 10)
         if event["event"] == "timeout":
             raise HostFailure(
                 f"{self._service.name} was not ready after {self.deadlines.ready:.0f} s: "
@@ -220,8 +259,9 @@ class HostRun:
             if ended.done():
                 raise self._exited(ended.result())
         finally:
-            joined.cancel()
-            ended.cancel()
+            for task in (joined, ended):
+                task.cancel()
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
         missing = roll.missing(self._service.members, stale)
         raise HostFailure(
             f"{len(missing)} of {len(self._service.members)} processes had not joined after "
@@ -306,8 +346,7 @@ def check_software(plan: HostPlan, found: Event) -> None:
     if missing:
         raise HostFailure(
             f"not on the host's PATH: {', '.join(missing)}",
-            hint=f"Use an AMI on which {plan.node.ssh_user}'s login shell finds it, or install it "
-            "with `init_cmd`.",
+            hint=path_hint(plan.node.ssh_user, found["elsewhere"]),
         )
     for name, oldest in plan.oldest.items():
         version = found["versions"].get(name)
@@ -317,6 +356,17 @@ def check_software(plan: HostPlan, found: Event) -> None:
                 f"{name} {version[:50]} on the host is older than {oldest}{why}",
                 hint=f"Use an AMI with {name} {oldest} or later.",
             )
+
+
+def path_hint(user: str, elsewhere: Mapping[str, str]) -> str:
+    """What to do about missing programs, given where interactive shells find some of them."""
+    for name, path in elsewhere.items():
+        return (
+            f"{path} is there, but only for interactive shells: what puts it on PATH (conda, say) "
+            "is in ~/.bashrc, and `bash -lc` reads ~/.bash_profile or ~/.profile instead, which "
+            f"leave it out. Move it there, and check with: bash -lc 'command -v {name}'"
+        )
+    return f"Use an AMI on which {user}'s login shell finds it, or install it with `init_cmd`."
 
 
 def release(version: str) -> list[int]:

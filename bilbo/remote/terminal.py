@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import asyncssh
 
 from bilbo.model import Node
+from bilbo.remote.agent_session import open_channel
 from bilbo.remote.commands import CommandResult, Stream
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.terms import HostFailure, Remote
@@ -34,24 +35,28 @@ async def run_on_terminal(node: Node, command: str, remote: Remote) -> CommandRe
     """
     try:
         async with connected(node, remote, PrivateKeys()) as connection:
-            return CommandResult(node, await attached(connection, node, command))
+            code = await attached(connection, node, command, remote.deadlines.start)
+            return CommandResult(node, code)
     except HostFailure as failure:
         return CommandResult(node, failure=failure)
 
 
-async def attached(connection: asyncssh.SSHClientConnection, node: Node, command: str) -> int:
-    """Run a command on a terminal and return its exit code. Raises HostFailure."""
+async def attached(
+    connection: asyncssh.SSHClientConnection, node: Node, command: str, seconds: float
+) -> int:
+    """Run a command on a terminal and return its exit code. Raises HostFailure.
+
+    The host has `seconds` to begin.
+    """
     stream = Stream(node, lambda _node, data, _is_stderr: write_all(sys.stdout.fileno(), data))
-    try:
-        channel, _ = await connection.create_session(
-            lambda: stream,
-            command,
-            encoding=None,
-            term_type=os.environ.get("TERM") or USUAL_TERM,
-            term_size=shutil.get_terminal_size(),
-        )
-    except asyncssh.Error as error:
-        raise HostFailure(f"the host refused a terminal: {error}") from None
+    channel = await open_channel(
+        connection,
+        stream,
+        command,
+        seconds,
+        term_type=os.environ.get("TERM") or USUAL_TERM,
+        term_size=shutil.get_terminal_size(),
+    )
     with raw_input(), keys_and_size(channel):
         await stream.ended.wait()
     if stream.exit_code is None:

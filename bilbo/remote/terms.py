@@ -28,7 +28,8 @@ class Deadlines:
     `connect` covers all attempts to reach the host and log in, `start` each quick request
     (measuring, starting a process), `ready` the wait for a started service, `init` the profile's
     own commands. `new_key` is how long a refused key is retried: on a new instance the SSH server
-    may be up before the key is in place.
+    may be up before the key is in place. `greeting` is how long the login files may take until
+    bilbo's agent begins.
     """
 
     connect: float = 180.0
@@ -36,11 +37,13 @@ class Deadlines:
     ready: float = 120.0
     init: float = 900.0
     new_key: float = 30.0
+    greeting: float = 10.0
 
     @classmethod
     def all(cls, seconds: float) -> Deadlines:
         """The same deadline for every stage, as `--timeout` asks."""
-        return cls(seconds, seconds, seconds, seconds, min(seconds, cls.new_key))
+        new_key, greeting = min(seconds, cls.new_key), min(seconds, cls.greeting)
+        return cls(seconds, seconds, seconds, seconds, new_key, greeting)
 
 
 @dataclass(frozen=True)

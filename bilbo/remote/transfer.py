@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
@@ -39,11 +42,11 @@ async def get_files(
     """
     left_out: list[str] = []
 
-    async def work(client: asyncssh.SFTPClient, progress: Progress) -> None:
+    async def work(client: asyncssh.SFTPClient, moving: Moving) -> None:
         def tell(path: str, done: int, total: int) -> None:
-            progress(os.fsencode(path), b"", done, total)
+            moving.progress(os.fsencode(path), b"", done, total)
 
-        await Fetching(client, tell, left_out).get(in_home(source), target)
+        await Fetching(client, tell, left_out, moving.alive).get(in_home(source), target)
 
     failure = await over_sftp(node, remote, on_copying, source, work)
     if failure is None and left_out:
@@ -64,14 +67,14 @@ async def put_files(
     failure, if any.
     """
 
-    async def work(client: asyncssh.SFTPClient, progress: Progress) -> None:
+    async def work(client: asyncssh.SFTPClient, moving: Moving) -> None:
         await client.put(
             source,
             in_home(target),
             recurse=True,
             preserve=True,
             follow_symlinks=True,
-            progress_handler=progress,
+            progress_handler=moving.progress,
         )
 
     async def one(node: Node) -> HostFailure | None:
@@ -80,7 +83,41 @@ async def put_files(
     return await on_each(nodes, remote.limit, one)
 
 
-Progress = Callable[[bytes, bytes, int, int], None]
+class Moving:
+    """A copy to or from one host, ended when nothing has moved for `seconds`."""
+
+    def __init__(self, node: Node, on_copying: OnCopying, seconds: float) -> None:
+        self._node = node
+        self._on_copying = on_copying
+        self._seconds = seconds
+        self._moved = time.monotonic()
+
+    def alive(self) -> None:
+        """The host has answered something."""
+        self._moved = time.monotonic()
+
+    def progress(self, path: bytes, _target: bytes, done: int, total: int) -> None:
+        """Bytes have moved."""
+        self.alive()
+        self._on_copying(Copying(self._node, os.fsdecode(path), done, total))
+
+    async def watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work. Raises its errors, and HostFailure when nothing moves any more."""
+        self.alive()
+        task = asyncio.ensure_future(work)
+        try:
+            while (left := self._moved + self._seconds - time.monotonic()) > 0:
+                await asyncio.wait({task}, timeout=left)
+                if task.done():
+                    task.result()
+                    return
+            raise HostFailure(
+                f"nothing has moved for {self._seconds:.0f} s",
+                hint="Check the host and its disks. With --timeout bilbo waits longer.",
+            )
+        finally:
+            task.cancel()
+            await asyncio.wait({task}, timeout=1)
 
 
 async def over_sftp(
@@ -88,19 +125,19 @@ async def over_sftp(
     remote: Remote,
     on_copying: OnCopying,
     source: str,
-    work: Callable[[asyncssh.SFTPClient, Progress], Awaitable[None]],
+    work: Callable[[asyncssh.SFTPClient, Moving], Awaitable[None]],
 ) -> HostFailure | None:
-    """Run `work` with one host's files, including `source`. Returns the failure, if any."""
+    """Run `work` with one host's files, including `source`. Returns the failure, if any, also when
+    nothing moves for `remote.deadlines.start`."""
+    moving = Moving(node, on_copying, remote.deadlines.start)
 
-    def progress(path: bytes, _target: bytes, done: int, total: int) -> None:
-        on_copying(Copying(node, os.fsdecode(path), done, total))
+    async def with_client(connection: asyncssh.SSHClientConnection) -> None:
+        async with connection.start_sftp_client() as client:
+            await work(client, moving)
 
     try:
-        async with (
-            connected(node, remote, PrivateKeys()) as connection,
-            connection.start_sftp_client() as client,
-        ):
-            await work(client, progress)
+        async with connected(node, remote, PrivateKeys()) as connection:
+            await moving.watched(with_client(connection))
     except HostFailure as failure:
         return failure
     except (asyncssh.Error, OSError) as error:

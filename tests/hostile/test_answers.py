@@ -48,7 +48,7 @@ def answered(line: bytes, op: str = "measure") -> Any:
 
 GOOD = {
     "id": 1, "event": "measured", "cpus": 2, "threads_per_core": 1, "memory": 1 << 30,
-    "executables": {"dask": None}, "python": "3.11.1", "versions": {"dask": "1"},
+    "executables": {"dask": None}, "elsewhere": {}, "python": "3.11.1", "versions": {"dask": "1"},
 }  # fmt: skip
 
 

@@ -440,11 +440,13 @@ def copied(hint: str) -> None:
 
 MEASURED = {
     "cpus": 4, "threads_per_core": 2, "memory": 16 << 30, "executables": {"dask": "/bin/dask"},
-    "python": "3.11.1", "versions": {"dask": "2026.8.0", "distributed": "2026.8.0"},
+    "elsewhere": {"x": "/y"}, "python": "3.11.1",
+    "versions": {"dask": "2026.8.0", "distributed": "2026.8.0"},
 }  # fmt: skip
 ENDED = {"code": 1, "log": ["why"]}
 ANSWERS: dict[str, list[dict[str, Any]]] = {
     "measure": [{"event": "measured", **MEASURED}],
+    "boot": [{"event": "done", "ran": 0}, {"event": "waiting", "cause": "x"}, {"event": "timeout"}],
     "init": [{"event": "done", "ran": 1}, {"event": "exited", **ENDED, "number": 1}],
     "packages": [{"event": "done", "ran": True}, {"event": "exited", **ENDED, "python": "/bin/p"}],
     "start": [
@@ -476,6 +478,7 @@ class Host:
         """A new agent."""
         self.opening = 2  # what starts it is no request
         self.lines.append(factory())
+        self.lines[-1].data_received(b"noise" + self.lines[-1].greeting, None)
         return self, self.lines[-1]
 
     def close(self) -> None:
@@ -529,7 +532,7 @@ async def stages(random: Random, remote: Remote, plan: HostPlan, found: Inventor
     """One host's way through all that is asked of it, to where it fails."""
     host: Any = Host(random)
     if random.random() < 0.2:
-        session = await Session.open(host, "one")
+        session = await Session.open(host, "one", "i-1", remote.deadlines)
         for op in random.sample(list(ANSWERS), 3):
             await session.ask(op, 10)
         answer(random.choice(('{"left": [1]}', "[]", "{", '{"left": []}', EVIL)), "leave_dask")

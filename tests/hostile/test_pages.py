@@ -226,9 +226,14 @@ c.ServerApp.identity_provider_class = Anybody
 
 
 def on_a_host(
-    place: Place, settings: Mapping[str, str], check: Callable[[Host, HostResult], Awaitable[None]]
+    place: Place,
+    settings: Mapping[str, str],
+    check: Callable[[Host, HostResult], Awaitable[None]],
+    *,
+    left: Mapping[str, str] | None = None,
 ) -> None:
-    """Starts JupyterLab on a host whose user has these settings files, and looks at it."""
+    """Starts JupyterLab on a host whose user has these settings files, and on which an earlier one
+    has left others, and looks at it."""
 
     async def main() -> None:
         (host,) = place.hosts(1)
@@ -237,6 +242,9 @@ def on_a_host(
             folder.mkdir()
             for name, text in settings.items():
                 (folder / name).write_text(text, encoding="utf-8")
+            for name, text in (left or {}).items():
+                (host.kept / name).parent.mkdir(parents=True)
+                (host.kept / name).write_text(text, encoding="utf-8")
             inventory = Inventory(notebook=host.node(place.key_path, NOTEBOOK))
             plan = services.stage_plan(cluster(notebook=True), inventory, TOKEN)
             (result,) = await bring_up(plan, place.remote(ready=40))
@@ -300,10 +308,8 @@ c.ServerApp.certfile = {str(certificate)!r}
 c.ServerApp.keyfile = {str(key)!r}
 c.PasswordIdentityProvider.hashed_password = "argon2:no"
 """
-    left = place.folder / "host-0" / ".bilbo" / "test" / "jupyter"
-    left.mkdir(parents=True)
     lie = {"pid": os.getpid(), "secure": False, "base_url": "/evil/"}
-    (left / "jpserver-1.json").write_text(json.dumps(lie), encoding="utf-8")
+    left = {"jupyter/jpserver-1.json": json.dumps(lie)}
 
     async def check(host: Host, result: HostResult) -> None:
         assert result.ok, (result.cause, result.log)
@@ -315,4 +321,4 @@ c.PasswordIdentityProvider.hashed_password = "argon2:no"
         assert status == 200 and b"JupyterLab" in page
         assert await asyncio.to_thread(api, host, served) == 403
 
-    on_a_host(place, {"jupyter_server_config.py": settings}, check)
+    on_a_host(place, {"jupyter_server_config.py": settings}, check, left=left)
