@@ -7,6 +7,7 @@ as any of its children holds it, and a command whose client has gone gets SIGHUP
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -19,6 +20,7 @@ from typing import Any
 import asyncssh
 
 from bilbo.local import sessions
+from bilbo.local.boot_entries import BootEntry
 from bilbo.local.processes import INSTANCE_MARK, STANDIN_MARK
 
 log = logging.getLogger(__name__)
@@ -210,3 +212,29 @@ def own_environment(host: Host, user: str) -> dict[str, str]:
     if len(folder) <= LONGEST_TMPDIR:
         environment["TMPDIR"] = folder
     return environment
+
+
+async def run_entry(host: Host, entry: BootEntry) -> None:
+    """Run a boot entry's commands until one fails, with their output in the machine's boot log."""
+    environment = own_environment(host, entry.user) | entry.environment
+    logs = host.folder / "var" / "log"
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / "boot.log").open("ab") as output:
+        for command in entry.commands:
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                    cwd=host.home,
+                    start_new_session=True,
+                )
+                code = await child.wait()
+            except (OSError, ValueError) as error:
+                log.error("%s: not run: %s", entry.where, error)
+                return
+            if code:
+                log.error("%s: %s ended with exit code %s", entry.where, command[0], code)
+                return
