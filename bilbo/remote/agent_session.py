@@ -17,7 +17,9 @@ from bilbo.remote.answers import misfit
 from bilbo.remote.terms import HostFailure
 
 # In the order in which they import each other.
-AGENT_MODULES = ("first", "service", "software", "measure", "channel", "page", "watch", "serve")
+AGENT_MODULES = (
+    *("first", "service", "software", "measure", "channel", "page", "watch", "boot", "serve"),
+)
 
 # Python on the host runs the first line of its standard input, which takes the modules' sources
 # from the second and treats them as imported. Requests follow: no secret is in a command line.
