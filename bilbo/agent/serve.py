@@ -144,11 +144,12 @@ def on_roll(client: Client, request: Request) -> None:
 
 
 def on_stop(client: Client, request: Request) -> None:
-    """Stop the named `services`, by force after `grace` seconds -> `done`."""
+    """Stop the named `services` (all if empty), by force after `grace` seconds -> `done`."""
     folder = cluster_folder(request["cluster"])
     with locked(folder):
-        for name in request["services"]:
-            HostedService(folder, name).stop(request["grace"])
+        named = [HostedService(folder, name) for name in request["services"]]
+        for service in named or present_services(folder):
+            service.stop(request["grace"])
     client.emit("done")
 
 

@@ -53,7 +53,7 @@ class Log:
             self._size += os.write(self._file, data)
 
 
-class Service:
+class Supervised:
     """A service and what is known of its runs."""
 
     def __init__(self, base: str) -> None:
@@ -148,7 +148,7 @@ def end_others(base: str) -> None:
 
 def main(base: str) -> None:
     """Run BASE.sh until it is not wanted any more, then write BASE.exit."""
-    service = Service(base)
+    service = Supervised(base)
     # The service decides when it ends. SIG_IGN would be inherited by it; a handler is not.
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: None)
