@@ -43,7 +43,7 @@ class Back:
 
     def home(self, node: dict[str, Any]) -> Path:
         """A machine's folder of the cluster."""
-        home = self.bilbo.home / "local" / "instances" / node["instance_id"] / "home"
+        home = self.bilbo.home / "local" / "instances" / str(node["instance_id"]) / "home"
         return home / ".bilbo" / "back"
 
     def supervisor(self, node: dict[str, Any], service: str) -> int:
