@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, client, nothing_is_left
 from distributed import Client
+from reliability import told
 
 from bilbo import local
 
@@ -102,6 +103,10 @@ def test_services_that_die_come_back(back: Back) -> None:
     back.kill(back.record["workers"][0], "dask-worker")
     back.computes()
     eventually(back.notebook)
+    said = back.bilbo("logs", "back", "scheduler").stdout
+    (line,) = (line for line in said.splitlines() if "bilbo: " in line)
+    told("A scheduler is killed", line[line.index("bilbo: ") :], 0,
+         "the cluster, which computes again; what its workers had in memory is lost")  # fmt: skip
 
 
 def test_machines_that_boot_come_back(back: Back) -> None:
@@ -117,6 +122,9 @@ def test_machines_that_boot_come_back(back: Back) -> None:
     time.sleep(3)  # the workers die of it, and wait
     back.ec2.start_instances(InstanceIds=scheduler)
     back.computes()
+    said = back.bilbo("create", back.profile).stdout
+    told("All machines reboot, and the scheduler's is stopped and started in the console", said, 0,
+         "the cluster, which computes again")  # fmt: skip
 
 
 def test_what_leaves_or_is_replaced_stays_away(back: Back) -> None:
@@ -129,6 +137,16 @@ def test_what_leaves_or_is_replaced_stays_away(back: Back) -> None:
     (stayed,) = record["workers"]
     assert stayed in gone
     back.bilbo("restart", "back")
+    before = back.supervisor(stayed, "dask-worker")
     local.inject(back.bilbo.home, f"reboot={stayed['instance_id']}")
-    time.sleep(1)
+    eventually(lambda: not Path(f"/proc/{before}").exists())
     back.computes(1)
+    nothing = (
+        "rm -r ~/../etc; mkdir ~/../etc; printf '%s\\n' sudo loginctl crontab >~/../etc/refuses"
+    )
+    back.bilbo("rcmd", "back", stayed["instance_id"], nothing)
+    said = back.bilbo("restart", "back").stdout
+    assert list(back.bilbo.record("back")["stays_down"]) == [stayed["instance_id"]]
+    assert back.bilbo("desc", "back").stdout in said
+    told("A machine allows neither sudo, lingering nor a crontab", said.rpartition("\n\n")[2], 0,
+         "the cluster, whose machine does not start its services at a boot")  # fmt: skip

@@ -37,8 +37,8 @@ TimeoutStopSec=20
 [Install]
 WantedBy={target}
 """
-PUT = 'umask 022; cat >"$1.new" && mv "$1.new" "$1" && systemctl daemon-reload && '
-PUT += 'systemctl enable "$2"'
+# `enable` has systemd read its units again.
+PUT = 'umask 022; cat >"$1.new" && mv "$1.new" "$1" && exec systemctl enable "$2"'
 
 
 class Installation(threading.Thread):
@@ -87,7 +87,6 @@ def user_unit(cluster: str, folder: Path) -> None:
     place = Path(base) / "systemd" / "user"
     place.mkdir(parents=True, exist_ok=True)
     write_private(place / unit_name(cluster), unit(cluster, folder, "default.target", ""))
-    said([*systemctl, "daemon-reload"])
     said([*systemctl, "enable", unit_name(cluster)])
 
 

@@ -25,9 +25,12 @@ fail() {
     exit 1
 }
 
+refuses() {
+    [ -f "$host/etc/refuses" ] && grep -qx "systemctl-$scope" "$host/etc/refuses"
+}
+
 may() {
-    grep -qx "systemctl-$scope" "$host/etc/refuses" 2>/dev/null &&
-        fail "Failed to connect to bus: No such file or directory"
+    refuses && fail "Failed to connect to bus: No such file or directory"
     [ "$scope" = user ] || [ -n "${SUDO_USER-}" ] || [ "${USER-}" = root ] ||
         fail "Failed to $verb unit: Interactive authentication required."
 }
@@ -35,17 +38,17 @@ may() {
 enable_unit() {
     [ -f "$units/$1" ] || fail "Failed to enable unit: Unit file $1 does not exist."
     sed -n 's/^WantedBy=//p' "$units/$1" | while read -r target; do
-        mkdir -p "$units/$target.wants"
+        [ -d "$units/$target.wants" ] || mkdir -p "$units/$target.wants"
         ln -sf "$units/$1" "$units/$target.wants/$1"
     done
 }
 
 case $verb in
     show)
-        grep -qx "systemctl-$scope" "$host/etc/refuses" 2>/dev/null &&
+        refuses &&
             fail "System has not been booted with systemd as init system (PID 1). Can't operate."
         [ "$properties" = UnitPath ] || fail "systemctl: a stand-in host shows its UnitPath only"
-        mkdir -p "$units"
+        [ -d "$units" ] || mkdir -p "$units"
         [ -n "$value" ] || printf 'UnitPath='
         echo "$units"
         ;;
