@@ -136,13 +136,16 @@ def test_what_bilbo_ends_stays_ended(host: Agent, waiting: bool) -> None:
 
 
 def test_a_boot_starts_what_ran(host: Agent) -> None:
-    """By the unit's own command, in the environment of before; not what was stopped."""
+    """By the unit's own command, in the environment of before; neither what was stopped, nor what
+    ran on another machine, whose disk was copied."""
     script = 'echo "$BILBO_AGAIN:$FROM_LOGIN:$SSH_CLIENT:$PWD:$(command -v sudo)"; ' + FOREVER
     other = Agent(host.home, "export FROM_LOGIN=yes SSH_CLIENT=gone\n")
     assert kept(other, script)["way"] == "systemd"
     other.start("stopped")
     other.ask("keep", service="stopped")
     other.ask("stop", services=["stopped"], grace=1)
+    (host.folder / "copied.sh").write_text(FOREVER)
+    (host.folder / "copied.wanted").write_text("i-another")
     other.process.kill()
     other.process.wait()
     host.process.kill()
@@ -160,7 +163,7 @@ def test_a_boot_starts_what_ran(host: Agent) -> None:
     log = (host.folder / "sleeper.log").read_text().splitlines()
     own = machine(host) / "own" / "sudo"
     assert log == [f"1:yes::{host.home}:{own}", "here we are"]
-    assert not host.pids("stopped")
+    assert not host.pids("stopped") | host.pids("copied")
 
 
 def test_the_best_boot_entry_that_the_host_allows(host: Agent) -> None:

@@ -91,6 +91,17 @@ def boot_id() -> str:
     return read_text(Path("/proc/sys/kernel/random/boot_id")).strip()
 
 
+def machine() -> str:
+    """The id of the instance, where the machine knows it, as on EC2's Nitro; else empty.
+
+    A new machine from an image of this one has another.
+    """
+    with contextlib.suppress(OSError):
+        tag = Path("/sys/class/dmi/id/board_asset_tag").read_text(errors="replace").strip()
+        return tag if tag.startswith("i-") else ""
+    return ""
+
+
 def processes_with(variable: bytes) -> Set[int]:
     """The pids of all processes that started with `NAME=value` in their environment."""
     found = set()
@@ -137,7 +148,7 @@ class HostedService:
 
     def keep(self) -> None:
         """Have the service started again when it dies, and at boot, until `stop`."""
-        write_private(self.file(".wanted"), "")
+        write_private(self.file(".wanted"), machine())
 
     def runs(self) -> Dict[str, Any]:
         """What the supervisor has noted of the service's runs; empty before the first."""
@@ -242,11 +253,12 @@ class HostedService:
 
 
 def start_wanted(folder: Path) -> None:
-    """Start the services of a cluster's folder that should run and do not."""
+    """Start the services of a cluster's folder that should run on this machine and do not."""
     with locked(folder):
         for path in sorted(folder.glob("*.wanted")):
-            HostedService(folder, path.stem).start_again()
+            if read_text(path) == machine():
+                HostedService(folder, path.stem).start_again()
 
 
 if __name__ == "__main__":
-    start_wanted(Path(__file__).resolve().parent)
+    start_wanted(Path(__file__).absolute().parent)
