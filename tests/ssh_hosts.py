@@ -16,6 +16,7 @@ from typing import Protocol
 
 import asyncssh
 
+from bilbo.local.own_programs import lay_out
 from bilbo.model import WORKER, Node
 
 _numbers = itertools.count(1)
@@ -31,7 +32,8 @@ def fresh_address() -> str:
 class Host:
     """One SSH server. `path` is what its login shell has on PATH; None means this venv's too.
 
-    `shell` runs what the client asks for. `login` ends the login profile.
+    `shell` runs what the client asks for. `login` ends the login profile. Before all of PATH are
+    programs of the host's own, so that none of them installs a unit on this machine.
     """
 
     home: Path
@@ -80,7 +82,8 @@ class Host:
         """Listen, on the port of before if there was one."""
         self.home.mkdir(exist_ok=True)
         path = self.path or f"{Path(sys.executable).parent}:/usr/bin:/bin"
-        profile = f"export PATH={path}\necho welcome\n{self.login}"
+        own = own_programs(self.home)
+        profile = f"export PATH={own}:{path}\necho welcome\n{self.login}"
         (self.home / ".bash_profile").write_text(profile)
         keys = asyncssh.import_authorized_keys(self.client_key.export_public_key().decode())
         self.server = await asyncssh.listen(
@@ -133,6 +136,14 @@ class Host:
             process.exit_with_signal(signal.Signals(-code).name[3:])
         else:
             process.exit(code)
+
+
+def own_programs(home: Path) -> Path:
+    """The folder of a host's own sudo, systemctl and the like, which act on what is beside it."""
+    own = home.with_name(f"{home.name}.machine") / "own"
+    own.parent.mkdir(exist_ok=True)
+    lay_out(own)
+    return own
 
 
 class Reader(Protocol):

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ssh_hosts import own_programs
 
 from bilbo.agent import await_dask
 from bilbo.agent.measure import count_cpus
@@ -30,10 +31,12 @@ FOREVER = "echo here we are; exec sleep 1000"
 
 
 class Agent:
-    """An agent with a home folder of its own."""
+    """An agent with a home folder of its own, whose login profile also has the text `more`."""
 
-    def __init__(self, home: Path) -> None:
-        (home / ".bash_profile").write_text("echo a greeting nobody asked for\n")
+    def __init__(self, home: Path, more: str = "") -> None:
+        own = own_programs(home)
+        text = f"PATH={own}:$PATH\necho a greeting nobody asked for\n"
+        (home / ".bash_profile").write_text(text + more)
         self.home = home
         self.folder = home / ".bilbo" / "test"
         self.process = subprocess.Popen(
@@ -81,6 +84,7 @@ class Agent:
         files = {f"{name}.sh": script, **fields.pop("files", {})}
         supervisor = agent_source("supervisor")
         request = {**defaults, "grace": 1, "files": files, "supervisor": supervisor, **fields}
+        request.setdefault("starter", agent_source("service"))
         event = self.ask("start", service=name, **request)
         while event["event"] == "started" and FOREVER in script and not self.pids(name, b"sleep"):
             time.sleep(0.01)

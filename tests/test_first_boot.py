@@ -15,7 +15,7 @@ from cli_hosts import key_pair
 from reliability import told
 from ssh_hosts import Host, running
 
-from bilbo.agent.boot import lock_holder
+from bilbo.agent.first_boot import lock_holder
 from bilbo.model import HostPlan, HostResult, Page, Service, StagePlan
 from bilbo.present.report import failures
 from bilbo.remote import Deadlines, HostEvent, KnownHosts, Remote, bring_up

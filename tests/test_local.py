@@ -469,16 +469,28 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
 
 
 def test_every_start_is_a_boot() -> None:
-    """A machine that is started again before anybody looks has gone down all the same."""
+    """A machine that is started again before anybody looks has gone down all the same. To start one
+    that runs is no boot, and neither one that is gone nor a reboot of a stopped one is carried out.
+    """
     program = (
-        "from moto.ec2.models.instances import Instance\n"
+        "from moto.ec2.exceptions import EC2ClientError\n"
+        "from moto.ec2.models.instances import Instance, InstanceState\n"
         "started = []\n"
-        "Instance.start = Instance.reboot = lambda self: started.append(self)\n"
+        "Instance.start = Instance.reboot = lambda self: started.append(self.state)\n"
         "from bilbo.local import hooks\n"
         "hooks.count_boots(None)\n"
         "one = object.__new__(Instance)\n"
+        "one.id, one._state = 'i-1', InstanceState('stopped', 80)\n"
+        "def refused(ask):\n"
+        "    try: ask()\n"
+        "    except EC2ClientError as error: return error.code\n"
+        "assert refused(one.reboot) == 'IncorrectState'\n"
+        "one.start()\n"
+        "one._state.name = 'running'\n"
         "one.start(), one.reboot()\n"
-        "assert one.bilbo_boots == 2 and started == [one, one]\n"
+        "one._state.name = 'terminated'\n"
+        "assert refused(one.start) == 'IncorrectInstanceState' and one.reboot() is None\n"
+        "assert one.bilbo_boots == 2 and started == ['stopped', 'running', 'running']\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

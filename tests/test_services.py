@@ -79,6 +79,10 @@ WORKER_SCRIPT = """\
 #!/bin/bash
 # Written by bilbo: Dask's worker of cluster test.
 here=$(cd -- "$(dirname "$0")" && pwd)
+# Started again by its host, it waits until the head is back. A first start does not.
+if [ -n "${BILBO_AGAIN:-}" ]; then
+    until (exec 3<>/dev/tcp/10.0.0.2/8787) 2>/dev/null; do sleep 1; done
+fi
 cd "$HOME" || exit
 exec dask worker tcp://10.0.0.2:8786 \\
     --host 10.0.0.3 \\

@@ -1,106 +1,177 @@
-"""Waits until this host is free for a person's own commands: its first boot may still install
-packages, and package managers allow one user at a time."""
+"""Has the next boot of this host start a cluster's services: `service.py` in the cluster's folder.
 
-# ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
+A systemd unit if sudo asks no password; else a unit of the user's own systemd, with lingering; else
+an @reboot line in the user's crontab.
+"""
 
-import contextlib
+# ruff: noqa: UP006, UP035 - hosts may have Python 3.6, which knows no newer spelling
+
 import os
-import shutil
+import pwd
+import shlex
 import subprocess
-import time
+import sys
+import threading
 from pathlib import Path
-from typing import Dict, Iterable, Optional, Tuple
+from typing import Dict, List, Sequence, Tuple
 
-from bilbo.agent.channel import Client
-from bilbo.agent.service import read_text, start_time
+from bilbo.agent.service import Failure, read_text, write_private
 
-PAUSE = 0.25
-# Held with flock or fcntl by dpkg, apt and rpm while they work.
-LOCKS = (
-    "/var/lib/dpkg/lock-frontend",
-    "/var/lib/dpkg/lock",
-    "/var/lib/apt/lists/lock",
-    "/var/cache/apt/archives/lock",
-    "/var/lib/rpm/.rpm.lock",
-    "/usr/lib/sysimage/rpm/.rpm.lock",
-)
-# With the pid of the yum, dnf or zypper that works.
-PID_FILES = (
-    "/var/run/yum.pid",
-    "/var/cache/dnf/metadata_lock.pid",
-    "/var/cache/dnf/download_lock.pid",
-    "/var/lib/dnf/rpmdb_lock.pid",
-    "/run/zypp.pid",
-)
+SECONDS = 20.0  # for each program
+# OOMPolicy: one process that the kernel ends for its memory must not end the others.
+UNIT = """\
+# Written by bilbo: the services of cluster {cluster}.
+[Unit]
+Description=bilbo: the services of cluster {cluster}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+{user}ExecStart={command}
+OOMPolicy=continue
+TasksMax=infinity
+TimeoutStopSec=20
+
+[Install]
+WantedBy={target}
+"""
+# `enable` has systemd read its units again.
+PUT = 'umask 022; cat >"$1.new" && mv "$1.new" "$1" && exec systemctl enable "$2"'
 
 
-def wait_until_free(client: Client, seconds: float) -> None:
-    """Wait for cloud-init and package managers -> `waiting` for each that it waits for, then `done`
-    or `timeout`. Ends when the client sends another request or is gone."""
-    end = time.monotonic() + seconds
-    first_boot = None
-    if shutil.which("cloud-init"):
-        nothing = subprocess.DEVNULL
-        command = ["cloud-init", "status", "--wait"]  # a failed first boot is over, too
-        first_boot = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
-    told = 0
-    last = ""
+class Installation(threading.Thread):
+    """Installs the best boot entry that the host allows, while its services come up."""
+
+    def __init__(self, cluster: str, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self._place = (cluster, folder)
+        self._found = ("", "")
+        self.start()
+
+    def run(self) -> None:
+        """Try one way after the other."""
+        causes = []
+        for name, attempt in (("systemd", system_unit), ("user", user_unit), ("crontab", crontab)):
+            try:
+                attempt(*self._place)
+                self._found = (name, "")
+                return
+            except (Failure, OSError) as error:
+                causes.append(str(error))
+        self._found = ("", "; ".join(causes))
+
+    def result(self) -> Tuple[str, str]:
+        """Wait for it: what it is and "", or "" and why there is none."""
+        self.join()
+        return self._found
+
+
+def system_unit(cluster: str, folder: Path) -> None:
+    """Install a unit of the host's systemd, unless it is there. Raises Failure."""
+    place = unit_folder(["systemctl"])
+    name = unit_name(cluster)
+    text = unit(cluster, folder, "multi-user.target", f"User={user_name()}\n")
+    if read_text(place / name) == text and (place / "multi-user.target.wants" / name).exists():
+        return
+    said(["sudo", "-n", "sh", "-c", PUT, "sh", str(place / name), name], text)
+
+
+def user_unit(cluster: str, folder: Path) -> None:
+    """Install a unit of the user's own systemd, which runs without a login. Raises Failure."""
+    systemctl = ["systemctl", "--user"]
+    unit_folder(systemctl)
+    said(["loginctl", "enable-linger"])
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    place = Path(base) / "systemd" / "user"
+    place.mkdir(parents=True, exist_ok=True)
+    write_private(place / unit_name(cluster), unit(cluster, folder, "default.target", ""))
+    said([*systemctl, "enable", unit_name(cluster)])
+
+
+def crontab(cluster: str, folder: Path) -> None:
+    """Put an @reboot line into the user's crontab, in place of an earlier one. Raises Failure."""
+    mark = f" # bilbo: {cluster}"
+    command = " ".join(map(shlex.quote, starter(folder)))
+    line = "@reboot " + command.replace("%", "\\%") + mark
     try:
-        while True:
-            cause = ""
-            if first_boot and first_boot.poll() is None:
-                cause = "cloud-init is still setting up the host"
-            cause = cause or lock_holder(LOCKS, PID_FILES)
-            if not cause:
-                client.emit("done", ran=told)
-                return
-            if time.monotonic() > end:
-                client.emit("timeout", cause=cause)
-                return
-            # cloud-init needs half a second to say that there is nothing to wait for.
-            if cause != last and time.monotonic() > end - seconds + 1:
-                client.emit("waiting", cause=cause)
-                told, last = told + 1, cause
-            if client.wants_more(PAUSE):
-                return
-    finally:
-        if first_boot and first_boot.poll() is None:
-            first_boot.kill()
-            first_boot.wait(timeout=5)
+        lines = said(["crontab", "-l"]).splitlines()
+    except Failure as error:
+        if "no crontab" not in str(error):
+            raise
+        lines = []
+    wanted = [each for each in lines if not each.endswith(mark)] + [line]
+    if wanted != lines:
+        said(["crontab", "-"], "\n".join(wanted) + "\n")
 
 
-def lock_holder(locks: Iterable[str], pid_files: Iterable[str]) -> str:
-    """Who holds one of these; empty if nobody does. The files themselves may be root's alone."""
-    held = _held_locks()
-    for path in locks:
-        with contextlib.suppress(OSError):
-            found = os.stat(path)  # noqa: PTH116
-            device = os.major(found.st_dev), os.minor(found.st_dev)
-            pid = held.get((*device, found.st_ino))
-            if pid is not None:
-                return f"{_name(pid)} holds {path}"
-    for path in pid_files:
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(read_text(Path(path)).split("\n")[0] or 0)
-            if pid > 0 and start_time(pid) is not None:
-                return f"{_name(pid)} holds {path}"
-    return ""
+def unit_name(cluster: str) -> str:
+    """The unit's name: one unit a cluster."""
+    return f"bilbo-{cluster}.service"
 
 
-def _held_locks() -> Dict[Tuple[int, int, int], int]:
-    """The pid that holds each locked file of this machine: see proc_locks(5)."""
-    found = {}
-    for line in read_text(Path("/proc/locks")).splitlines():
-        words = line.split()
-        if "->" in words:  # it waits for the lock
-            continue
-        with contextlib.suppress(IndexError, ValueError):
-            major, minor, inode = words[5].split(":")
-            found[(int(major, 16), int(minor, 16), int(inode))] = int(words[4])
-    return found
+def unit(cluster: str, folder: Path, target: str, user: str) -> str:
+    """The unit's text."""
+    command = " ".join(map(quoted, starter(folder)))
+    return UNIT.format(cluster=cluster, command=command, target=target, user=user)
 
 
-def _name(pid: Optional[int]) -> str:
-    """A process as people know it."""
-    name = read_text(Path(f"/proc/{pid}/comm")).strip()
-    return f"{name or 'a process'} ({pid})"
+def starter(folder: Path) -> List[str]:
+    """The command that starts the cluster's services."""
+    return [sys.executable, "-I", "-S", str(folder / "service.py")]
+
+
+def quoted(word: str) -> str:
+    """A word of ExecStart."""
+    for each in ("\\", '"'):
+        word = word.replace(each, "\\" + each)
+    return '"' + word.replace("%", "%%").replace("$", "$$") + '"'
+
+
+def user_name() -> str:
+    """The user whose services they are."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def unit_folder(systemctl: Sequence[str]) -> Path:
+    """Where this systemd's units of one's own are. Raises Failure if it does not run."""
+    shown = said([*systemctl, "show", "--property=UnitPath"])
+    for each in shown.partition("=")[2].split():
+        if each.endswith(("/etc/systemd/system", "/systemd/user")):
+            return Path(each)
+    raise Failure(f"{' '.join(systemctl)} names no folder for units")
+
+
+def said(argv: Sequence[str], text: str = "") -> str:
+    """What a program says. Raises Failure, with its last words, if it cannot do it."""
+    environment = dict(os.environ, LC_ALL="C")
+    runtime = f"/run/user/{os.getuid()}"
+    if "--user" in argv and os.path.isdir(runtime):  # noqa: PTH112
+        environment.setdefault("XDG_RUNTIME_DIR", runtime)
+    return _run(argv, text, environment)
+
+
+def _run(argv: Sequence[str], text: str, environment: Dict[str, str]) -> str:
+    name = " ".join(argv[:2])
+    try:
+        done = subprocess.run(  # noqa: UP022 - Python 3.6 has no capture_output
+            list(argv),
+            input=text.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=SECONDS,
+            check=False,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{name} did not end within {SECONDS:.0f} s") from None
+    except OSError as error:
+        raise Failure(f"{argv[0]}: {error.strerror}") from None
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        raise Failure(f"{name}: {words[-1] if words else f'exit code {done.returncode}'}")
+    return done.stdout.decode(errors="replace")

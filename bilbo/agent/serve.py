@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-from bilbo.agent.boot import wait_until_free
+from bilbo.agent.boot import Installation
 from bilbo.agent.channel import Client, Request
 from bilbo.agent.first import LIBRARY_FIRST
+from bilbo.agent.first_boot import wait_until_free
 from bilbo.agent.measure import measure
 from bilbo.agent.page import Open
 from bilbo.agent.service import (
@@ -26,6 +27,9 @@ from bilbo.agent.service import (
 )
 from bilbo.agent.software import are_installed, install, interpreter
 from bilbo.agent.watch import PROBE_PAUSE, TAIL, call_roll, check_free, watch
+
+# By folder; begun by `start`, asked for by `keep`.
+installations: Dict[Path, Installation] = {}
 
 
 def folder_of(request: Request) -> Path:
@@ -115,7 +119,8 @@ def on_start(client: Client, request: Request) -> None:
     Writes `files` (name to text) beside its script, and the `addresses` of all the cluster's
     machines; the addresses that it `listens` on must be free. `fresh` stops a running service
     first; `replace` does so only if its files differ. A service whose page does not require the
-    token (`open`) is stopped again, unless it ran before.
+    token (`open`) is stopped again, unless it ran before. `starter` is the program that the next
+    boot runs; `keep` tells whether it will.
     """
     folder = folder_of(request)
     service = HostedService(folder, request["service"])
@@ -135,7 +140,9 @@ def on_start(client: Client, request: Request) -> None:
                 write_private(path, text)
             write_private(folder / "supervisor.py", request["supervisor"])
             service.launch()
+        write_private(folder / "service.py", request["starter"])
     client.emit("already" if already else "started", changed=changed)
+    installations[folder] = Installation(request["cluster"], folder)
     page = request["page"]
     if page and not already:
         page = dict(page, earlier="")  # a new service has its page at the current path
@@ -149,6 +156,19 @@ def on_start(client: Client, request: Request) -> None:
         client.emit("open", cause=str(error), ended=not already, log=log)
 
 
+def on_keep(client: Client, request: Request) -> None:
+    """From now on have the `service` started again when it dies, and at boot -> `kept`.
+
+    `way` is how the next boot starts it: systemd, user, crontab, or empty, with `why`.
+    """
+    folder = folder_of(request)
+    with locked(folder):
+        HostedService(folder, request["service"]).keep()
+    begun = installations.pop(folder, None) or Installation(request["cluster"], folder)
+    way, why = begun.result()
+    client.emit("kept", way=way, why=why)
+
+
 def on_roll(client: Client, request: Request) -> None:
     """`page` of the head's `service`, and its keys (`items`, `name`, `address`) -> `roll` at every
     change, `exited`."""
@@ -156,11 +176,12 @@ def on_roll(client: Client, request: Request) -> None:
 
 
 def on_stop(client: Client, request: Request) -> None:
-    """Stop the named `services`, by force after `grace` seconds -> `done`."""
+    """Stop the named `services` (all if empty), by force after `grace` seconds -> `done`."""
     folder = folder_of(request)
     with locked(folder):
-        for name in request["services"]:
-            HostedService(folder, name).stop(request["grace"])
+        named = [HostedService(folder, name) for name in request["services"]]
+        for service in named or present_services(folder):
+            service.stop(request["grace"])
     client.emit("done")
 
 
@@ -170,11 +191,26 @@ def present_services(folder: Path) -> List[HostedService]:
 
 
 def on_status(client: Client, request: Request) -> None:
-    """Which services run -> `status`."""
-    rows = [
-        {"service": each.name, "running": each.supervisor() is not None, "code": each.exit_code()}
-        for each in present_services(folder_of(request))
-    ]
+    """Which services run -> `status`.
+
+    `running` is true also while a dead one waits for its restart; then `since` is None. `code` is
+    how the last run ended after which there is no other. `wanted` are started again; `restarts`
+    counts how often they were, and `ended` has the `at` and `code` of the last runs.
+    """
+    rows = []
+    for each in present_services(folder_of(request)):
+        runs, running = each.runs(), each.supervisor() is not None
+        rows.append(
+            {
+                "service": each.name,
+                "running": running,
+                "code": each.exit_code(),
+                "wanted": each.wanted(),
+                "since": runs.get("since") if running else None,
+                "restarts": runs.get("restarts", 0),
+                "ended": runs.get("ended", []),
+            }
+        )
     client.emit("status", services=rows)
 
 
@@ -238,6 +274,7 @@ REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "init": on_init,
     "packages": on_packages,
     "start": on_start,
+    "keep": on_keep,
     "roll": on_roll,
     "stop": on_stop,
     "status": on_status,

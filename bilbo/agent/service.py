@@ -1,4 +1,8 @@
-"""A cluster's services on this host: their files and processes."""
+"""A cluster's services on this host: their files and processes.
+
+It is also a program by itself, in a cluster's folder: it starts the services that should run there.
+Boot entries run it, see `boot`.
+"""
 
 # ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
 
@@ -12,9 +16,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterable, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
 MARKER = "BILBO_SERVICE"  # in the environment of a service's processes, in any session
+AGAIN = "BILBO_AGAIN"  # in the environment of a run that is not a person's first start
+# What belongs to a login, not to a service that outlives it.
+OF_THE_LOGIN = (
+    *("SSH_CLIENT", "SSH_CONNECTION", "SSH_TTY", "SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS"),
+    *("XDG_SESSION_ID", "XDG_RUNTIME_DIR", AGAIN),
+)
 CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -101,6 +111,17 @@ def boot_id() -> str:
     return read_text(Path("/proc/sys/kernel/random/boot_id")).strip()
 
 
+def machine() -> str:
+    """The id of the instance, where the machine knows it, as on EC2's Nitro; else empty.
+
+    A new machine from an image of this one has another.
+    """
+    with contextlib.suppress(OSError):
+        tag = Path("/sys/class/dmi/id/board_asset_tag").read_text(errors="replace").strip()
+        return tag if tag.startswith("i-") else ""
+    return ""
+
+
 def processes_with(variable: bytes) -> Set[int]:
     """The pids of all processes that started with `NAME=value` in their environment."""
     found = set()
@@ -141,6 +162,22 @@ class HostedService:
         except (ValueError, KeyError, TypeError):
             return None
 
+    def wanted(self) -> bool:
+        """Whether the supervisor, and the next boot, start the service again."""
+        return self.file(".wanted").exists()
+
+    def keep(self) -> None:
+        """Have the service started again when it dies, and at boot, until `stop`."""
+        write_private(self.file(".wanted"), machine())
+
+    def runs(self) -> Dict[str, Any]:
+        """What the supervisor has noted of the service's runs; empty before the first."""
+        try:
+            found = json.loads(read_text(self.file(".runs")) or "{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def exit_code(self) -> Optional[int]:
         """The last run's exit code; None while it runs or if nobody saw it end."""
         text = read_text(self.file(".exit"))
@@ -168,7 +205,12 @@ class HostedService:
         return False
 
     def stop(self, grace: float) -> None:
-        """Stop the service's processes and nothing else: SIGTERM, then SIGKILL after `grace`.
+        """End the service's processes as `end` does; it stays ended."""
+        remove(self.file(".wanted"))
+        self.end(grace)
+
+    def end(self, grace: float) -> None:
+        """End the service's processes and nothing else: SIGTERM, then SIGKILL after `grace`.
 
         SIGTERM goes only to the process group: a program with children of its own (Jupyter with its
         kernels) ends them better than we could.
@@ -192,9 +234,17 @@ class HostedService:
             time.sleep(0.05)
         return True
 
-    def launch(self) -> None:
-        """Run the service's script under a supervisor that outlives this process."""
-        remove(self.file(".exit"))
+    def launch(self, environment: Optional[Dict[str, str]] = None) -> None:
+        """Run the service's script under a supervisor that outlives this process.
+
+        Without an `environment` it gets this process's, which is kept for the next boot.
+        """
+        if environment is None:
+            environment = dict(os.environ, **{MARKER: str(self.file(""))})
+            kept = {key: text for key, text in environment.items() if key not in OF_THE_LOGIN}
+            write_private(self.file(".env"), json.dumps(kept))
+        for suffix in (".exit", ".runs"):
+            remove(self.file(suffix))
         if self.log.exists():
             self.log.replace(self.file(".log.1"))
         command = [sys.executable, "-I", "-S", str(self.folder / "supervisor.py")]
@@ -205,8 +255,30 @@ class HostedService:
                 stdout=log,
                 stderr=log,
                 cwd=str(Path.home()),
-                env=dict(os.environ, **{MARKER: str(self.file(""))}),
+                env=environment,
                 start_new_session=True,
             )
         seen = {"pid": child.pid, "start_time": start_time(child.pid), "boot_id": boot_id()}
         write_private(self.file(".pid"), json.dumps(seen))
+
+    def start_again(self) -> None:
+        """Launch the service as it was last launched by a person, if it does not run."""
+        if self.supervisor():
+            return
+        self.end(5.0)
+        environment = dict(os.environ, **{MARKER: str(self.file(""))})
+        with contextlib.suppress(ValueError):
+            environment = json.loads(read_text(self.file(".env")))
+        self.launch(dict(environment, **{AGAIN: "1"}))
+
+
+def start_wanted(folder: Path) -> None:
+    """Start the services of a cluster's folder that should run on this machine and do not."""
+    with locked(folder):
+        for path in sorted(folder.glob("*.wanted")):
+            if read_text(path) == machine():
+                HostedService(folder, path.stem).start_again()
+
+
+if __name__ == "__main__":
+    start_wanted(Path(__file__).absolute().parent)

@@ -181,7 +181,7 @@ def _let_leave(task: Undertaking) -> None:
         who = leaving(task.spec, task.work)
         # A cluster that failed has no scheduler, and nothing to lose.
         force = task.force or before.status == states.FAILED
-        dismiss(task.spec, task.work, before.inventory.head, who, force=force)
+        dismiss(task.spec, task.work, before.inventory, who, force=force)
     except BilboError:
         touched = who and who.groups and before.status == states.READY
         task.work.store.save(before.changed(status=states.PARTIAL) if touched else before)

@@ -15,7 +15,7 @@ from bilbo.cluster.reach import reach
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.errors import RemoteError
-from bilbo.model import SCHEDULER, ClusterSpec, Node, NodeGroup
+from bilbo.model import SCHEDULER, ClusterSpec, Inventory, Node, NodeGroup
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def leaving(spec: ClusterSpec, work: Work) -> Leaving:
 
 
 def dismiss(
-    spec: ClusterSpec, work: Work, head: Node | None, who: Leaving, *, force: bool = False
+    spec: ClusterSpec, work: Work, there: Inventory, who: Leaving, *, force: bool = False
 ) -> None:
-    """Retires each group's surplus workers, and lets AWS end only those.
+    """Retires each group's surplus workers of those that are `there`, and lets AWS end only those.
 
     Raises RemoteError if the head does not answer or a worker holds results that no other worker
     can take; `force` ignores both, and those results are lost. Raises AwsError.
@@ -53,7 +53,13 @@ def dismiss(
     for group in who.groups:
         count = who.surplus(group)
         work.progress.say(f"Retire {count} worker{'s' * (count != 1)} of group '{group.name}'.")
-    left = _retire(spec, work, head, who, force=force)
+    left = _retire(spec, work, there.head, who, force=force)
+    # Their hosts start again what ended, until they are told not to; AWS ends what does not answer.
+    nodes = [node for node in there.workers if node.instance_id in left]
+    if nodes:
+        from bilbo import remote
+
+        asyncio.run(remote.stop_services(nodes, spec.name, reach(work, spec.name)))
     for group in who.groups:
         members = who.members[group.name]
         go = [name for name in members if name in left]

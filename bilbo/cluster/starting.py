@@ -130,7 +130,7 @@ def conclude(
     `error` is why instances are missing, if any are; `again` is the command that continues. Raises
     PartlyDone if part of the cluster works, RemoteError if none does.
     """
-    record = _as_served(record, results)
+    record = _after_boot(_as_served(record, results), results)
     short = missing(spec, record.inventory)
     failed = [result for result in results if not result.ok]
     if not failed and not short and error is None:
@@ -165,6 +165,19 @@ def _as_served(record: Record, results: Sequence[HostResult]) -> Record:
             url = services.notebook_url(result.node, record.token, served)
             return record.changed(notebook_url=url)
     return record
+
+
+def _after_boot(record: Record, results: Sequence[HostResult]) -> Record:
+    """Returns the record with the instances on which nothing starts again at a boot."""
+    there = {node.instance_id for node in record.inventory.nodes()}
+    down = {name: why for name, why in record.stays_down.items() if name in there}
+    for result in results:
+        name = result.node.instance_id
+        if result.facts.get("boot"):
+            down.pop(name, None)
+        elif "boot" in result.facts:
+            down[name] = result.facts["no_boot"][:500]
+    return record.changed(stays_down=down)
 
 
 def _moved(work: Work, record: Record, failed: Sequence[HostResult]) -> list[str]:

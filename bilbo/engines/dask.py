@@ -16,6 +16,7 @@ from bilbo.engines.engine import (
     group_of,
     host_plan,
     options,
+    waits_again,
 )
 from bilbo.model import (
     SCHEDULER,
@@ -137,7 +138,7 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
         name="dask-worker",
         script=bash(
             f"Dask's worker of cluster {spec.name}",
-            [HERE],
+            [HERE, *waits_again(head, DASHBOARD_PORT)],
             [f"dask worker {scheduler}", *command, *own],
         ),
         programs=(WAITS,),

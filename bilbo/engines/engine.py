@@ -119,6 +119,18 @@ def bash(what: str, lines: list[str], command: list[str]) -> str:
     return "\n".join([*start, *lines, *end]) + "\n"
 
 
+def waits_again(head: Node, port: int) -> list[str]:
+    """Lines by which a worker that its host starts again waits for the head, as long as that takes:
+    a head's machine may be stopped for a day, and a worker is given up after a few deaths."""
+    where = f"/dev/tcp/{shlex.quote(head.private_ip)}/{port}"
+    return [
+        "# Started again by its host, it waits until the head is back. A first start does not.",
+        'if [ -n "${BILBO_AGAIN:-}" ]; then',
+        f"    until (exec 3<>{where}) 2>/dev/null; do sleep 1; done",
+        "fi",
+    ]
+
+
 def options(values: Mapping[str, object]) -> list[str]:
     """`--name value` for each pair, quoted."""
     return [f"--{name} {shlex.quote(str(value))}" for name, value in values.items()]

@@ -8,7 +8,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from bilbo.engines.engine import HERE, Engine, address, bash, group_of, host_plan, options
+from bilbo.engines.engine import (
+    HERE,
+    Engine,
+    address,
+    bash,
+    group_of,
+    host_plan,
+    options,
+    waits_again,
+)
 from bilbo.model import (
     HEAD,
     ClusterSpec,
@@ -140,7 +149,11 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
     }
     return Service(
         name="ray-worker",
-        script=_script(f"Ray's worker of cluster {spec.name}", ["ray start", *options(own)]),
+        script=_script(
+            f"Ray's worker of cluster {spec.name}",
+            ["ray start", *options(own)],
+            waits_again(head, GCS_PORT),
+        ),
         members=(node.instance_id,),
         facts={"num_cpus": size["num-cpus"]},
     )

@@ -17,6 +17,7 @@ FORMS = (
     "ssh=INSTANCE:refuse        nothing listens; INSTANCE is an id, an address, a name, or NAME#2",
     "ssh=INSTANCE:silent        the connection is taken and nothing is ever said",
     "ssh=INSTANCE:reject        every key is refused",
+    "reboot=INSTANCE            the machine reboots, once, by itself",
     "deny=SERVICE:ACTION        the permission is missing, as in deny=ec2:RunInstances",
     "expired                    the credentials have expired",
     "clear                      all is well again",
@@ -25,12 +26,15 @@ FORMS = (
 
 @dataclass
 class Faults:
-    """What is wrong at present. `ssh` maps an instance as the user named it to its mode."""
+    """What is wrong at present. `ssh` maps an instance as the user named it to its mode; `reboots`
+    are those that are about to reboot.
+    """
 
     capacity: int | None = None
     limit: int | None = None
     boot: float = 0.0
     ssh: dict[str, str] = field(default_factory=dict)
+    reboots: set[str] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
     expired: bool = False
 
@@ -53,6 +57,8 @@ class Faults:
         elif kind == "ssh" and value.rpartition(":")[0] and value.rpartition(":")[2] in SSH_MODES:
             instance, _, mode = value.rpartition(":")
             self.ssh[instance] = mode
+        elif kind == "reboot" and value:
+            self.reboots.add(value)
         else:
             raise UsageError(
                 f"{text!r} is no fault that the stand-in knows",

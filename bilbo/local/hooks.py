@@ -266,14 +266,42 @@ def shortage(world: World, kind: str | None, zone: str) -> tuple[str, str]:
 
 
 def count_boots(world: World) -> None:
-    """Lets the stand-in see that a machine went down, even when it is up again already."""
+    """Lets the stand-in see that a machine went down, even when it is up again already. moto boots
+    what AWS leaves alone or refuses.
+    """
     put(Instance, "bilbo_boots", 0)
-    for name in ("start", "reboot"):
 
-        @replace(Instance, name)
-        def boot(original: Any, self: Any) -> Any:
+    @replace(Instance, "start")
+    def start(original: Any, self: Any) -> Any:
+        if self.state == "terminated":
+            raise EC2ClientError(
+                "IncorrectInstanceState",
+                f"The instance '{self.id}' is not in a state from which it can be started.",
+            )
+        if self.state != "running":
             self.bilbo_boots += 1
-            return original(self)
+        return original(self)
+
+    @replace(Instance, "reboot")
+    def reboot(original: Any, self: Any) -> None:
+        if self.state == "terminated":
+            return
+        if self.state != "running":
+            raise EC2ClientError(
+                "IncorrectState", f"This instance '{self.id}' is not in the 'running' state."
+            )
+        self.bilbo_boots += 1
+        original(self)
+
+
+def power(instance: Any, asked: str) -> None:
+    """Does what a running machine asks for: `reboot` or `poweroff`."""
+    if asked == "reboot":
+        instance.reboot()
+    elif instance.instance_initiated_shutdown_behavior == "terminate":
+        instance.terminate()
+    else:
+        instance.stop()
 
 
 def read_user_data_of_later_versions() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import asyncssh
 
 from bilbo.local import ssh
-from bilbo.local.hooks import World, all_instances, tags_of
+from bilbo.local.boot_entries import boot_entries
+from bilbo.local.hooks import World, all_instances, power, tags_of
 from bilbo.local.processes import end_of_standin
 from bilbo.local.standin_state import erase
 
@@ -41,6 +42,7 @@ class LiveMachine:
     opens_at: float
     mode: str = ""
     listener: asyncssh.SSHAcceptor | asyncio.AbstractServer | None = None
+    booted: bool = False
 
     async def open(self, mode: str) -> None:
         """Listen, or not, as `mode` says. Raises OSError when the address is taken."""
@@ -123,6 +125,9 @@ class LiveMachines:
                 self._machines[item.instance_id] = self._machine(item, now)
         due = []
         for instance_id, machine in self._machines.items():
+            if machine.opens_at <= now and not machine.booted:
+                machine.booted = True
+                self._boot(machine.host)
             mode = self._world.faults.ssh_mode(wanted[instance_id].names)
             needs_listener = machine.listener is None and mode != "refuse"
             if machine.opens_at <= now and (machine.mode != mode or needs_listener):
@@ -131,9 +136,19 @@ class LiveMachines:
 
     def _snapshot(self) -> tuple[dict[str, Wanted], set[str]]:
         """The running instances, and the ids of all that are not terminated for good."""
+        asked = self._asked()
         with self._world.lock:
             alive = [i for i in all_instances() if i.state != "terminated"]
-            names = _names(alive) if self._world.faults.ssh else {}
+            faults = self._world.faults
+            names = _names(alive) if faults.ssh or faults.reboots else {}
+            running = [i for i in alive if i.state == "running"]
+            for instance in running:
+                if faults.reboots & {*names.get(instance.id, ())}:
+                    power(instance, "reboot")
+                elif instance.id in asked:
+                    power(instance, asked[instance.id])
+            faults.reboots.clear()
+            alive = [i for i in alive if i.state != "terminated"]
             wanted = {
                 i.id: Wanted(
                     i.id,
@@ -146,6 +161,23 @@ class LiveMachines:
                 if i.state == "running" and hasattr(i, "bilbo_key")
             }
             return wanted, {i.id for i in alive}
+
+    def _asked(self) -> dict[str, str]:
+        """What machines have asked for since the last look: `reboot` or `poweroff`, by id."""
+        asked = {}
+        with contextlib.suppress(FileNotFoundError):
+            for path in Path(self._mark, "power").iterdir():
+                if not path.name.startswith("."):
+                    asked[path.name] = path.read_text(encoding="utf-8").strip()
+                    path.unlink()
+        return asked
+
+    def _boot(self, host: ssh.Host) -> None:
+        """Run the machine's boot entries, all at once."""
+        for entry in boot_entries(host.folder):
+            task = asyncio.ensure_future(ssh.run_entry(host, entry))
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
 
     def _machine(self, wanted: Wanted, now: float) -> LiveMachine:
         instance_id = wanted.instance_id

@@ -26,7 +26,7 @@ from typing import Any
 
 from bilbo.errors import LocalError
 from bilbo.files import private_write
-from bilbo.local import network, standin_state
+from bilbo.local import network, own_programs, standin_state
 from bilbo.local.processes import end_of_standin, start_time
 
 log = logging.getLogger("bilbo.local")
@@ -49,7 +49,9 @@ def main(home: str, region: str) -> None:
     _allow_many_files()
     end_of_standin(paths.mark)
     standin_state.erase(paths.instances)
+    standin_state.erase(paths.power)
     paths.instances.mkdir(mode=0o700)
+    own_programs.lay_out(paths.own)
     with _places(paths, region) as (found, api_socket):
         asyncio.run(_serve(paths, found, api_socket))
 

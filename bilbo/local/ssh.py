@@ -7,6 +7,7 @@ as any of its children holds it, and a command whose client has gone gets SIGHUP
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -19,6 +20,7 @@ from typing import Any
 import asyncssh
 
 from bilbo.local import sessions
+from bilbo.local.boot_entries import BootEntry
 from bilbo.local.processes import INSTANCE_MARK, STANDIN_MARK
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 PASSED_ON = ("LANG", "LC_", "TZ", "PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_BUNDLE")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OWN_PROGRAMS = "BILBO_OWN_PROGRAMS"
+OWN_FIRST = f'case $PATH in "${OWN_PROGRAMS}":*) ;; *) PATH=${OWN_PROGRAMS}:$PATH ;; esac'
 # A Unix socket's path has 107 bytes; below a deeper folder than this, programs that put
 # sockets with generated names into TMPDIR fail.
 LONGEST_TMPDIR = 75
@@ -57,6 +61,11 @@ class Host:
         return self.folder / "home"
 
     @property
+    def own(self) -> Path:
+        """The programs that must not be the computer's: see `own_programs`."""
+        return self.folder / "own"
+
+    @property
     def bin(self) -> Path:
         """The programs of the environment that runs bilbo."""
         return Path(sys.executable).parent
@@ -64,7 +73,7 @@ class Host:
 
 async def listen(host: Host) -> asyncssh.SSHAcceptor:
     """Serve SSH for `host` at its address. Raises OSError when the port is taken there."""
-    _make_home(host)
+    make_home(host)
     return await asyncssh.listen(
         host.address,
         host.port,
@@ -86,13 +95,17 @@ async def listen(host: Host) -> asyncssh.SSHAcceptor:
     )
 
 
-def _make_home(host: Host) -> None:
+def make_home(host: Host) -> None:
+    """Lay out the machine's folder, unless it has one from an earlier boot."""
     for folder in (host.home, host.folder / "tmp"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not host.own.is_symlink():
+        host.own.symlink_to(Path(host.mark) / "own")
     profile = host.home / ".profile"
     if not profile.exists():
         # /etc/profile sets PATH anew for login shells; this runs after it.
-        profile.write_text(f'PATH={shlex.quote(str(host.bin))}:"$PATH"\nexport PATH\n')
+        first = shlex.quote(f"{host.own}:{host.bin}")
+        profile.write_text(f'PATH={first}:"$PATH"\nexport PATH\n')
 
 
 class Door(asyncssh.SSHServer):
@@ -160,21 +173,34 @@ def _environment(host: Host, process: sessions.Process) -> dict[str, str]:
     connection = process.channel.get_connection()
     user = connection.get_extra_info("username", "")
     client, client_port = connection.get_extra_info("peername", ("127.0.0.1", 0))[:2]
+    environment = own_environment(host, user)
+    environment |= {n: v for n, v in process.env.items() if n == "LANG" or n.startswith("LC_")}
+    environment |= {
+        "SSH_CLIENT": f"{client} {client_port} {host.port}",
+        "SSH_CONNECTION": f"{client} {client_port} {host.address} {host.port}",
+    }
+    if process.term_type:
+        environment["TERM"] = process.term_type
+    return environment
+
+
+def own_environment(host: Host, user: str) -> dict[str, str]:
+    """What every process of the machine finds in its environment."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if name.startswith(PASSED_ON) or name.lower() in PROXIES
     }
-    environment |= {n: v for n, v in process.env.items() if n == "LANG" or n.startswith("LC_")}
     environment |= {
-        "PATH": f"{host.bin}:{SYSTEM_PATH}",
+        "PATH": f"{host.own}:{host.bin}:{SYSTEM_PATH}",
         "HOME": str(host.home),
         "PWD": str(host.home),
         "SHELL": "/bin/bash",
         "USER": user,
         "LOGNAME": user,
-        "SSH_CLIENT": f"{client} {client_port} {host.port}",
-        "SSH_CONNECTION": f"{client} {client_port} {host.address} {host.port}",
+        # Before each prompt, since a login shell's profile files may set PATH anew.
+        OWN_PROGRAMS: str(host.own),
+        "PROMPT_COMMAND": OWN_FIRST,
         # All machines have the Python that runs bilbo; what one of them installs stays its own.
         "PYTHONPATH": str(host.home / ".packages"),
         "PIP_TARGET": str(host.home / ".packages"),
@@ -185,6 +211,30 @@ def _environment(host: Host, process: sessions.Process) -> dict[str, str]:
     folder = str(host.folder / "tmp")
     if len(folder) <= LONGEST_TMPDIR:
         environment["TMPDIR"] = folder
-    if process.term_type:
-        environment["TERM"] = process.term_type
     return environment
+
+
+async def run_entry(host: Host, entry: BootEntry) -> None:
+    """Run a boot entry's commands until one fails, with their output in the machine's boot log."""
+    environment = own_environment(host, entry.user) | entry.environment
+    logs = host.folder / "var" / "log"
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / "boot.log").open("ab") as output:
+        for command in entry.commands:
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                    cwd=host.home,
+                    start_new_session=True,
+                )
+                code = await child.wait()
+            except (OSError, ValueError) as error:
+                log.error("%s: not run: %s", entry.where, error)
+                return
+            if code:
+                log.error("%s: %s ended with exit code %s", entry.where, command[0], code)
+                return

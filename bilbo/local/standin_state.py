@@ -59,6 +59,16 @@ class Paths:
         return self.root / "instances"
 
     @property
+    def own(self) -> Path:
+        """The programs that every machine has first on its PATH, see `own_programs`."""
+        return self.root / "own"
+
+    @property
+    def power(self) -> Path:
+        """What machines ask for: a file an instance that says `reboot` or `poweroff`."""
+        return self.root / "power"
+
+    @property
     def aws_config(self) -> Path:
         """An AWS configuration file, so that the caller's own has no say."""
         return self.root / "aws-config"

@@ -66,6 +66,14 @@ def summary(record: Record) -> str:
     engine = ENGINES.get(record.type or "")
     if engine and engine.desc_connects and (connect := engine.how_to_connect(record.addresses)):
         lines += ["", f"Connect: {connect}"]
+    if record.stays_down:
+        count, why = len(record.stays_down), next(iter(record.stays_down.values()))
+        machines = "1 machine" if count == 1 else f"{count} machines"
+        lines += [
+            "",
+            f"After a reboot, services on {machines} do not come back by themselves: {why}",
+        ]
+        lines += ["Then run `bilbo create` again, or allow its user `sudo` without a password."]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from bilbo.remote.commands import (
     run_command,
     service_status,
     software,
+    stop_services,
 )
 from bilbo.remote.connection import PrivateKeys, connect
 from bilbo.remote.hostkeys import KnownHosts
@@ -44,4 +45,5 @@ __all__ = [
     "run_program",
     "service_status",
     "software",
+    "stop_services",
 ]

@@ -19,15 +19,8 @@ from bilbo.remote.terms import Deadlines, HostFailure
 
 # In the order in which they import each other.
 AGENT_MODULES = (
-    "first",
-    "service",
-    "software",
-    "measure",
-    "channel",
-    "boot",
-    "page",
-    "watch",
-    "serve",
+    *("first", "service", "software", "measure", "channel", "first_boot", "page", "watch"),
+    *("boot", "serve"),
 )
 
 # Python on the host runs the first line of its standard input, which takes the modules' sources

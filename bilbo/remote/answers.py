@@ -78,6 +78,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
         "timeout": {"cause": _text, "log": is_texts},
         "exited": _EXITED,
     },
+    "keep": {"kept": {"way": _text, "why": _text}},
     "roll": {"roll": {"joined": _text_map, "left": is_texts}, "exited": _EXITED},
     "stop": {"done": {}},
     "status": {"status": {"services": _services}},

@@ -122,6 +122,7 @@ class Stage:
         await run.until_ready()
         self.head_answers = True
         self._head_is_settled()
+        await run.keep()
         if self.plan.roll and not self.workers_done.is_set():
             await self._keep_roll(run, self.plan.roll)
 
@@ -142,6 +143,7 @@ class Stage:
         self._check_versions(run)
         await run.start(fresh=self._is_fresh(run))
         await run.until_ready()
+        await run.keep()
 
     async def _worker(self, run: HostRun) -> None:
         if self._is_fresh(run):
@@ -152,3 +154,4 @@ class Stage:
         # A worker of the previous head cannot work for the new one.
         new = await run.start(fresh=self._is_fresh(run) or self.head_is_new)
         await run.until_joined(self.roll, new=new)
+        await run.keep()

@@ -15,7 +15,7 @@ from bilbo.model import HostPlan, Node
 from bilbo.remote.agent_session import Event, Session, open_channel
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.shells import in_sh
-from bilbo.remote.terms import HostFailure, Remote, on_each
+from bilbo.remote.terms import STOP_GRACE, HostFailure, Remote, on_each
 
 Output = Callable[[Node, bytes, bool], None]
 
@@ -235,6 +235,18 @@ async def fetch_logs(
         while event["event"] == "log":
             on_lines(LogLines(node, event["service"], tuple(event["lines"])))
             event = await (session.event() if follow else session.within(seconds))
+
+    return await with_agent(nodes, cluster, remote, one)
+
+
+async def stop_services(
+    nodes: Sequence[Node], cluster: str, remote: Remote
+) -> tuple[HostFailure | None, ...]:
+    """End all of a cluster's services on the nodes, which stay ended. Returns each node's failure,
+    if any."""
+
+    async def one(_node: Node, session: Session) -> None:
+        await session.ask("stop", remote.deadlines.start, services=[], grace=STOP_GRACE)
 
     return await with_agent(nodes, cluster, remote, one)
 

@@ -194,6 +194,7 @@ class HostRun:
             service=service.name,
             files=files_of(service),
             supervisor=agent_source("supervisor"),
+            starter=agent_source("service"),
             listens=service.listens,
             addresses=list(self._addresses),
             page=page_fields(service.page),
@@ -213,6 +214,11 @@ class HostRun:
             state += "; restart it to use the new packages"
         self._enters("ready", f"{service.name} {state}", STARTED)
         return new
+
+    async def keep(self) -> None:
+        """Have the service, which is ready, started again when it dies and when the host boots."""
+        event = await self._session.ask("keep", self.deadlines.start, service=self._service.name)
+        self.facts.update(boot=event["way"], no_boot=event["why"])
 
     async def stop(self) -> None:
         """Stop the service if it runs."""

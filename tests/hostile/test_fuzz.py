@@ -456,6 +456,7 @@ ANSWERS: dict[str, list[dict[str, Any]]] = {
         {"event": "timeout", "cause": "HTTP status 500", "log": ["x"]},
         {"event": "exited", **ENDED},
     ],
+    "keep": [{"event": "kept", "way": "systemd", "why": ""}],
     "roll": [{"event": "roll", "joined": {"i-1": "tcp://x"}, "left": []}],
     "stop": [{"event": "done"}],
     "status": [{"event": "status", "services": [{"service": "x", "running": True, "code": None}]}],

@@ -77,6 +77,7 @@ def fault(context: Context, fault: str) -> None:
       limit=N                              the account's quota is N instances
       boot=SECONDS                         instances take this long to boot
       ssh=INSTANCE:refuse|silent|reject    SSH on one host misbehaves
+      reboot=INSTANCE                      a machine reboots, once
       deny=SERVICE:ACTION                  a permission is missing
       expired                              the credentials have expired
       clear                                no more faults

@@ -1,0 +1,146 @@
+"""Boots of stand-in hosts: their processes end, and their boot entries run."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from collections.abc import Callable
+from typing import Any
+
+import asyncssh
+import boto3
+import pytest
+from conftest import StandIn
+
+from bilbo import local
+from bilbo.local.processes import of_standin
+
+UNIT = """[Service]
+User=ubuntu
+Environment=GREETING="hello 100%%"
+ExecStart=/bin/bash -lc 'echo unit "$$USER" "$$GREETING" $(command -v sudo) >>boots'
+[Install]
+WantedBy=multi-user.target
+"""
+OWN = UNIT.replace("echo unit", "echo own").replace("User=ubuntu\n", "").replace(
+    "multi-user", "default"
+)  # fmt: skip
+BY_PATH = "[Service]\nExecStart=/bin/sh -c 'echo by path >>boots; /usr/sbin/reboot'\n"
+BY_PATH += "[Install]\nWantedBy=multi-user.target\n"
+
+
+class Bootable:
+    """An instance, and how to reach it."""
+
+    def __init__(self, standin: StandIn, **more: Any) -> None:
+        self.home, self.target = standin.home, standin.target
+        env = standin.target.environment
+        session = boto3.Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+        self.ec2: Any = session.client("ec2", "us-east-1", endpoint_url=self.target.endpoint_url)
+        tags: Any = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "bootable"}]}]
+        made = self.ec2.run_instances(
+            ImageId=local.KNOWN_AMI, InstanceType="m5.large", KeyName="local",
+            MinCount=1, MaxCount=1, TagSpecifications=tags, **more,
+        )["Instances"][0]  # fmt: skip
+        self.id, self.address = made["InstanceId"], made["PrivateIpAddress"]
+        self.folder = self.home / "local" / "instances" / self.id
+
+    def run(self, command: str) -> str:
+        """What a command says; waits for SSH."""
+
+        async def asked() -> str:
+            end = time.monotonic() + 10
+            while True:
+                try:
+                    async with asyncssh.connect(
+                        self.address, self.target.ssh_port or 22, username="ubuntu",
+                        client_keys=[str(self.home / "local" / "local.pem")],
+                        known_hosts=None, config=None,
+                    ) as connection:  # fmt: skip
+                        return str((await connection.run(command, check=True)).stdout)
+                except (OSError, asyncssh.Error):
+                    if time.monotonic() > end:
+                        raise
+                    await asyncio.sleep(0.1)
+
+        return asyncio.run(asked())
+
+    def boots(self) -> list[str]:
+        """What boot entries have written so far."""
+        path = self.folder / "home" / "boots"
+        return sorted(path.read_text().splitlines()) if path.exists() else []
+
+    def state(self) -> str:
+        found = self.ec2.describe_instances(InstanceIds=[self.id])["Reservations"]
+        return str(found[0]["Instances"][0]["State"]["Name"])
+
+
+def eventually(check: Callable[[], bool], seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_boot_ends_all_processes_and_runs_the_boot_entries(standin: StandIn) -> None:
+    """By the fault, by EC2's reboot, by stop and start, and by a command on the host itself. To
+    start a running machine is none. What names the machine underneath by path is not run."""
+    host = Bootable(standin)
+    host.run(
+        "units=$(systemctl show -p UnitPath --value) && own=~/.config/systemd/user && "
+        f"mkdir -p $own && printf %s {shlex.quote(UNIT)} | sudo tee $units/a.service && "
+        f"printf %s {shlex.quote(BY_PATH)} | sudo tee $units/b.service && "
+        f"printf %s {shlex.quote(OWN)} >$own/c.service && "
+        "sudo systemctl enable a.service b.service && systemctl --user enable c.service && "
+        "echo '@reboot echo line $USER >>boots' | crontab -"
+    )
+    own = f"{host.folder}/own/sudo"
+    wanted = ["line ubuntu", f"unit ubuntu hello 100% {own}"]
+    mark = str(host.home.resolve() / "local")
+
+    def boot(cause: Callable[[], object]) -> None:
+        (host.folder / "home" / "boots").unlink(missing_ok=True)
+        host.run("setsid sleep 300 >/dev/null 2>&1 &")
+        before = of_standin(mark)[host.id]
+        cause()
+        assert eventually(lambda: host.boots() == wanted), host.boots()
+        assert not before & of_standin(mark).get(host.id, set())
+
+    boot(lambda: local.inject(host.home, "reboot=bootable"))
+    host.run("loginctl enable-linger")
+    wanted.insert(1, f"own ubuntu hello 100% {own}")
+    boot(lambda: host.ec2.reboot_instances(InstanceIds=[host.id]))
+    boot(lambda: host.run("sudo reboot"))
+
+    def stop_and_start() -> None:
+        host.ec2.stop_instances(InstanceIds=[host.id])
+        host.ec2.start_instances(InstanceIds=[host.id])
+
+    boot(stop_and_start)
+    host.ec2.start_instances(InstanceIds=[host.id])
+    host.run("sudo shutdown -h now")
+    assert eventually(lambda: host.state() == "stopped")
+    assert host.boots() == wanted
+    log = (host.home / "local" / "server.log").read_text()
+    assert "b.service: not run: /usr/sbin/reboot is the computer's; call it by name" in log
+    host.ec2.terminate_instances(InstanceIds=[host.id])
+
+
+def test_a_machine_may_terminate_itself(standin: StandIn) -> None:
+    """If its instance was launched so, as on AWS."""
+    host = Bootable(standin, InstanceInitiatedShutdownBehavior="terminate")
+    host.run("sudo poweroff")
+    assert eventually(lambda: host.state() == "terminated")
+
+
+@pytest.mark.parametrize("text", ["reboot", "reboot="])
+def test_a_reboot_needs_an_instance(text: str) -> None:
+    """The fault names one."""
+    from bilbo.errors import UsageError
+    from bilbo.local.faults import Faults
+
+    with pytest.raises(UsageError):
+        Faults().apply(text)
