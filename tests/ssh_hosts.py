@@ -48,6 +48,7 @@ class Host:
     port: int = 0
     logins: int = 0
     server: asyncssh.SSHAcceptor | None = None
+    serving: list[asyncio.Task[None] | None] = field(default_factory=list)
     children: list[asyncio.subprocess.Process] = field(default_factory=list)
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
 
@@ -107,6 +108,7 @@ class Host:
 
     async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         self.logins += 1
+        self.serving.append(asyncio.current_task())
         self.connections.append(process.get_extra_info("connection"))
         pipe = asyncio.subprocess.PIPE
         # `make coverage` measures the agent, too.
@@ -180,6 +182,8 @@ async def running(*hosts: Host) -> AsyncIterator[None]:
             end_processes(host)
             for child in host.children:
                 await child.wait()
+            if host.serving:  # until the pipes are closed, too
+                await asyncio.wait(filter(None, host.serving), timeout=10)
 
 
 def environments() -> dict[int, bytes]:

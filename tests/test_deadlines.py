@@ -74,7 +74,8 @@ ON_THE_HOST = {
     ("agent/service.py", "locked", "flock"): "the client has a deadline",
     ("agent/serve.py", "on_init", "call"): "a person's command runs to its end",
     ("agent/software.py", "install", "call"): "pip runs to its end",
-    ("agent/supervisor.py", "main", "wait"): "a service runs until it ends",
+    ("agent/supervisor.py", "run", "wait"): "a service runs until it ends",
+    ("agent/supervisor.py", "main", "run"): "a service runs until it ends",
 }
 
 

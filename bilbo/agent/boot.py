@@ -18,6 +18,7 @@ from typing import Dict, List, Sequence, Tuple
 from bilbo.agent.service import Failure, read_text, write_private
 
 SECONDS = 20.0  # for each program
+PATIENCE = 45.0  # for all of them, once the service is ready: bilbo waits a minute
 # OOMPolicy: one process that the kernel ends for its memory must not end the others.
 UNIT = """\
 # Written by bilbo: the services of cluster {cluster}.
@@ -47,7 +48,7 @@ class Installation(threading.Thread):
     def __init__(self, cluster: str, folder: Path) -> None:
         super().__init__(daemon=True)
         self._place = (cluster, folder)
-        self._found = ("", "")
+        self._found = ("", f"it was not installed within {PATIENCE:.0f} s")
         self.start()
 
     def run(self) -> None:
@@ -64,7 +65,7 @@ class Installation(threading.Thread):
 
     def result(self) -> Tuple[str, str]:
         """Wait for it: what it is and "", or "" and why there is none."""
-        self.join()
+        self.join(timeout=PATIENCE)
         return self._found
 
 
