@@ -151,15 +151,23 @@ def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()
     except OSError as error:
         raise BilboError(f"cannot read: {error.strerror}", where=str(known_hosts)) from error
     options = {
+        "IdentityFile": _for_ssh(key),  # as -i, ssh would look for it before it reads its % signs
         "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": f'"{known_hosts.as_posix()}"'.replace("%", "%%"),
+        "UserKnownHostsFile": _for_ssh(known_hosts),
         "HostKeyAlias": node.instance_id,
         "HashKnownHosts": "no",  # bilbo reads the file too
         "StrictHostKeyChecking": "yes" if known else "accept-new",
     }
     settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     where = ["-l", node.ssh_user, "--", node.public_ip or node.private_ip]
-    return ["ssh", "-i", str(key), "-p", str(node.ssh_port), *settings, *more, *where]
+    return ["ssh", "-p", str(node.ssh_port), *settings, *more, *where]
+
+
+def _for_ssh(path: Path) -> str:
+    """Returns a path as a value of ssh's options: quoted, and none of its signs is a token; see
+    ssh_config(5), TOKENS."""
+    escaped = path.as_posix().replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
 
 
 def all_well(

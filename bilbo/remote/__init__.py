@@ -15,6 +15,7 @@ from bilbo.remote.commands import (
 )
 from bilbo.remote.connection import PrivateKeys, connect
 from bilbo.remote.hostkeys import KnownHosts
+from bilbo.remote.keyfile import read_key
 from bilbo.remote.program import run_program
 from bilbo.remote.terminal import has_terminal, run_on_terminal
 from bilbo.remote.terms import Deadlines, HostEvent, HostFailure, Remote
@@ -37,6 +38,7 @@ __all__ = [
     "get_files",
     "has_terminal",
     "put_files",
+    "read_key",
     "run_command",
     "run_on_terminal",
     "run_program",
