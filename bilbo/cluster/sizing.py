@@ -17,20 +17,23 @@ _USABLE = 0.94
 
 
 def estimates(spec: ClusterSpec, work: Work) -> dict[str, str]:
-    """Returns one line per worker group, except for types that AWS does not describe to us.
+    """Returns a line per group that the engine has something to say of, except for types that AWS
+    does not describe to us.
 
     An instance type never changes, so AWS's answer is kept in bilbo's home.
     """
     if spec.engine is None:
         return {}
     engine = ENGINES[spec.engine]
-    types = _instance_types({group.machine.ec2type for group in spec.workers}, work)
-    return {
+    groups = [*([spec.head] if spec.head else []), *spec.workers]
+    types = _instance_types({group.machine.ec2type for group in groups}, work)
+    lines = {
         group.name: engine.estimate(group, Measurement(cpus, threads, int(memory * _USABLE)))
-        for group in spec.workers
+        for group in groups
         if (found := types.get(group.machine.ec2type))
         for cpus, threads, memory in (found,)
     }
+    return {name: line for name, line in lines.items() if line}
 
 
 def _instance_types(wanted: set[str], work: Work) -> dict[str, list[int]]:

@@ -69,7 +69,9 @@ def worker_size(measurement: Measurement, group: NodeGroup) -> WorkerSize:
 
 
 def estimate(group: NodeGroup, measurement: Measurement) -> str:
-    """What `plan` says about a worker's size."""
+    """What `plan` says about a worker's size; nothing about the scheduler."""
+    if group.role == SCHEDULER:
+        return ""
     size = worker_size(measurement, group)
     gib = measurement.memory / size.nworkers / 2**30
     return (

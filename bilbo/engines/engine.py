@@ -40,7 +40,8 @@ class Engine:
     If one of `breaking` differs, they cannot work together. `leave` is the agent's program that
     removes workers; it runs on the head's host in the notebook's environment. `patient` workers
     wait for a head that does not answer yet, so they can start with it. `estimate` is a line for
-    `plan`: what a worker is expected to get on an instance type, before it is measured.
+    `plan`: what a worker is expected to get on an instance type, before it is measured, and what of
+    it cannot be; empty for a head that is well.
     """
 
     name: str

@@ -164,7 +164,7 @@ def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:
 
 
 def estimate(group: NodeGroup, measurement: Measurement) -> str:
-    """What `plan` says about a worker's size."""
+    """What `plan` says about a worker's size, and of a head alone what is wrong with it."""
     said = group.settings
     store = said.get("object_store_memory", measurement.memory * _OBJECT_STORE)
     parts = {"CPUs": said.get("num_cpus", measurement.cpus)}
@@ -172,7 +172,15 @@ def estimate(group: NodeGroup, measurement: Measurement) -> str:
         parts["GPUs"] = said["num_gpus"]
     gib = measurement.memory / 2**30
     parts["Memory"] = f"about {gib:.1f} GiB, of it for objects {store / 2**30:.1f} GiB"
-    return ", ".join(f"{name}: {value}" for name, value in parts.items())
+    size = ", ".join(f"{name}: {value}" for name, value in parts.items())
+    # Ray's rules, with what it calls available as the whole: _private/services.py,
+    # determine_plasma_store_config, and _private/resource_and_label_spec.py, where less than this
+    # is left for tasks.
+    if measurement.memory - store >= min(100e6, 0.05 * measurement.memory):
+        return "" if group.role == HEAD else size
+    return (
+        f"{size}. Warning: object_store_memory leaves no memory for tasks, and Ray will not start"
+    )
 
 
 def _host(
