@@ -243,7 +243,7 @@ class HostResult:
 
     `stage` is where it stopped, or `ready`: connect, authenticate, init, packages, measure,
     versions, start, ready. If not `ok`, there is a `cause`, what to do (`hint`) and the tail of
-    the service's `log`. `facts` are what bilbo learned about the host.
+    the service's `log`. `facts` are what bilbo learned about the host. `lasts` as in BilboError.
     """
 
     node: Node
@@ -253,6 +253,7 @@ class HostResult:
     hint: str = ""
     log: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    lasts: bool = False
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,10 @@ def preflight(
         raise AwsError(
             f"cannot {verb} cluster {spec.name!r}; nothing was {done}",
             details=tuple(problems),
-            hint="Correct the profile and run the command again.",
+            hint="Correct the profile and run the command again."
+            if new
+            else "Restore that in AWS, or correct the profile; another AMI or key pair replaces "
+            "the machines that have it.",
         )
 
 

@@ -151,8 +151,16 @@ def conclude(
     raise kind(
         f"cluster {spec.name!r} {what}",
         details=tuple(lines),
-        hint=f"To complete it, run the same `{again}`; to remove it: bilbo destroy {spec.name}",
+        hint=f"{_what_next(failed, error, again)}; to remove it: bilbo destroy {spec.name}",
     )
+
+
+def _what_next(failed: Sequence[HostResult], error: BilboError | None, again: str) -> str:
+    """Returns whether the same command completes the cluster."""
+    only_lasting = error is None and bool(failed) and all(result.lasts for result in failed)
+    if (error and error.lasts) or only_lasting:
+        return f"The same `{again}` fails the same way until you change that"
+    return f"To complete it, run the same `{again}`"
 
 
 def _as_served(record: Record, results: Sequence[HostResult]) -> Record:

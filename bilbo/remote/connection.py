@@ -55,7 +55,7 @@ class PrivateKeys:
                 self._keys[path] = failure
         key = self._keys[path]
         if isinstance(key, HostFailure):
-            raise HostFailure(key.what, stage=key.stage, hint=key.hint)
+            raise HostFailure(key.what, stage=key.stage, hint=key.hint, lasts=key.lasts)
         return key
 
 
@@ -71,7 +71,9 @@ class Trouble:
     def failure(self, waited: float) -> HostFailure:
         """The failure that ends all attempts."""
         how_long = "" if self.final else f" (tried for {waited:.0f} s)"
-        return HostFailure(self.cause + how_long, stage=self.stage, hint=self.hint)
+        return HostFailure(
+            self.cause + how_long, stage=self.stage, hint=self.hint, lasts=self.final
+        )
 
 
 class Attempt(asyncssh.SSHClient):

@@ -65,6 +65,7 @@ class HostRun:
             hint=failure.hint,
             log=failure.details,
             facts=self.facts,
+            lasts=failure.lasts,
         )
 
     @property
@@ -141,6 +142,7 @@ class HostRun:
                 f"it cannot work with the head: {found}",
                 hint="Use the same image for all roles, or align the versions with `packages`; "
                 "`bilbo check` lists all differences.",
+                lasts=True,
             )
 
     async def start(self, *, fresh: bool) -> bool:
@@ -308,6 +310,7 @@ def check_software(plan: HostPlan, found: Event) -> None:
             f"not on the host's PATH: {', '.join(missing)}",
             hint=f"Use an AMI on which {plan.node.ssh_user}'s login shell finds it, or install it "
             "with `init_cmd`.",
+            lasts=True,
         )
     for name, oldest in plan.oldest.items():
         version = found["versions"].get(name)
@@ -316,6 +319,7 @@ def check_software(plan: HostPlan, found: Event) -> None:
             raise HostFailure(
                 f"{name} {version[:50]} on the host is older than {oldest}{why}",
                 hint=f"Use an AMI with {name} {oldest} or later.",
+                lasts=True,
             )
 
 

@@ -90,4 +90,4 @@ def _parse(path: Path, data: bytes) -> asyncssh.SSHKey:
 
 def bad_key(what: str, hint: str) -> HostFailure:
     """A failure caused by the private key's file."""
-    return HostFailure(what, stage="authenticate", hint=hint)
+    return HostFailure(what, stage="authenticate", hint=hint, lasts=True)
