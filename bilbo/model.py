@@ -230,11 +230,13 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A host's size: logical CPUs, threads per core, total memory in bytes."""
+    """A host's size: logical CPUs, threads per core, total memory in bytes, and NVIDIA's GPUs as
+    CUDA_VISIBLE_DEVICES names them."""
 
     cpus: int
     threads_per_core: int
     memory: int
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

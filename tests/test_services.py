@@ -88,6 +88,7 @@ exec dask worker tcp://10.0.0.2:8786 \\
     --memory-limit 4044718080 \\
     --dashboard-address 10.0.0.3:0 \\
     --no-dashboard \\
+    --preload-nanny "$here/settings_dask.py" \\
     --preload-nanny "$here/await_dask.py" \\
     --local-directory "$here/scratch"
 """

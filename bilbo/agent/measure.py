@@ -4,6 +4,7 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -11,7 +12,7 @@ from bilbo.agent.software import installed, interpreter
 
 
 def measure(packages: List[str], executables: List[str]) -> Dict[str, Any]:
-    """Logical CPUs, threads per core, memory in bytes, executables and package versions.
+    """Logical CPUs, threads per core, memory in bytes, GPUs, executables and package versions.
 
     Looks for `packages` with the Python that runs the `executables`.
     """
@@ -20,9 +21,44 @@ def measure(packages: List[str], executables: List[str]) -> Dict[str, Any]:
         "cpus": os.cpu_count() or 1,
         "threads_per_core": threads_per_core(),
         "memory": int(meminfo["MemTotal"].split()[0]) * 1024,
+        "gpus": gpus(),
         "executables": {name: shutil.which(name) for name in executables},
         **installed(interpreter(executables), packages),
     }
+
+
+GPU_SECONDS = 30  # the driver may have to be loaded first
+NO_GPUS = ("", "-1", "none", "void", "NoDevFiles")
+
+
+def gpus() -> List[str]:
+    """NVIDIA's GPUs that a process here may use, as CUDA_VISIBLE_DEVICES takes them.
+
+    Those of the login shell's CUDA_VISIBLE_DEVICES, or else those that the driver lists.
+    """
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        named = [each.strip() for each in told.split(",")]
+        return [each for each in named if each not in NO_GPUS]
+    return [str(number) for number in range(count_gpus())]
+
+
+def count_gpus() -> int:
+    """How many GPUs the driver lists; 0 without one."""
+    program = shutil.which("nvidia-smi")
+    if program:
+        try:
+            listed = subprocess.check_output(
+                [program, "-L"],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=GPU_SECONDS,
+            )
+            # A line for each GPU; the parts of one that is divided (MIG) are indented.
+            return sum(line.startswith(b"GPU ") for line in listed.splitlines())
+        except (OSError, subprocess.SubprocessError):
+            pass  # a driver that does not fit its program is still asked through the kernel
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def threads_per_core() -> int:

@@ -14,6 +14,7 @@ from bilbo.model import ClusterSpec, Measurement
 # The share of a machine's memory that Linux reports as usable; the kernel keeps the rest.
 # Measured on an m5.xlarge: 16,178,872,320 bytes of 16 GiB.
 _USABLE = 0.94
+_FIGURES = 4  # that AWS tells of a type: see aws.instance_types
 
 
 def estimates(spec: ClusterSpec, work: Work) -> dict[str, str]:
@@ -28,10 +29,13 @@ def estimates(spec: ClusterSpec, work: Work) -> dict[str, str]:
     groups = [*([spec.head] if spec.head else []), *spec.workers]
     types = _instance_types({group.machine.ec2type for group in groups}, work)
     lines = {
-        group.name: engine.estimate(group, Measurement(cpus, threads, int(memory * _USABLE)))
+        group.name: engine.estimate(
+            group,
+            Measurement(cpus, threads, int(memory * _USABLE), tuple(map(str, range(gpus)))),
+        )
         for group in groups
         if (found := types.get(group.machine.ec2type))
-        for cpus, threads, memory in (found,)
+        for cpus, threads, memory, gpus in (found,)
     }
     return {name: line for name, line in lines.items() if line}
 
@@ -39,8 +43,10 @@ def estimates(spec: ClusterSpec, work: Work) -> dict[str, str]:
 def _instance_types(wanted: set[str], work: Work) -> dict[str, list[int]]:
     path = work.store.home / "instance-types.json"
     try:
-        known: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8"))
+        # Earlier releases did not ask for GPUs.
+        known = {name: found for name, found in kept.items() if len(found) == _FIGURES}
+    except (OSError, ValueError, AttributeError, TypeError):
         known = {}
     if wanted <= known.keys():
         return known

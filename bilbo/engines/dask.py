@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ from bilbo.model import (
 
 SCHEDULER_PORT = 8786
 DASHBOARD_PORT = 8787
+SETTINGS = "settings_dask"  # the agent's program that keeps the machine's settings in force
+GPUS_VARIABLE = "BILBO_GPUS"  # read by SETTINGS
 WAITS = "await_dask"  # the agent's program that makes a worker wait for its scheduler
 
 PACKAGES = (
@@ -61,11 +64,18 @@ class WorkerSize(NamedTuple):
 
 
 def worker_size(measurement: Measurement, group: NodeGroup) -> WorkerSize:
-    """One process per logical CPU, as many threads as a core has, and an equal share of the memory;
-    the group's `nproc` and `nthread` take precedence."""
-    nworkers = int(group.settings.get("nproc", measurement.cpus))
+    """One process per GPU, or else per logical CPU, as many threads as a core has, and an equal
+    share of the memory; the group's `nproc` and `nthread` take precedence."""
+    nworkers = int(group.settings.get("nproc", len(measurement.gpus) or measurement.cpus))
     nthreads = int(group.settings.get("nthread", measurement.threads_per_core))
     return WorkerSize(nworkers, nthreads, measurement.memory // nworkers)
+
+
+def own_gpus(measurement: Measurement, group: NodeGroup) -> tuple[str, ...]:
+    """The GPUs, one for each process; empty where the group's `nproc` is another number, because
+    then every process sees all of them."""
+    fits = len(measurement.gpus) == worker_size(measurement, group).nworkers
+    return measurement.gpus if fits else ()
 
 
 def estimate(group: NodeGroup, measurement: Measurement) -> str:
@@ -77,6 +87,8 @@ def estimate(group: NodeGroup, measurement: Measurement) -> str:
     return (
         f"Processes: {size.nworkers}, Threads: {size.nthreads}, "
         f"Memory: about {gib:.1f} GiB per process"
+        + ", each with a GPU of its own"
+        * bool(own_gpus(measurement, group))
     )
 
 
@@ -125,13 +137,16 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
             "dashboard-address": f"{node.private_ip}:0",
         }
     )
-    if group.resources:
-        command += options({"resources": group.offers})
+    gpus = own_gpus(measurement, group)
+    offered = {**({"GPU": 1} if gpus else {}), **group.resources}
+    if offered:
+        command += options({"resources": replace(group, resources=offered).offers})
     scheduler = shlex.quote(f"tcp://{head.private_ip}:{SCHEDULER_PORT}")
     own = [
         # The generated security group allows no access to a worker's own page, and each costs
         # 0.4 s of CPU and 18 MiB per process.
         "--no-dashboard",
+        f'--preload-nanny "$here/{SETTINGS}.py"',
         f'--preload-nanny "$here/{WAITS}.py"',
         '--local-directory "$here/scratch"',
     ]
@@ -139,10 +154,10 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
         name="dask-worker",
         script=bash(
             f"Dask's worker of cluster {spec.name}",
-            [HERE],
+            [HERE, *([f"export {GPUS_VARIABLE}={shlex.quote(','.join(gpus))}"] if gpus else [])],
             [f"dask worker {scheduler}", *command, *own],
         ),
-        programs=(WAITS,),
+        programs=(SETTINGS, WAITS),
         members=member_names(node.instance_id, size.nworkers),
         facts=size._asdict(),
     )

@@ -89,7 +89,9 @@ class HostRun:
             packages=self.plan.packages,
             executables=self.plan.executables,
         )
-        measured = Measurement(found["cpus"], found["threads_per_core"], found["memory"])
+        measured = Measurement(
+            found["cpus"], found["threads_per_core"], found["memory"], tuple(found["gpus"])
+        )
         self.facts.update(asdict(measured), python=found["python"], versions=found["versions"])
         check_software(self.plan, found)
         self._service = self.plan.service(measured)
