@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import sys
 from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilbo.cluster.reach import reach
 from bilbo.cluster.work import Work
+from bilbo.engines import ENVIRONMENT
 from bilbo.errors import BilboError, PartlyDone, RemoteError
 from bilbo.model import Node
 from bilbo.present.report import numbers
@@ -20,6 +23,21 @@ if TYPE_CHECKING:
 
 # How long to wait for a host that once ran. A host that is being created gets longer.
 PATIENCE_SECONDS = 30.0
+
+
+# For sh, whatever the login shell is: the services' variables, then the login shell again.
+_ENTER = (
+    'here="$HOME/.bilbo/{cluster}"; '
+    f'if [ -r "$here/{ENVIRONMENT}" ]; then . "$here/{ENVIRONMENT}"; fi; '
+    'exec "${{SHELL:-/bin/sh}}" {how}'
+)
+
+
+def as_a_service(cluster: str, command: str) -> str:
+    """Returns a shell command that runs with the variables of the host's services, so that it finds
+    the cluster as a notebook does. Every login shell parses it."""
+    enter = _ENTER.format(cluster=cluster, how='-c "$1"')
+    return f"exec sh -c {shlex.quote(enter)} sh {shlex.quote(command)}"
 
 
 def run_command(
@@ -50,7 +68,11 @@ def run_command(
 
         running = asyncio.ensure_future(
             remote.run_command(
-                nodes, command, reach(work, record.name), on_output=pass_on, stdin=stdin
+                nodes,
+                as_a_service(record.name, command),
+                reach(work, record.name),
+                on_output=pass_on,
+                stdin=stdin,
             )
         )
         try:
@@ -67,7 +89,9 @@ def run_on_terminal(work: Work, record: Record, node: Node, command: str) -> Com
     """Runs a command with this terminal as its own; see `remote.run_on_terminal`."""
     from bilbo import remote
 
-    return asyncio.run(remote.run_on_terminal(node, command, reach(work, record.name)))
+    return asyncio.run(
+        remote.run_on_terminal(node, as_a_service(record.name, command), reach(work, record.name))
+    )
 
 
 def logs(
@@ -136,8 +160,9 @@ def put(
 def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()) -> list[str]:
     """Returns the command that opens a shell on a host with the system's ssh, as bilbo connects.
 
-    `more` are additional ssh options, such as `-L` to forward a port.
-    Raises RemoteError without a private key, BilboError if the known hosts cannot be read.
+    `more` are additional ssh options, such as `-L` to forward a port. The shell has the variables
+    of the host's services. Raises RemoteError without a private key, BilboError if the known
+    hosts cannot be read.
     """
     remote = reach(work, record.name)
     key = expand_key_path(node.ssh_private_key, work.store.home)
@@ -159,6 +184,11 @@ def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()
         "StrictHostKeyChecking": "yes" if known else "accept-new",
     }
     settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    shell = f"exec sh -c {shlex.quote(_ENTER.format(cluster=record.name, how='-l'))}"
+    # An option, unlike a command, is ignored by -N; and of options ssh takes the first.
+    more = [*more, "-o", f"RemoteCommand={shell.replace('%', '%%')}"]
+    if sys.stdin.isatty():
+        more += ["-o", "RequestTTY=yes"]
     where = ["-l", node.ssh_user, "--", node.public_ip or node.private_ip]
     return ["ssh", "-p", str(node.ssh_port), *settings, *more, *where]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from bilbo.engines.engine import (
     HERE,
+    READ_ENVIRONMENT,
     Engine,
     address,
     bash,
@@ -104,6 +105,7 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
             f"Dask's scheduler of cluster {spec.name}",
             [
                 HERE,
+                READ_ENVIRONMENT,
                 f"# {ROLL}.py there lists the workers. Nothing that changes anything is served.",
                 'export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"',
                 f"export {ROUTES_VARIABLE}={shlex.quote(json.dumps(ROUTES))}",
@@ -141,6 +143,7 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
     offered = {**({"GPU": 1} if gpus else {}), **group.resources}
     if offered:
         command += options({"resources": replace(group, resources=offered).offers})
+    more = group.settings.get("args", ())
     scheduler = shlex.quote(f"tcp://{head.private_ip}:{SCHEDULER_PORT}")
     own = [
         # The generated security group allows no access to a worker's own page, and each costs
@@ -154,8 +157,12 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
         name="dask-worker",
         script=bash(
             f"Dask's worker of cluster {spec.name}",
-            [HERE, *([f"export {GPUS_VARIABLE}={shlex.quote(','.join(gpus))}"] if gpus else [])],
-            [f"dask worker {scheduler}", *command, *own],
+            [
+                HERE,
+                READ_ENVIRONMENT,
+                *([f"export {GPUS_VARIABLE}={shlex.quote(','.join(gpus))}"] if gpus else []),
+            ],
+            [f"dask worker {scheduler}", *command, *own, *map(shlex.quote, more)],
         ),
         programs=(SETTINGS, WAITS),
         members=member_names(node.instance_id, size.nworkers),
@@ -201,8 +208,39 @@ def roll(node: Node) -> MembersPage:
 
 
 def environment(head: Node) -> Mapping[str, str]:
-    """The variable that `Client()` without arguments reads."""
-    return {"DASK_SCHEDULER_ADDRESS": f"tcp://{head.private_ip}:{SCHEDULER_PORT}"}
+    """What `Client()` without arguments reads, and where its `dashboard_link` leads: people's
+    browsers reach another address than the machines do."""
+    return {
+        "DASK_SCHEDULER_ADDRESS": f"tcp://{head.private_ip}:{SCHEDULER_PORT}",
+        LINK_VARIABLE: addresses(head)["dask_dashboard_url"],
+    }
+
+
+LINK_VARIABLE = "DASK_DISTRIBUTED__DASHBOARD__LINK"
+CONFIG_FILE = "dask.json"
+# DASK_CONFIG names one place alone: what the machine has there is read too, before bilbo's own.
+_CONFIGURE = (
+    'mkdir -p -- "$here/dask"',
+    'if [ -n "${DASK_CONFIG:-}" ] && [ "$DASK_CONFIG" != "$here/dask" ]; then',
+    '    for each in "$DASK_CONFIG" "$DASK_CONFIG"/*; do',
+    '        if [ -f "$each" ]; then ln -sf -- "$each" "$here/dask/machine-${each##*/}"; fi',
+    "    done",
+    "fi",
+    f'ln -sf -- "$here/{CONFIG_FILE}" "$here/dask/profile.json"',
+    'export DASK_CONFIG="$here/dask"',
+)
+
+
+def configure(group: NodeGroup) -> tuple[Mapping[str, str], Sequence[str]]:
+    """The profile's `dask.config` as a file, and the lines that have Dask read it last of all
+    files; what bilbo itself sets is in variables, which go before files."""
+    config = group.settings.get("config")
+    if not config:
+        return {}, ()
+    link = config.get("distributed", {})
+    link = link.get("dashboard", {}) if isinstance(link, dict) else {}
+    own = [f"unset {LINK_VARIABLE}"] if isinstance(link, dict) and "link" in link else []
+    return {CONFIG_FILE: json.dumps(config, sort_keys=True)}, [*_CONFIGURE, *own]
 
 
 def addresses(head: Node) -> Mapping[str, str]:
@@ -222,6 +260,8 @@ DASK = Engine(
     worker=worker,
     roll=roll,
     notebook=environment,
+    member=environment,
+    configure=configure,
     addresses=addresses,
     dashboard="dask_dashboard_url",
     client="dask_scheduler_address",

@@ -8,7 +8,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from bilbo.engines.engine import HERE, Engine, address, bash, group_of, host_plan, options
+from bilbo.engines.engine import (
+    HERE,
+    READ_ENVIRONMENT,
+    Engine,
+    address,
+    bash,
+    group_of,
+    host_plan,
+    options,
+)
 from bilbo.model import (
     HEAD,
     ClusterSpec,
@@ -147,7 +156,7 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
 
 
 def _script(what: str, command: list[str], settings: Sequence[str] = ()) -> str:
-    return bash(what, [HERE, *_SETTINGS, *settings], [*command, *_COMMON])
+    return bash(what, [HERE, READ_ENVIRONMENT, *_SETTINGS, *settings], [*command, *_COMMON])
 
 
 def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:
@@ -215,6 +224,11 @@ def environment(head: Node) -> Mapping[str, str]:
     return {"RAY_ADDRESS": f"ray://{head.private_ip}:{CLIENT_PORT}"}
 
 
+def member(head: Node) -> Mapping[str, str]:
+    """The same for programs on a node of the cluster, which join it without a client's server."""
+    return {"RAY_ADDRESS": f"{head.private_ip}:{GCS_PORT}"}
+
+
 def addresses(head: Node) -> Mapping[str, str]:
     """The head's addresses for programs on its nodes, for people's machines, and for browsers."""
     return {
@@ -233,6 +247,7 @@ RAY = Engine(
     worker=worker,
     roll=roll,
     notebook=environment,
+    member=member,
     addresses=addresses,
     dashboard="ray_dashboard_url",
     client="ray_client_address",

@@ -109,6 +109,7 @@ class HostRun:
                 hint="Run the command again to continue with this command of init_cmd.",
                 log=event["log"],
             )
+        self.facts["initialised"] = bool(event["ran"])
         return bool(event["ran"])
 
     async def _install(self) -> None:
