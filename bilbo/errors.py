@@ -20,6 +20,8 @@ class BilboError(Exception):
     exit_code = 1
     # Whether `details` are another program's output, which may contain anything, even secrets.
     quotes = False
+    # Whether the same command fails the same way until somebody changes its cause.
+    lasts = False
 
     def __init__(
         self, what: str, *, where: str = "", hint: str = "", details: tuple[str, ...] = ()

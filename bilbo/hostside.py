@@ -1,25 +1,25 @@
 """The part of a specification that is not in HCL: how to connect to hosts, and what is done there.
 
-Terraform's plan does not show it, so a review must. `init_cmd` and `packages` may hold secrets: a
-shared state has only their hashes, with which a team checks that all use the same. Pure.
+Terraform's plan does not show it, so a review must. `init_cmd`, `packages` and `env` may hold
+secrets, and whoever can write a shared state must not choose options for a team-mate: it has only
+hashes of what is in HASHED, with which a team checks that all use the same. Pure.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bilbo.model import ClusterSpec
+from bilbo.model import ClusterSpec, digest
 
 # A group's name and a key; the name is empty for settings of the whole cluster.
 Place = tuple[str, str]
 
 # A shared state holds only their hashes.
-HASHED = ("init_cmd", "packages")
+HASHED = ("init_cmd", "packages", "env", "args", "config")
 # Personal: not in a shared state, and free to differ between people.
 OWN = ("ssh_private_key", "webbrowser")
 _OF_MACHINE = ("init_cmd", "packages", "ssh_port", "ssh_private_key", "ssh_user")
@@ -65,7 +65,8 @@ class Known:
 
 
 def values(spec: ClusterSpec) -> dict[Place, Any]:
-    """Returns everything that HCL does not hold, as JSON values, without empty ones."""
+    """Returns everything that HCL does not hold, as JSON values, without empty ones. The values of
+    `env`, which are secret everywhere, are hashes."""
     found: dict[Place, Any] = {
         ("", "access.public"): spec.public,
         ("", "description"): spec.description,
@@ -73,17 +74,21 @@ def values(spec: ClusterSpec) -> dict[Place, Any]:
     }
     for group in spec.groups():
         of_machine = {key: getattr(group.machine, key) for key in _OF_MACHINE}
-        own = {**group.settings, "resources": group.resources, **of_machine}
+        env = {
+            name: f"sha256:{digest(spec.name, name, value)[:16]}"
+            for name, value in group.machine.env.items()
+        }
+        own = {**group.settings, "resources": group.resources, "env": env, **of_machine}
         found |= {(group.name, key): value for key, value in own.items()}
     return {place: _json(value) for place, value in found.items() if not _empty(value)}
 
 
 def digests(spec: ClusterSpec) -> dict[str, dict[str, str]]:
-    """Returns the sha256 of each group's `init_cmd` and `packages`, if it has any."""
+    """Returns the sha256 of each group's settings in HASHED, if it has any."""
     found = values(spec)
     return {
         group.name: {
-            key: _digest(spec.name, key, found[group.name, key])
+            key: digest(spec.name, key, found[group.name, key])
             for key in HASHED
             if (group.name, key) in found
         }
@@ -92,7 +97,7 @@ def digests(spec: ClusterSpec) -> dict[str, dict[str, str]]:
 
 
 def unlike(spec: ClusterSpec, told: Mapping[str, Mapping[str, str]] | None) -> dict[str, list[str]]:
-    """Returns, by key, the groups whose `init_cmd` or `packages` do not match the hashes `told` by
+    """Returns, by key, the groups whose settings in HASHED do not match the hashes `told` by
     a state."""
     ours, theirs = digests(spec), told or {}
     found = {
@@ -149,7 +154,7 @@ def _before(cluster: str, place: Place, after: Any, known: Known) -> tuple[Any, 
     there = known.digests.get(group, {}).get(key)
     if there is None:
         return None, after is not None
-    same = after is not None and there == _digest(cluster, key, after)
+    same = after is not None and there == digest(cluster, key, after)
     return (SAME, False) if same else (OTHER, True)
 
 
@@ -176,10 +181,6 @@ def _same(one: Any, other: Any, *, composed: bool) -> bool:
 
 def _nfc(value: Any) -> str:
     return unicodedata.normalize("NFC", json.dumps(value, ensure_ascii=False, sort_keys=True))
-
-
-def _digest(cluster: str, key: str, value: Any) -> str:
-    return hashlib.sha256(json.dumps([cluster, key, value], sort_keys=True).encode()).hexdigest()
 
 
 def _json(value: Any) -> Any:

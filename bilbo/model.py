@@ -3,6 +3,8 @@ themselves; nothing here does I/O."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +38,7 @@ NOTEBOOK_PORT = 8888
 
 # Keys of an instance that are personal or may contain a secret. They never go into HCL, state or
 # outputs, and are never taken from there.
-ONES_OWN = ("ssh_private_key", "init_cmd", "packages")
+ONES_OWN = ("ssh_private_key", "init_cmd", "packages", "env")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Machine:
     `ami` is empty until the `image`, the name of a built image, is looked up. `vol_size` is in GiB;
     None keeps the AMI's size. `security_group` None means the generated one, `subnet` None one of
     the default VPC. `ssh_private_key` is the path as written in the profile (`~` not expanded).
-    `packages` are lines of a pip requirements file.
+    `packages` are lines of a pip requirements file. `env` are variables of the machine's services.
     """
 
     ami: str
@@ -63,6 +65,12 @@ class Machine:
     init_cmd: tuple[str, ...] = ()
     image: str | None = None
     packages: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def digest(cluster: str, key: str, value: Any) -> str:
+    """The sha256 of a value of a cluster's profile, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps([cluster, key, value], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -230,11 +238,13 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A host's size: logical CPUs, threads per core, total memory in bytes."""
+    """A host's size: logical CPUs, threads per core, total memory in bytes, and NVIDIA's GPUs as
+    CUDA_VISIBLE_DEVICES names them."""
 
     cpus: int
     threads_per_core: int
     memory: int
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -243,7 +253,7 @@ class HostResult:
 
     `stage` is where it stopped, or `ready`: connect, authenticate, boot, init, packages, measure,
     versions, start, ready. If not `ok`, there is a `cause`, what to do (`hint`) and the tail of
-    the service's `log`. `facts` are what bilbo learned about the host.
+    the service's `log`. `facts` are what bilbo learned about the host. `lasts` as in BilboError.
     """
 
     node: Node
@@ -253,6 +263,7 @@ class HostResult:
     hint: str = ""
     log: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    lasts: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
@@ -18,7 +19,7 @@ from typing import Any
 from bilbo.engines import ENGINES
 from bilbo.errors import RecordError
 from bilbo.files import private_folder, private_write
-from bilbo.model import SCHEDULER, Inventory, Node
+from bilbo.model import SCHEDULER, Inventory, Node, digest
 
 VERSION = 1
 
@@ -32,6 +33,9 @@ DESTROYING = "destroying"
 _LOCK_TRY_SECONDS = 0.2
 # A cluster's record, and the part that is written once: enough to destroy the cluster without it.
 _RECORD, _PLACE = "cluster.json", "place.json"
+# The values of the profile's `env` by their hashes, which is all that the record has of them.
+_SECRETS = "env.json"
+_HASH = re.compile("sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Record:
     `account` is the cluster's AWS account, `owner` the value of its resources' tag bilbo:owner.
     Both are None in older records, and `account` also if AWS did not say. `problems` are the last
     run's failures by instance id, a line each. `stays_down` has the instances whose services do not
-    start again at a boot, each with the cause.
+    start again at a boot, each with the cause. In JSON, hashes stand for the values of the
+    profile's `env`.
     """
 
     name: str
@@ -100,6 +105,8 @@ def to_json(record: Record) -> dict[str, Any]:
             document["instances"] = [node.instance_id for node in record.inventory.nodes()]
         elif name == "addresses":
             document |= record.addresses
+        elif name == "profile":
+            document[name] = with_env(record.profile, lambda key, value: _hash(record, key, value))
         else:
             value = getattr(record, name)
             document[name] = dict(value) if isinstance(value, Mapping) else value
@@ -136,6 +143,31 @@ def from_json(document: Mapping[str, Any], path: Path) -> Record:
         )
     except TypeError as error:
         raise _damaged(path, str(error)) from error
+
+
+def with_env(profile: Any, value: Callable[[str, str], str]) -> Any:
+    """A copy of a profile in which `value`, called with name and value, gives the values of every
+    `env`."""
+    if isinstance(profile, list):
+        return [with_env(item, value) for item in profile]
+    if not isinstance(profile, Mapping):
+        return profile
+    found = {key: with_env(item, value) for key, item in profile.items() if key != "config"}
+    if "config" in profile:  # the engine's, whose keys are its own
+        found["config"] = profile["config"]
+    instance = found.get("instance")
+    if isinstance(instance, dict) and isinstance(instance.get("env"), dict):
+        instance["env"] = {name: value(name, text) for name, text in instance["env"].items()}
+    return {key: found[key] for key in profile}
+
+
+def is_hidden(value: str) -> bool:
+    """Whether a value of `env` is only its hash: this machine has lost it."""
+    return _HASH.fullmatch(value) is not None
+
+
+def _hash(record: Record, name: str, value: str) -> str:
+    return value if is_hidden(value) else f"sha256:{digest(record.name, name, value)}"
 
 
 def _head_key(engine: str | None) -> str:
@@ -216,7 +248,18 @@ class Store:
             raise _damaged(path, "it is not valid JSON") from error
         if not isinstance(document, dict):
             raise _damaged(path, "it is not a JSON object")
-        return from_json(document, path)
+        record = from_json(document, path)
+        secrets = self._secrets(name)
+        known = with_env(record.profile, lambda _, value: secrets.get(value, value))
+        return replace(record, profile=known)
+
+    def _secrets(self, name: str) -> dict[str, str]:
+        try:
+            found = json.loads((self.folder(name) / _SECRETS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        texts = found.items() if isinstance(found, dict) else ()
+        return {key: value for key, value in texts if isinstance(value, str)}
 
     def find(self, name: str) -> Record | None:
         """The record of a cluster; None if there is none. Raises RecordError if it is damaged."""
@@ -270,8 +313,25 @@ class Store:
         text = json.dumps(to_json(record), indent=4, ensure_ascii=False, sort_keys=True) + "\n"
         if not place.exists():
             private_write(place, json.dumps(where))
+        self._keep_secrets(record)
         private_write(path, text)
         return record
+
+    def _keep_secrets(self, record: Record) -> None:
+        """Writes the values of `env` beside the record, before it names them by their hashes."""
+        found: dict[str, str] = {}
+
+        def keep(name: str, value: str) -> str:
+            if not is_hidden(value):
+                found[_hash(record, name, value)] = value
+            return value
+
+        with_env(record.profile, keep)
+        path = self.folder(record.name) / _SECRETS
+        if found:
+            private_write(path, json.dumps(found))
+        else:
+            path.unlink(missing_ok=True)
 
     def forget(self, name: str) -> None:
         """Removes everything stored about a cluster."""

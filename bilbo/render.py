@@ -311,7 +311,7 @@ def _without(value: Any, keys: Sequence[str]) -> Any:
     return {
         key: _without(
             {k: v for k, v in value[key].items() if k not in keys}
-            if key == "instance"
+            if key == "instance" and isinstance(value[key], Mapping)
             else value[key],
             keys,
         )

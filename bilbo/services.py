@@ -8,16 +8,28 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from urllib.parse import quote, urlsplit
 
-from bilbo.engines import ENGINES, HERE, Engine, address, bash, group_of
+from bilbo.engines import (
+    ENGINES,
+    ENVIRONMENT,
+    HERE,
+    READ_ENVIRONMENT,
+    Engine,
+    address,
+    bash,
+    group_of,
+)
 from bilbo.model import (
     HEAD,
     NOTEBOOK_PORT,
     ClusterSpec,
     HostPlan,
     Inventory,
+    Measurement,
     Node,
     Page,
     Served,
@@ -50,19 +62,45 @@ def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan
     """What to start where. Includes workers without a head, so that they are reported."""
     engine = ENGINES[spec.engine] if spec.engine else None
     head = inventory.head
+    ours = partial(_equipped, spec, engine, engine.member(head) if engine and head else {})
+    theirs = partial(_equipped, spec, engine, engine.notebook(head) if engine and head else {})
     return StagePlan(
         cluster=spec.name,
         head_role=engine.head_role if engine else HEAD,
-        head=engine.head(spec, head) if engine and head else None,
-        notebook=notebook_plan(spec, inventory, token, engine) if inventory.notebook else None,
+        head=ours(engine.head(spec, head)) if engine and head else None,
+        notebook=theirs(notebook_plan(spec, inventory, token, engine))
+        if inventory.notebook
+        else None,
         workers=tuple(
-            engine.worker(spec, node, head or node) for node in inventory.workers if engine
+            ours(engine.worker(spec, node, head or node)) for node in inventory.workers if engine
         ),
         roll=engine.roll(head) if engine and head else None,
         breaking=engine.breaking if engine else (),
         patient=engine.patient if engine else False,
         addresses=tuple(node.private_ip for node in inventory.nodes()),
     )
+
+
+def _equipped(
+    spec: ClusterSpec, engine: Engine | None, variables: Mapping[str, str], plan: HostPlan
+) -> HostPlan:
+    """The plan whose service has the file ENVIRONMENT beside it, and what the engine reads."""
+    group = group_of(spec, plan.node)
+    more, lines = engine.configure(group) if engine else ({}, ())
+    text = environment({**variables, **group.machine.env}, lines)
+
+    def service(measurement: Measurement) -> Service:
+        made = plan.service(measurement)
+        return replace(made, files={**made.files, **more, ENVIRONMENT: text})
+
+    return replace(plan, service=service)
+
+
+def environment(variables: Mapping[str, str], lines: Sequence[str] = ()) -> str:
+    """A file for sh that exports variables, for who has set `here` to its folder."""
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    begin = "# Written by bilbo: read by the services, `bilbo rcmd` and `bilbo ssh`."
+    return "\n".join([begin, *exports, *lines]) + "\n"
 
 
 def notebook_url(node: Node, token: str, served: Served = Served()) -> str:  # noqa: B008
@@ -101,10 +139,9 @@ def notebook_plan(
     node = inventory.notebook
     if node is None:
         raise ValueError("the inventory has no notebook")
-    known = engine.notebook(inventory.head) if engine and inventory.head else {}
     service = Service(
         name="jupyter",
-        script=notebook_script(spec, node, known),
+        script=notebook_script(spec, node),
         files={TOKEN_FILE: token, CONFIG_FILE: CONFIG},
         listens=((node.private_ip, NOTEBOOK_PORT),),
         page=Page(
@@ -127,15 +164,15 @@ def notebook_plan(
     )
 
 
-def notebook_script(spec: ClusterSpec, node: Node, environment: Mapping[str, str]) -> str:
+def notebook_script(spec: ClusterSpec, node: Node) -> str:
     """JupyterLab reads its token from a file that only the user can read: argv is public, and every
     kernel inherits environment variables and may print them."""
-    lines = [HERE, "unset JUPYTER_TOKEN", f'export JUPYTER_TOKEN_FILE="$here/{TOKEN_FILE}"']
+    lines = [HERE, READ_ENVIRONMENT, "unset JUPYTER_TOKEN"]
+    lines += [f'export JUPYTER_TOKEN_FILE="$here/{TOKEN_FILE}"']
     # JupyterLab writes the token to a file there; in its default folder anyone could read it.
     lines += [f'export JUPYTER_RUNTIME_DIR="$here/{RUNTIME}"']
     lines += [f"# {CONFIG_FILE} there gives the token, and goes before the machine's own settings."]
     lines += ['export JUPYTER_CONFIG_PATH="$here${JUPYTER_CONFIG_PATH:+:$JUPYTER_CONFIG_PATH}"']
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     lines += ["as_root=()", 'if [ "$(id -u)" = 0 ]; then as_root=(--allow-root); fi']
     command = [
         "jupyter lab",

@@ -117,7 +117,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("module", [*AGENT_MODULES, "supervisor", "await_dask"])
+@pytest.mark.parametrize("module", [*AGENT_MODULES, "supervisor", "await_dask", "settings_dask"])
 def test_old_pythons_on_hosts_understand_the_agent(module: str) -> None:
     """Each module is Python 3.6 and imports the standard library and its like only."""
     tree = ast.parse(agent_source(module), feature_version=(3, 6))

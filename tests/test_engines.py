@@ -94,7 +94,7 @@ def test_every_engine_is_whole(engine: Engine) -> None:
         subprocess.run(["bash", "-n"], input=made.script, text=True, check=True)
     assert plan.notebook
     for name in engine.notebook(node(engine.head_role, 2)):
-        assert f"export {name}=" in plan.notebook.service(MACHINE).script
+        assert f"export {name}=" in plan.notebook.service(MACHINE).files["environment"]
     programs = Path(services.__file__).parent / "agent"
     assert (programs / f"{engine.leave}.py").is_file()
 

@@ -38,8 +38,8 @@ def test_what_preflight_finds(bilbo: Bilbo, tmp_path: Path) -> None:
     assert "'nobody'" in refused(bilbo, "Unknown key pair", keyname="nobody")
     said = refused(bilbo, "Private key of another key pair", ssh_private_key=str(wrong_key))
     assert "does not belong to" in said
-    said = refused(bilbo, "Private key missing", ssh_private_key="~/.bilbo/none.pem")
-    assert "cannot be read" in said
+    said = refused(bilbo, "Private key missing", ssh_private_key="~/.bilbo/local/none.pem")
+    assert "there is no private key" in said
     assert "t9.huge" in refused(bilbo, "Unknown instance type", ec2type="t9.huge")
     said = refused(bilbo, "AMI and instance type of two architectures", ec2type="t4g.micro")
     assert "arm64" in said

@@ -64,6 +64,7 @@ HEAD_SCRIPT = """\
 #!/bin/bash
 # Written by bilbo: Dask's scheduler of cluster test.
 here=$(cd -- "$(dirname "$0")" && pwd)
+. "$here/environment" || exit
 # roll_dask.py there lists the workers. Nothing that changes anything is served.
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='["roll_dask", \
@@ -83,6 +84,7 @@ here=$(cd -- "$(dirname "$0")" && pwd)
 if [ -n "${BILBO_AGAIN:-}" ]; then
     until (exec 3<>/dev/tcp/10.0.0.2/8787) 2>/dev/null; do sleep 1; done
 fi
+. "$here/environment" || exit
 cd "$HOME" || exit
 exec dask worker tcp://10.0.0.2:8786 \\
     --host 10.0.0.3 \\
@@ -92,6 +94,7 @@ exec dask worker tcp://10.0.0.2:8786 \\
     --memory-limit 4044718080 \\
     --dashboard-address 10.0.0.3:0 \\
     --no-dashboard \\
+    --preload-nanny "$here/settings_dask.py" \\
     --preload-nanny "$here/await_dask.py" \\
     --local-directory "$here/scratch"
 """
@@ -99,12 +102,12 @@ NOTEBOOK_SCRIPT = """\
 #!/bin/bash
 # Written by bilbo: JupyterLab of cluster test.
 here=$(cd -- "$(dirname "$0")" && pwd)
+. "$here/environment" || exit
 unset JUPYTER_TOKEN
 export JUPYTER_TOKEN_FILE="$here/jupyter.token"
 export JUPYTER_RUNTIME_DIR="$here/jupyter"
 # jupyter_server_config.py there gives the token, and goes before the machine's own settings.
 export JUPYTER_CONFIG_PATH="$here${JUPYTER_CONFIG_PATH:+:$JUPYTER_CONFIG_PATH}"
-export DASK_SCHEDULER_ADDRESS=tcp://10.0.0.2:8786
 as_root=()
 if [ "$(id -u)" = 0 ]; then as_root=(--allow-root); fi
 cd "$HOME" || exit
@@ -242,11 +245,18 @@ def test_what_a_server_tells_of_itself(told: str, found: tuple[bool, str]) -> No
     assert services.described(told) == Served(*found)
 
 
-def test_strings_are_data_for_the_shell() -> None:
+def test_strings_are_data_for_the_shell(tmp_path: Path) -> None:
     """An instance id or address full of the shell's own signs is one argument, unchanged."""
     nasty = "a b;$(touch x)`y`'\"\\${z}"
     inventory = replace(INVENTORY, workers=(replace(node(WORKER, 3), instance_id=nasty),))
-    script = services.stage_plan(SPEC, inventory, "t").workers[0].service(M5_XLARGE).script
-    shown = script.replace("exec dask worker", "printf '%s\\n'")
-    out = subprocess.run(["bash"], input=shown, capture_output=True, text=True, check=True).stdout
-    assert nasty in out.splitlines()
+    machine = replace(MACHINE, env={"SAID": f"{nasty}\n'second'"})
+    told = replace(group(WORKER, settings={"args": [nasty]}), machine=machine)
+    spec = replace(SPEC, workers=(told,))
+    service = services.stage_plan(spec, inventory, "t").workers[0].service(M5_XLARGE)
+    script = service.script.replace("exec dask worker", "printf '%s\\n' \"$SAID\"")
+    (tmp_path / "environment").write_text(service.files["environment"])
+    (tmp_path / "it.sh").write_text(script)
+    out = subprocess.run(
+        ["bash", tmp_path / "it.sh"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert out.count(nasty) == 3 and "'second'" in out

@@ -18,7 +18,7 @@ LOOK = 'for name; do printf "\\n%s %s\\n" "$name" "$(command -v -- "$name")"; do
 
 
 def measure(packages: List[str], executables: List[str]) -> Dict[str, Any]:
-    """Logical CPUs, threads per core, memory in bytes, executables and package versions.
+    """Logical CPUs, threads per core, memory in bytes, GPUs, executables and package versions.
 
     Looks for `packages` with the Python that runs the `executables`. `elsewhere` are executables
     that only an interactive shell finds.
@@ -29,6 +29,7 @@ def measure(packages: List[str], executables: List[str]) -> Dict[str, Any]:
         "cpus": os.cpu_count() or 1,
         "threads_per_core": threads_per_core(),
         "memory": int(meminfo["MemTotal"].split()[0]) * 1024,
+        "gpus": gpus(),
         "executables": found,
         "elsewhere": of_interactive_shells([name for name in executables if not found[name]]),
         **installed(interpreter(executables), packages),
@@ -58,6 +59,40 @@ def of_interactive_shells(names: List[str]) -> Dict[str, str]:
         child.wait(timeout=INTERACTIVE_SECONDS)
     lines = [line.partition(" ") for line in said.splitlines()]
     return {name: path for name, _, path in lines if name in names and path.startswith("/")}
+
+
+GPU_SECONDS = 30  # the driver may have to be loaded first
+NO_GPUS = ("", "-1", "none", "void", "NoDevFiles")
+
+
+def gpus() -> List[str]:
+    """NVIDIA's GPUs that a process here may use, as CUDA_VISIBLE_DEVICES takes them.
+
+    Those of the login shell's CUDA_VISIBLE_DEVICES, or else those that the driver lists.
+    """
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        named = [each.strip() for each in told.split(",")]
+        return [each for each in named if each not in NO_GPUS]
+    return [str(number) for number in range(count_gpus())]
+
+
+def count_gpus() -> int:
+    """How many GPUs the driver lists; 0 without one."""
+    program = shutil.which("nvidia-smi")
+    if program:
+        try:
+            listed = subprocess.check_output(
+                [program, "-L"],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=GPU_SECONDS,
+            )
+            # A line for each GPU; the parts of one that is divided (MIG) are indented.
+            return sum(line.startswith(b"GPU ") for line in listed.splitlines())
+        except (OSError, subprocess.SubprocessError):
+            pass  # a driver that does not fit its program is still asked through the kernel
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def threads_per_core() -> int:

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bilbo.aws.session import asking, client
 from bilbo.aws.tagged import Resource, everything_tagged
 from bilbo.errors import AwsError
-from bilbo.model import CLUSTER_TAG, ClusterSpec, Target
+from bilbo.model import CLUSTER_TAG, ClusterSpec, NodeGroup, Target
 
 # AWS's codes for a user who may not look. The user may be allowed to create all the same.
 _MAY_NOT_LOOK = ("UnauthorizedOperation", "AccessDenied")
 
 
 def preflight(
-    spec: ClusterSpec, target: Target, key_path: Callable[[str], Path], *, new: bool
+    spec: ClusterSpec,
+    target: Target,
+    keys: Mapping[str, bytes],
+    launching: Sequence[NodeGroup],
+    retyped: Sequence[NodeGroup],
+    *,
+    new: bool,
 ) -> None:
     """Raises AwsError with everything in `details` that would make `create` fail.
 
-    Checks private keys, key pairs, AMIs, instance types and, for a `new` cluster, whether its name
-    is free. `key_path` finds the file of a profile's `ssh_private_key`. Skips what the AWS user may
-    not look at. Makes four calls, whatever the cluster's size, and five more if the name was in
-    use.
+    Checks key pairs, AMIs and instance types of the groups whose machines are `launching`, the
+    types of the `retyped` ones, whose running machines get another, and for a `new` cluster whether
+    its name is free. `keys` are the public parts of the private keys, by the profile's path, in
+    SSH's wire format. Skips what the AWS user may not look at. Makes four calls, whatever the
+    cluster's size, and five more if the name was in use.
     """
-    problems = _private_keys(spec, key_path)
+    problems = []
     with asking(f"cannot check cluster {spec.name!r} in AWS"):
         ec2 = client(target, "ec2")
-        problems += _allowed(lambda: _key_pairs(spec, ec2, key_path))
-        problems += _allowed(lambda: _images_and_types(spec, ec2))
+        if launching:
+            problems += _allowed(lambda: _key_pairs(spec, launching, ec2, keys))
+        if launching or retyped:
+            problems += _allowed(lambda: _images_and_types(spec, launching, retyped, ec2))
         if new:
             problems += _allowed(lambda: _names(spec, target, ec2))
     if problems:
+        verb, done = ("create", "created") if new else ("change", "changed")
         raise AwsError(
-            f"cannot create cluster {spec.name!r}; nothing was created",
+            f"cannot {verb} cluster {spec.name!r}; nothing was {done}",
             details=tuple(problems),
-            hint="Correct the profile and run the command again.",
+            hint="Correct the profile and run the command again."
+            if new
+            else "Restore that in AWS, or correct the profile; another AMI or key pair replaces "
+            "the machines that have it.",
         )
 
 
@@ -51,18 +63,10 @@ def _allowed(check: Callable[[], list[str]]) -> list[str]:
         raise
 
 
-def _private_keys(spec: ClusterSpec, key_path: Callable[[str], Path]) -> list[str]:
-    problems = []
-    for path in sorted({group.machine.ssh_private_key for group in spec.groups()}):
-        try:
-            key_path(path).read_bytes()
-        except OSError as error:
-            problems.append(f"the private key {path} cannot be read: {error.strerror}")
-    return problems
-
-
-def _key_pairs(spec: ClusterSpec, ec2: Any, key_path: Callable[[str], Path]) -> list[str]:
-    pairs = sorted({(g.machine.keyname, g.machine.ssh_private_key) for g in spec.groups()})
+def _key_pairs(
+    spec: ClusterSpec, groups: Sequence[NodeGroup], ec2: Any, keys: Mapping[str, bytes]
+) -> list[str]:
+    pairs = sorted({(g.machine.keyname, g.machine.ssh_private_key) for g in groups})
     by_name = [{"Name": "key-name", "Values": sorted({name for name, _ in pairs})}]
     answer = ec2.describe_key_pairs(Filters=by_name, IncludePublicKey=True)
     public = {pair["KeyName"]: pair.get("PublicKey", "") for pair in answer["KeyPairs"]}
@@ -70,27 +74,29 @@ def _key_pairs(spec: ClusterSpec, ec2: Any, key_path: Callable[[str], Path]) -> 
     for name, path in pairs:
         if name not in public:
             problems.append(f"the key pair {name!r} (keyname) does not exist in {spec.region}")
-        elif public[name] and _differs(key_path(path), public[name]):
+        elif public[name] and _differs(keys[path], public[name]):
             problems.append(f"the private key {path} does not belong to the key pair {name!r}")
     return problems
 
 
-def _differs(private: Path, public: str) -> bool:
-    """Whether a private key definitely belongs to another public key."""
+def _differs(mine: bytes, public: str) -> bool:
+    """Whether a public key, in SSH's wire format, definitely is not the one of a key pair."""
     import asyncssh
 
     try:
-        mine = asyncssh.read_private_key(private)
-        return mine.public_data != asyncssh.import_public_key(public).public_data
-    except (OSError, asyncssh.KeyImportError):
-        return False  # reported elsewhere: unreadable, or protected by a passphrase
+        return mine != asyncssh.import_public_key(public).public_data
+    except asyncssh.KeyImportError:
+        return False  # a kind of key that asyncssh does not know
 
 
-def _images_and_types(spec: ClusterSpec, ec2: Any) -> list[str]:
+def _images_and_types(
+    spec: ClusterSpec, launching: Sequence[NodeGroup], retyped: Sequence[NodeGroup], ec2: Any
+) -> list[str]:
     from botocore.exceptions import ClientError
 
-    images = {group.machine.ami for group in spec.groups()}
-    types = {group.machine.ec2type for group in spec.groups()}
+    groups = [*launching, *retyped]
+    images = {group.machine.ami for group in groups}
+    types = {group.machine.ec2type for group in groups}
     try:
         answer = ec2.describe_images(Filters=[{"Name": "image-id", "Values": sorted(images)}])
         offered = ec2.describe_instance_types(
@@ -105,19 +111,19 @@ def _images_and_types(spec: ClusterSpec, ec2: Any) -> list[str]:
         found["InstanceType"]: found.get("ProcessorInfo", {}).get("SupportedArchitectures", [])
         for found in offered["InstanceTypes"]
     }
-    unknown = sorted(images - built_for.keys())
+    unknown = sorted({group.machine.ami for group in launching} - built_for.keys())
     not_offered = sorted(types - runs.keys())
     return [
         *(f"the AMI {ami} does not exist in {spec.region}" for ami in unknown),
         *(f"the instance type {name} is not offered in {spec.region}" for name in not_offered),
-        *_disagreements(spec, built_for, runs),
+        *_disagreements(groups, built_for, runs),
     ]
 
 
 def _disagreements(
-    spec: ClusterSpec, built_for: Mapping[str, str], runs: Mapping[str, list[str]]
+    groups: Sequence[NodeGroup], built_for: Mapping[str, str], runs: Mapping[str, list[str]]
 ) -> list[str]:
-    pairs = sorted({(group.machine.ami, group.machine.ec2type) for group in spec.groups()})
+    pairs = sorted({(group.machine.ami, group.machine.ec2type) for group in groups})
     return [
         f"the AMI {ami} is for {built_for[ami]}, but {ec2type} runs {' or '.join(runs[ec2type])}"
         for ami, ec2type in pairs

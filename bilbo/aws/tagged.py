@@ -45,7 +45,7 @@ def tagged(target: Target, cluster: str) -> list[Resource]:
 
 
 def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
-    """`{name: [logical CPUs, threads per core, memory in bytes]}` of instance types.
+    """`{name: [logical CPUs, threads per core, memory in bytes, NVIDIA's GPUs]}` of instance types.
 
     Raises AwsError if AWS refuses, does not answer, or does not know one of them.
     """
@@ -56,6 +56,11 @@ def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
             found["VCpuInfo"]["DefaultVCpus"],
             found["VCpuInfo"].get("DefaultThreadsPerCore", 1),
             found["MemoryInfo"]["SizeInMiB"] * 2**20,
+            sum(
+                gpu.get("Count", 0)
+                for gpu in found.get("GpuInfo", {}).get("Gpus", [])
+                if gpu.get("Manufacturer", "").upper() == "NVIDIA"
+            ),
         ]
         for found in answer["InstanceTypes"]
     }

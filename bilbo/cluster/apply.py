@@ -22,6 +22,7 @@ is never the only place.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from pathlib import Path
 from bilbo import addresses, aws
 from bilbo import record as states
 from bilbo.cluster.agreement import agree
+from bilbo.cluster.launching import preflight, public_keys
 from bilbo.cluster.leaving import dismiss, leaving
 from bilbo.cluster.orphans import adopt
 from bilbo.cluster.planning import PLAN_FILE, write_rendered
@@ -38,9 +40,8 @@ from bilbo.cluster.work import Work
 from bilbo.errors import BilboError
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import ClusterSpec, Inventory
-from bilbo.profile.naming import expand_key_path
 from bilbo.record import Record
-from bilbo.terraform import Outcome, Terraform
+from bilbo.terraform import Outcome, PlannedChange, Terraform
 
 # How long AWS may omit addresses after the instances exist.
 _ADDRESS_SECONDS = 60
@@ -87,7 +88,8 @@ class Applied:
 
 def apply_new(task: Undertaking) -> Applied:
     """Creates a cluster that has no record."""
-    _prepare(task)
+    keys = public_keys(task.spec, task.work)
+    _prepare(task, lambda: _preflight(task, keys))
     _begin(task)
     return _carry_out(task, None)
 
@@ -97,10 +99,13 @@ def apply_changes(task: Undertaking) -> Applied:
 
     Raises BilboError without consent, RemoteError if leaving workers cannot be retired.
     """
+    keys = public_keys(task.spec, task.work)
     _prepare(task)
     planned = _planned(task)
     if not planned.changes and planned.exit_code == 0:
         return Applied(inventory(task.spec, task.terraform.outputs()), changed=False)
+    if task.look:
+        _preflight(task, keys, planned.changes)
     assert task.before
     agree(task.spec, planned, task.before, task.work, yes=task.yes, scaling=task.scaling)
     if not planned.changes:  # outputs alone
@@ -115,7 +120,7 @@ def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
     """Applies exactly that plan. Raises ReviewError if it is out of date, RemoteError if leaving
     workers cannot be retired."""
     task.work.progress.status("Preparing Terraform and checking AWS")
-    _preflight(task)
+    _preflight(task, public_keys(task.spec, task.work))
     reviewed.still_true(task.spec, task.work, task.terraform)
     reviewed.place(task.spec, task.terraform)
     task.terraform.init()
@@ -128,29 +133,27 @@ def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
 # -- steps ---------------------------------------------------------------------------------
 
 
-def _prepare(task: Undertaking) -> None:
-    """Does everything before Terraform's own work; checks AWS while `init` runs."""
+def _prepare(task: Undertaking, look: Callable[[], None] = lambda: None) -> None:
+    """Does everything before Terraform's own work, and what is to `look` at while `init` runs."""
     task.work.progress.status("Preparing Terraform and checking AWS")
     write_rendered(task.spec, task.terraform)
     with ThreadPoolExecutor(1) as pool:
         initialised = pool.submit(task.terraform.init)
-        if task.look:
-            _preflight(task)
+        look()
         initialised.result()
     if task.before and task.before.status != states.READY:
         adopt(task.spec, task.work, task.terraform)
         _keep(task.terraform)
 
 
-def _preflight(task: Undertaking) -> None:
+def _preflight(
+    task: Undertaking, keys: Mapping[str, bytes], changes: Collection[PlannedChange] = ()
+) -> None:
+    there = task.before.inventory if task.before else Inventory()
     # If an earlier attempt created nothing, another cluster may have taken the name since.
     nothing_yet = task.before is not None and not task.runs
-    aws.preflight(
-        task.spec,
-        task.work.target,
-        lambda path: expand_key_path(path, task.work.store.home),
-        new=task.before is None or (nothing_yet and task.spec.owner is not None),
-    )
+    new = task.before is None or (nothing_yet and task.spec.owner is not None)
+    preflight(task.spec, task.work, keys, there, changes, new=new)
 
 
 def _begin(task: Undertaking) -> None:

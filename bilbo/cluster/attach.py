@@ -22,8 +22,9 @@ from bilbo.cluster.shared_state import (
 )
 from bilbo.cluster.starting import with_nodes, with_token
 from bilbo.cluster.work import Work
+from bilbo.engines import ENGINES
 from bilbo.errors import BilboError, RecordError, UsageError
-from bilbo.model import ONES_OWN, ClusterSpec, SharedState
+from bilbo.model import ONES_OWN, WORKER, ClusterSpec, SharedState
 from bilbo.record import Record, now
 
 
@@ -57,6 +58,7 @@ def shared_document(
     for path, instance in _instances(mine or {}):
         ones_own: dict[str, Any] = {key: instance[key] for key in ONES_OWN if key in instance}
         _at(document, path).update(ones_own)
+    _take_options(document, mine or {})
     if mine and "webbrowser" in mine:
         document["webbrowser"] = mine["webbrowser"]
     if key is not None:
@@ -69,6 +71,18 @@ def shared_document(
             hint="Pass the key with -i, or give the cluster's profile instead of the address.",
         )
     return document
+
+
+def _take_options(document: dict[str, Any], mine: Mapping[str, Any]) -> None:
+    """Takes what a state may not set of an engine: its configuration, and its workers' options."""
+    for engine in ENGINES.keys() & mine.keys() & document.keys():
+        if "config" in mine[engine]:
+            document[engine]["config"] = mine[engine]["config"]
+        groups = mine[engine].get(WORKER, {})
+        for group in groups if isinstance(groups, list) else [{"name": "", **groups}]:
+            path = (engine, WORKER, *filter(None, [group["name"]]))
+            if "args" in group:
+                _at(document, path)["args"] = group["args"]
 
 
 def unknown(name: str, work: Work) -> None:
@@ -91,7 +105,7 @@ def _instances(
     for name, value in document.items():
         if name == "instance" and isinstance(value, dict):
             yield (*path, name), value
-        else:
+        elif name != "config":  # the engine's, whose keys are its own
             yield from _instances(value, (*path, name))
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import sys
 from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilbo.cluster.reach import reach
 from bilbo.cluster.work import Work
+from bilbo.engines import ENVIRONMENT
 from bilbo.errors import BilboError, PartlyDone, RemoteError
 from bilbo.model import Node
 from bilbo.present.report import numbers
@@ -20,6 +23,23 @@ if TYPE_CHECKING:
 
 # How long to wait for a host that once ran. A host that is being created gets longer.
 PATIENCE_SECONDS = 30.0
+
+
+# For sh, whatever the login shell is: the services' variables, then the login shell again.
+_ENTER = (
+    'here="$HOME/.bilbo/{cluster}/{host}"; '
+    f'if [ -r "$here/{ENVIRONMENT}" ]; then . "$here/{ENVIRONMENT}"; fi; '
+    'exec "${{SHELL:-/bin/sh}}" {how}'
+)
+
+
+def as_a_service(cluster: str, host: str, command: str) -> str:
+    """Returns a shell command that runs with the variables of the host's services, so that it finds
+    the cluster as a notebook does. Every login shell parses it."""
+    from bilbo.remote import in_sh
+
+    how = f"-c {shlex.quote(command)}"
+    return in_sh(_ENTER.format(cluster=cluster, host=host, how=how))
 
 
 def run_command(
@@ -50,7 +70,11 @@ def run_command(
 
         running = asyncio.ensure_future(
             remote.run_command(
-                nodes, command, reach(work, record.name), on_output=pass_on, stdin=stdin
+                nodes,
+                lambda node: as_a_service(record.name, node.instance_id, command),
+                reach(work, record.name),
+                on_output=pass_on,
+                stdin=stdin,
             )
         )
         try:
@@ -67,7 +91,13 @@ def run_on_terminal(work: Work, record: Record, node: Node, command: str) -> Com
     """Runs a command with this terminal as its own; see `remote.run_on_terminal`."""
     from bilbo import remote
 
-    return asyncio.run(remote.run_on_terminal(node, command, reach(work, record.name)))
+    return asyncio.run(
+        remote.run_on_terminal(
+            node,
+            as_a_service(record.name, node.instance_id, command),
+            reach(work, record.name),
+        )
+    )
 
 
 def logs(
@@ -136,9 +166,12 @@ def put(
 def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()) -> list[str]:
     """Returns the command that opens a shell on a host with the system's ssh, as bilbo connects.
 
-    `more` are additional ssh options, such as `-L` to forward a port.
-    Raises RemoteError without a private key, BilboError if the known hosts cannot be read.
+    `more` are additional ssh options, such as `-L` to forward a port. The shell has the variables
+    of the host's services. Raises RemoteError without a private key, BilboError if the known
+    hosts cannot be read.
     """
+    from bilbo.remote import in_sh
+
     remote = reach(work, record.name)
     key = expand_key_path(node.ssh_private_key, work.store.home)
     if not key.is_file():
@@ -151,16 +184,29 @@ def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()
     except OSError as error:
         raise BilboError(f"cannot read: {error.strerror}", where=str(known_hosts)) from error
     options = {
+        "IdentityFile": _for_ssh(key),  # as -i, ssh would look for it before it reads its % signs
         "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": f'"{known_hosts.as_posix()}"'.replace("%", "%%"),
+        "UserKnownHostsFile": _for_ssh(known_hosts),
         "HostKeyAlias": node.instance_id,
         "HashKnownHosts": "no",  # bilbo reads the file too
         "ConnectTimeout": f"{remote.deadlines.connect:.0f}",
         "StrictHostKeyChecking": "yes" if known else "accept-new",
     }
     settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    shell = in_sh(_ENTER.format(cluster=record.name, host=node.instance_id, how="-l"))
+    # An option, unlike a command, is ignored by -N; and of options ssh takes the first.
+    more = [*more, "-o", f"RemoteCommand={shell.replace('%', '%%')}"]
+    if sys.stdin.isatty():
+        more += ["-o", "RequestTTY=yes"]
     where = ["-l", node.ssh_user, "--", node.public_ip or node.private_ip]
-    return ["ssh", "-i", str(key), "-p", str(node.ssh_port), *settings, *more, *where]
+    return ["ssh", "-p", str(node.ssh_port), *settings, *more, *where]
+
+
+def _for_ssh(path: Path) -> str:
+    """Returns a path as a value of ssh's options: quoted, and none of its signs is a token; see
+    ssh_config(5), TOKENS."""
+    escaped = path.as_posix().replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
 
 
 def all_well(

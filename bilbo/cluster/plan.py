@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bilbo.cluster.host_settings import known
+from bilbo.cluster.launching import public_keys
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
 from bilbo.cluster.settling import same_place, settle
@@ -18,7 +19,8 @@ _NO_OWNER = (
 
 
 def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = False) -> Planned:
-    """Validates, renders and plans. Raises TerraformError, Interrupted, and as `settle` does.
+    """Validates, renders and plans. Raises RemoteError for an unusable private key,
+    TerraformError, Interrupted, and as `settle` does.
 
     `show` starts the provider once more. Side effects: writes the cluster's Terraform folder, but
     no record.
@@ -28,6 +30,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         return Planned(spec, None)
     same_place(before, work)
     right_account(spec, before, work)
+    public_keys(spec, work, needed=False)
     reads = interruptible("plan only reads, so nothing changed")
     with work.store.lock(spec.name, "plan"), reads:
         spec = settle(spec, work, before, my_ip, newest=True)

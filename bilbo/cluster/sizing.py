@@ -14,30 +14,39 @@ from bilbo.model import ClusterSpec, Measurement
 # The share of a machine's memory that Linux reports as usable; the kernel keeps the rest.
 # Measured on an m5.xlarge: 16,178,872,320 bytes of 16 GiB.
 _USABLE = 0.94
+_FIGURES = 4  # that AWS tells of a type: see aws.instance_types
 
 
 def estimates(spec: ClusterSpec, work: Work) -> dict[str, str]:
-    """Returns one line per worker group, except for types that AWS does not describe to us.
+    """Returns a line per group that the engine has something to say of, except for types that AWS
+    does not describe to us.
 
     An instance type never changes, so AWS's answer is kept in bilbo's home.
     """
     if spec.engine is None:
         return {}
     engine = ENGINES[spec.engine]
-    types = _instance_types({group.machine.ec2type for group in spec.workers}, work)
-    return {
-        group.name: engine.estimate(group, Measurement(cpus, threads, int(memory * _USABLE)))
-        for group in spec.workers
+    groups = [*([spec.head] if spec.head else []), *spec.workers]
+    types = _instance_types({group.machine.ec2type for group in groups}, work)
+    lines = {
+        group.name: engine.estimate(
+            group,
+            Measurement(cpus, threads, int(memory * _USABLE), tuple(map(str, range(gpus)))),
+        )
+        for group in groups
         if (found := types.get(group.machine.ec2type))
-        for cpus, threads, memory in (found,)
+        for cpus, threads, memory, gpus in (found,)
     }
+    return {name: line for name, line in lines.items() if line}
 
 
 def _instance_types(wanted: set[str], work: Work) -> dict[str, list[int]]:
     path = work.store.home / "instance-types.json"
     try:
-        known: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8"))
+        # Earlier releases did not ask for GPUs.
+        known = {name: found for name, found in kept.items() if len(found) == _FIGURES}
+    except (OSError, ValueError, AttributeError, TypeError):
         known = {}
     if wanted <= known.keys():
         return known

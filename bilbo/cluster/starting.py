@@ -14,7 +14,7 @@ from bilbo.cluster.compatibility import warn
 from bilbo.cluster.reach import reach
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
-from bilbo.errors import AwsError, BilboError, PartlyDone, RemoteError
+from bilbo.errors import AwsError, BilboError, PartlyDone, RecordError, RemoteError
 from bilbo.inventory import missing
 from bilbo.model import HEADS, NOTEBOOK, ClusterSpec, HostResult, Inventory, Node, Served
 from bilbo.present.report import failures, numbers
@@ -79,6 +79,7 @@ def start(
     settled = [node for node in nodes if only is not None and node.instance_id not in only]
     if len(settled) == len(nodes):
         return [HostResult(node, "ready", True) for node in nodes]
+    _knows_env(spec)
     import asyncio
 
     from bilbo import remote, services
@@ -91,6 +92,17 @@ def start(
     _as_before(spec.name, work, results)
     asked = {result.node for result in results}
     return [*results, *(HostResult(node, "ready", True) for node in settled if node not in asked)]
+
+
+def _knows_env(spec: ClusterSpec) -> None:
+    """Raises RecordError if this machine has only the hashes of `env`: hosts need the values."""
+    for group in spec.groups():
+        lost = [name for name, value in group.machine.env.items() if states.is_hidden(value)]
+        if lost:
+            raise RecordError(
+                f"this machine has lost the values of env ({', '.join(lost)})",
+                hint=f"Run `bilbo create` with the cluster's profile and -n {spec.name}.",
+            )
 
 
 def _as_before(name: str, work: Work, results: Sequence[HostResult]) -> None:
@@ -106,6 +118,20 @@ def _as_before(name: str, work: Work, results: Sequence[HostResult]) -> None:
                 "JupyterLab was not restarted, and its notebooks do not have the latest settings, "
                 "such as the cluster's address.\nTo restart it and end its kernels: "
                 f"bilbo restart {name} --notebook"
+            )
+    _prepared_too_late(name, work, results)
+
+
+def _prepared_too_late(name: str, work: Work, results: Sequence[HostResult]) -> None:
+    """Reports what was done on hosts whose services already ran, and so do not see it."""
+    for fact, key in (("initialised", "init_cmd"), ("installed", "packages")):
+        late = [each for each in results if each.facts.get(fact) and each.facts.get("already")]
+        if late:
+            roles = dict.fromkeys(each.node.role for each in late)
+            whole = " --notebook" if NOTEBOOK in roles else ""
+            work.progress.say(
+                f"The new {key} take effect in what runs ({', '.join(roles)}) only at a restart: "
+                f"bilbo restart {name}{whole}"
             )
 
 
@@ -152,8 +178,16 @@ def conclude(
     raise kind(
         f"cluster {spec.name!r} {what}",
         details=tuple(lines),
-        hint=f"To complete it, run the same `{again}`; to remove it: bilbo destroy {spec.name}",
+        hint=f"{_what_next(failed, error, again)}; to remove it: bilbo destroy {spec.name}",
     )
+
+
+def _what_next(failed: Sequence[HostResult], error: BilboError | None, again: str) -> str:
+    """Returns whether the same command completes the cluster."""
+    only_lasting = error is None and bool(failed) and all(result.lasts for result in failed)
+    if (error and error.lasts) or only_lasting:
+        return f"The same `{again}` fails the same way until you change that"
+    return f"To complete it, run the same `{again}`"
 
 
 def _as_served(record: Record, results: Sequence[HostResult]) -> Record:

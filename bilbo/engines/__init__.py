@@ -3,9 +3,28 @@
 from collections.abc import Mapping
 
 from bilbo.engines.dask import DASK
-from bilbo.engines.engine import HERE, Engine, address, bash, group_of, options
+from bilbo.engines.engine import (
+    ENVIRONMENT,
+    HERE,
+    READ_ENVIRONMENT,
+    Engine,
+    address,
+    bash,
+    group_of,
+    options,
+)
 from bilbo.engines.ray import RAY
 
 ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (DASK, RAY)}
 
-__all__ = ["ENGINES", "HERE", "Engine", "address", "bash", "group_of", "options"]
+__all__ = [
+    "ENGINES",
+    "ENVIRONMENT",
+    "HERE",
+    "READ_ENVIRONMENT",
+    "Engine",
+    "address",
+    "bash",
+    "group_of",
+    "options",
+]

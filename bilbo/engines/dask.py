@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from bilbo.engines.engine import (
     HERE,
+    READ_ENVIRONMENT,
     Engine,
     address,
     bash,
@@ -32,6 +34,8 @@ from bilbo.model import (
 
 SCHEDULER_PORT = 8786
 DASHBOARD_PORT = 8787
+SETTINGS = "settings_dask"  # the agent's program that keeps the machine's settings in force
+GPUS_VARIABLE = "BILBO_GPUS"  # read by SETTINGS
 WAITS = "await_dask"  # the agent's program that makes a worker wait for its scheduler
 
 PACKAGES = (
@@ -62,20 +66,31 @@ class WorkerSize(NamedTuple):
 
 
 def worker_size(measurement: Measurement, group: NodeGroup) -> WorkerSize:
-    """One process per logical CPU, as many threads as a core has, and an equal share of the memory;
-    the group's `nproc` and `nthread` take precedence."""
-    nworkers = int(group.settings.get("nproc", measurement.cpus))
+    """One process per GPU, or else per logical CPU, as many threads as a core has, and an equal
+    share of the memory; the group's `nproc` and `nthread` take precedence."""
+    nworkers = int(group.settings.get("nproc", len(measurement.gpus) or measurement.cpus))
     nthreads = int(group.settings.get("nthread", measurement.threads_per_core))
     return WorkerSize(nworkers, nthreads, measurement.memory // nworkers)
 
 
+def own_gpus(measurement: Measurement, group: NodeGroup) -> tuple[str, ...]:
+    """The GPUs, one for each process; empty where the group's `nproc` is another number, because
+    then every process sees all of them."""
+    fits = len(measurement.gpus) == worker_size(measurement, group).nworkers
+    return measurement.gpus if fits else ()
+
+
 def estimate(group: NodeGroup, measurement: Measurement) -> str:
-    """What `plan` says about a worker's size."""
+    """What `plan` says about a worker's size; nothing about the scheduler."""
+    if group.role == SCHEDULER:
+        return ""
     size = worker_size(measurement, group)
     gib = measurement.memory / size.nworkers / 2**30
     return (
         f"Processes: {size.nworkers}, Threads: {size.nthreads}, "
         f"Memory: about {gib:.1f} GiB per process"
+        + ", each with a GPU of its own"
+        * bool(own_gpus(measurement, group))
     )
 
 
@@ -91,6 +106,7 @@ def head(spec: ClusterSpec, node: Node) -> HostPlan:
             f"Dask's scheduler of cluster {spec.name}",
             [
                 HERE,
+                READ_ENVIRONMENT,
                 f"# {ROLL}.py there lists the workers. Nothing that changes anything is served.",
                 'export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"',
                 f"export {ROUTES_VARIABLE}={shlex.quote(json.dumps(ROUTES))}",
@@ -124,13 +140,17 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
             "dashboard-address": f"{node.private_ip}:0",
         }
     )
-    if group.resources:
-        command += options({"resources": group.offers})
+    gpus = own_gpus(measurement, group)
+    offered = {**({"GPU": 1} if gpus else {}), **group.resources}
+    if offered:
+        command += options({"resources": replace(group, resources=offered).offers})
+    more = group.settings.get("args", ())
     scheduler = shlex.quote(f"tcp://{head.private_ip}:{SCHEDULER_PORT}")
     own = [
         # The generated security group allows no access to a worker's own page, and each costs
         # 0.4 s of CPU and 18 MiB per process.
         "--no-dashboard",
+        f'--preload-nanny "$here/{SETTINGS}.py"',
         f'--preload-nanny "$here/{WAITS}.py"',
         '--local-directory "$here/scratch"',
     ]
@@ -138,10 +158,15 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
         name="dask-worker",
         script=bash(
             f"Dask's worker of cluster {spec.name}",
-            [HERE, *waits_again(head, DASHBOARD_PORT)],
-            [f"dask worker {scheduler}", *command, *own],
+            [
+                HERE,
+                *waits_again(head, DASHBOARD_PORT),
+                READ_ENVIRONMENT,
+                *([f"export {GPUS_VARIABLE}={shlex.quote(','.join(gpus))}"] if gpus else []),
+            ],
+            [f"dask worker {scheduler}", *command, *own, *map(shlex.quote, more)],
         ),
-        programs=(WAITS,),
+        programs=(SETTINGS, WAITS),
         members=member_names(node.instance_id, size.nworkers),
         facts=size._asdict(),
     )
@@ -185,8 +210,39 @@ def roll(node: Node) -> MembersPage:
 
 
 def environment(head: Node) -> Mapping[str, str]:
-    """The variable that `Client()` without arguments reads."""
-    return {"DASK_SCHEDULER_ADDRESS": f"tcp://{head.private_ip}:{SCHEDULER_PORT}"}
+    """What `Client()` without arguments reads, and where its `dashboard_link` leads: people's
+    browsers reach another address than the machines do."""
+    return {
+        "DASK_SCHEDULER_ADDRESS": f"tcp://{head.private_ip}:{SCHEDULER_PORT}",
+        LINK_VARIABLE: addresses(head)["dask_dashboard_url"],
+    }
+
+
+LINK_VARIABLE = "DASK_DISTRIBUTED__DASHBOARD__LINK"
+CONFIG_FILE = "dask.json"
+# DASK_CONFIG names one place alone: what the machine has there is read too, before bilbo's own.
+_CONFIGURE = (
+    'mkdir -p -- "$here/dask"',
+    'if [ -n "${DASK_CONFIG:-}" ] && [ "$DASK_CONFIG" != "$here/dask" ]; then',
+    '    for each in "$DASK_CONFIG" "$DASK_CONFIG"/*; do',
+    '        if [ -f "$each" ]; then ln -sf -- "$each" "$here/dask/machine-${each##*/}"; fi',
+    "    done",
+    "fi",
+    f'ln -sf -- "$here/{CONFIG_FILE}" "$here/dask/profile.json"',
+    'export DASK_CONFIG="$here/dask"',
+)
+
+
+def configure(group: NodeGroup) -> tuple[Mapping[str, str], Sequence[str]]:
+    """The profile's `dask.config` as a file, and the lines that have Dask read it last of all
+    files; what bilbo itself sets is in variables, which go before files."""
+    config = group.settings.get("config")
+    if not config:
+        return {}, ()
+    link = config.get("distributed", {})
+    link = link.get("dashboard", {}) if isinstance(link, dict) else {}
+    own = [f"unset {LINK_VARIABLE}"] if isinstance(link, dict) and "link" in link else []
+    return {CONFIG_FILE: json.dumps(config, sort_keys=True)}, [*_CONFIGURE, *own]
 
 
 def addresses(head: Node) -> Mapping[str, str]:
@@ -206,6 +262,8 @@ DASK = Engine(
     worker=worker,
     roll=roll,
     notebook=environment,
+    member=environment,
+    configure=configure,
     addresses=addresses,
     dashboard="dask_dashboard_url",
     client="dask_scheduler_address",

@@ -6,7 +6,7 @@ docs/engines.md shows how to add one.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bilbo.model import (
@@ -20,6 +20,9 @@ from bilbo.model import (
 )
 
 HERE = 'here=$(cd -- "$(dirname "$0")" && pwd)'  # the folder of the script
+# A file there that only the user can read: variables for the services, and for `bilbo rcmd`.
+ENVIRONMENT = "environment"
+READ_ENVIRONMENT = f'. "$here/{ENVIRONMENT}" || exit'
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,19 @@ class Engine:
 
     `head` and `worker` plan what to start: the head first, the workers once its page answers.
     `roll` is the page that lists the head's members. `notebook` is the environment through which a
-    notebook finds the cluster. `addresses` are for people and for the record; each key begins with
-    `name` and _. Two of the keys are `dashboard`, a web page, and `client`, the argument of
-    `connect`, a Python expression with {}. `desc` shows that expression if `desc_connects`.
+    notebook finds the cluster, `member` the one for programs on the engine's own machines.
+    `configure` is what a group's settings put beside every service's script, text by name, and the
+    lines of sh that have programs use it. `addresses` are for people and for the record; each key
+    begins with `name` and _. Two of the keys are `dashboard`, a web page, and `client`, the
+    argument of `connect`, a Python expression with {}. `desc` shows that expression if
+    `desc_connects`.
 
     `packages` should have the same versions on hosts and clients; the first is the engine itself.
     If one of `breaking` differs, they cannot work together. `leave` is the agent's program that
     removes workers; it runs on the head's host in the notebook's environment. `patient` workers
     wait for a head that does not answer yet, so they can start with it. `estimate` is a line for
-    `plan`: what a worker is expected to get on an instance type, before it is measured.
+    `plan`: what a worker is expected to get on an instance type, before it is measured, and what of
+    it cannot be; empty for a head that is well.
     """
 
     name: str
@@ -51,6 +58,7 @@ class Engine:
     worker: Callable[[ClusterSpec, Node, Node], HostPlan]
     roll: Callable[[Node], MembersPage]
     notebook: Callable[[Node], Mapping[str, str]]
+    member: Callable[[Node], Mapping[str, str]]
     addresses: Callable[[Node], Mapping[str, str]]
     dashboard: str
     client: str
@@ -59,6 +67,7 @@ class Engine:
     breaking: tuple[str, ...]
     leave: str
     estimate: Callable[[NodeGroup, Measurement], str]
+    configure: Callable[[NodeGroup], tuple[Mapping[str, str], Sequence[str]]] = lambda _: ({}, ())
     desc_connects: bool = True
     patient: bool = False
 

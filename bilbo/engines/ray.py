@@ -10,6 +10,7 @@ from typing import Any
 
 from bilbo.engines.engine import (
     HERE,
+    READ_ENVIRONMENT,
     Engine,
     address,
     bash,
@@ -160,7 +161,7 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
 
 
 def _script(what: str, command: list[str], settings: Sequence[str] = ()) -> str:
-    return bash(what, [HERE, *_SETTINGS, *settings], [*command, *_COMMON])
+    return bash(what, [HERE, READ_ENVIRONMENT, *_SETTINGS, *settings], [*command, *_COMMON])
 
 
 def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def _size(group: NodeGroup, cpus: int) -> dict[str, Any]:
 
 
 def estimate(group: NodeGroup, measurement: Measurement) -> str:
-    """What `plan` says about a worker's size."""
+    """What `plan` says about a worker's size, and of a head alone what is wrong with it."""
     said = group.settings
     store = said.get("object_store_memory", measurement.memory * _OBJECT_STORE)
     parts = {"CPUs": said.get("num_cpus", measurement.cpus)}
@@ -185,7 +186,15 @@ def estimate(group: NodeGroup, measurement: Measurement) -> str:
         parts["GPUs"] = said["num_gpus"]
     gib = measurement.memory / 2**30
     parts["Memory"] = f"about {gib:.1f} GiB, of it for objects {store / 2**30:.1f} GiB"
-    return ", ".join(f"{name}: {value}" for name, value in parts.items())
+    size = ", ".join(f"{name}: {value}" for name, value in parts.items())
+    # Ray's rules, with what it calls available as the whole: _private/services.py,
+    # determine_plasma_store_config, and _private/resource_and_label_spec.py, where less than this
+    # is left for tasks.
+    if measurement.memory - store >= min(100e6, 0.05 * measurement.memory):
+        return "" if group.role == HEAD else size
+    return (
+        f"{size}. Warning: object_store_memory leaves no memory for tasks, and Ray will not start"
+    )
 
 
 def _host(
@@ -220,6 +229,11 @@ def environment(head: Node) -> Mapping[str, str]:
     return {"RAY_ADDRESS": f"ray://{head.private_ip}:{CLIENT_PORT}"}
 
 
+def member(head: Node) -> Mapping[str, str]:
+    """The same for programs on a node of the cluster, which join it without a client's server."""
+    return {"RAY_ADDRESS": f"{head.private_ip}:{GCS_PORT}"}
+
+
 def addresses(head: Node) -> Mapping[str, str]:
     """The head's addresses for programs on its nodes, for people's machines, and for browsers."""
     return {
@@ -238,6 +252,7 @@ RAY = Engine(
     worker=worker,
     roll=roll,
     notebook=environment,
+    member=member,
     addresses=addresses,
     dashboard="ray_dashboard_url",
     client="ray_client_address",

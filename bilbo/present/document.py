@@ -11,7 +11,7 @@ from bilbo.plans.effects import effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import ResourceChange, Review
 from bilbo.present.report import counts
-from bilbo.present.settings import redacted
+from bilbo.present.settings import redacted, shown_override
 
 VERSION = 2
 
@@ -43,7 +43,7 @@ def plan_document(
         "groups": [_group(spec, group, sizes) for group in spec.groups()],
         "changes": [_change(change) for change in review.changes],
         "settings": [_setting(each) for each in settings],
-        "overrides": [redacted(each) for each in overrides],
+        "overrides": [shown_override(each) for each in overrides],
         "drift": [_change(change) for change in review.drift],
         "effects": [
             {"address": e.address, "how": e.how, "because": list(e.because), "lost": e.lost}

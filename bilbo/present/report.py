@@ -165,7 +165,7 @@ def plan_text(
 
 
 def plan_blocks(spec: ClusterSpec, estimates: Mapping[str, str]) -> str:
-    """Returns what the profile asks for, one block per group. `estimates` maps worker groups to
+    """Returns what the profile asks for, one block per group. `estimates` maps groups to
     sizes."""
     return "\n\n".join("\n".join(_block(spec, group, estimates)) for group in spec.groups())
 
@@ -183,8 +183,8 @@ def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) ->
         yield f"    Count: {group.count}"
         if group.resources:
             yield f"    Resources: {group.offers}"
-        if group.name in estimates:
-            yield f"    {estimates[group.name]}"
+    if group.name in estimates:
+        yield f"    {estimates[group.name]}"
 
 
 def changes(outcome: Outcome) -> str:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bilbo.hostside import Setting
+from bilbo.hostside import HASHED, Setting
 from bilbo.text import visible, without_credentials
 
 # How to connect to a machine. The text form omits these for new machines.
@@ -59,7 +59,34 @@ def diff(setting: Setting) -> Iterator[tuple[str, str]]:
 def settings_text(settings: Sequence[Setting]) -> str:
     """Returns the settings for a terminal; empty if there are none to show."""
     lines = [line for setting in settings if _worth(setting) for line in _lines(setting)]
+    if late := only_at_restart(settings):
+        lines.append(f"    {late}")
     return "\n".join(["  On the hosts, outside Terraform:", *lines]) if lines else ""
+
+
+def only_at_restart(settings: Sequence[Setting]) -> str:
+    """Returns which changed keys running services see only after `bilbo restart`; empty for none.
+
+    A changed script or environment restarts workers at once; what is installed restarts nothing.
+    """
+    # Every group has a user to log in as, so it is new where it had none.
+    new = {
+        group
+        for each in settings
+        if each.key == "ssh_user" and each.before is None
+        for group in each.groups
+    }
+    late = [
+        each.key
+        for each in changed(settings)
+        if each.key in HASHED and each.key != "args" and not new.issuperset(each.groups)
+    ]
+    if not late:
+        return ""
+    return (
+        f"What runs sees the new {', '.join(dict.fromkeys(late))} only after `bilbo restart` "
+        "(JupyterLab: with --notebook)."
+    )
 
 
 def overrides_text(overrides: Sequence[str]) -> str:
@@ -70,7 +97,10 @@ def overrides_text(overrides: Sequence[str]) -> str:
 
 def shown_override(text: str) -> str:
     """Returns a value of `-p`, safe to display."""
-    return visible(without_credentials(text))
+    key, equals, value = text.partition("=")
+    if ".env." in f".{key}." and equals:
+        value = "***"
+    return visible(without_credentials(key + equals + value))
 
 
 def _worth(setting: Setting) -> bool:

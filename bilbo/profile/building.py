@@ -24,6 +24,7 @@ from bilbo.profile.places import KeyPath, Places, dotted
 
 # The keys of a group that are not settings of an engine.
 _NO_SETTINGS = ("name", "instance", "count", "resources")
+CONFIG = "config"  # the engine's configuration on every machine
 REQUIRED = ("ami", "ec2type", "keyname", "ssh_user", "ssh_private_key")
 
 
@@ -59,7 +60,8 @@ def build(
     _check_tags(wanted, merged, places)
     region = _region(document, region_default, places)
     pairs = zip(wanted, merged, strict=True)
-    groups = {each.path: _group(each, instance) for each, instance in pairs}
+    config = document[engine].get(CONFIG) if engine else None
+    groups = {each.path: _group(each, instance, config) for each, instance in pairs}
     return ClusterSpec(
         name=name,
         region=region,
@@ -121,7 +123,7 @@ def _worker_groups(path: KeyPath, part: Any, instance_name: str) -> list[_Wanted
 
 
 def _merge(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The common instance overridden by a role's own keys; tags are merged one by one.
+    """The common instance overridden by a role's own keys; tags and `env` are merged one by one.
 
     A role's own `ami` replaces the common `image`, and the other way round. Terraform normalises
     every string to NFC. Tags, the only free text that passes through it, are normalised here, or
@@ -130,7 +132,8 @@ def _merge(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     tags = {**common.get("tags", {}), **own.get("tags", {})}
     replaced = {"ami", "image"} if {"ami", "image"} & own.keys() else set()
     kept = {key: common[key] for key in common.keys() - replaced}
-    return {**kept, **own, "tags": {_nfc(key): _nfc(tags[key]) for key in tags}}
+    env = {**common.get("env", {}), **own.get("env", {})}
+    return {**kept, **own, "env": env, "tags": {_nfc(key): _nfc(tags[key]) for key in tags}}
 
 
 def _nfc(text: str) -> str:
@@ -184,8 +187,9 @@ def _listed(words: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def _group(wanted: _Wanted, instance: dict[str, Any]) -> NodeGroup:
+def _group(wanted: _Wanted, instance: dict[str, Any], config: Any) -> NodeGroup:
     part = wanted.part
+    of_engine = {CONFIG: config} if config else {}
     return NodeGroup(
         role=wanted.role,
         name=wanted.name,
@@ -193,7 +197,7 @@ def _group(wanted: _Wanted, instance: dict[str, Any]) -> NodeGroup:
         machine=_machine(instance),
         count=int(part.get("count", 1)),
         resources=dict(part.get("resources", {})),
-        settings={key: part[key] for key in part if key not in _NO_SETTINGS},
+        settings={**{key: part[key] for key in part if key not in _NO_SETTINGS}, **of_engine},
         ports=wanted.ports,
     )
 

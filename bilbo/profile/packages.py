@@ -62,7 +62,7 @@ def _instances(part: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, dict[st
         for key, value in part.items():
             if key == "instance":
                 yield (*path, key), value
-            else:
+            elif key != "config":  # the engine's, whose keys are its own
                 yield from _instances(value, (*path, key))
 
 

@@ -16,6 +16,7 @@ from bilbo.remote.commands import (
 )
 from bilbo.remote.connection import PrivateKeys, connect
 from bilbo.remote.hostkeys import KnownHosts
+from bilbo.remote.keyfile import read_key
 from bilbo.remote.program import run_program
 from bilbo.remote.shells import in_sh
 from bilbo.remote.terminal import has_terminal, run_on_terminal
@@ -40,6 +41,7 @@ __all__ = [
     "has_terminal",
     "in_sh",
     "put_files",
+    "read_key",
     "run_command",
     "run_on_terminal",
     "run_program",

@@ -61,6 +61,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
             "cpus": _count,
             "threads_per_core": _count,
             "memory": _count,
+            "gpus": is_texts,
             "executables": _found,
             "elsewhere": _text_map,
             "python": _text,

@@ -61,13 +61,13 @@ class ServiceStatus:
 
 async def run_command(
     nodes: Sequence[Node],
-    command: str,
+    command: str | Callable[[Node], str],
     remote: Remote,
     *,
     on_output: Output,
     stdin: AsyncIterable[bytes] | None = None,
 ) -> tuple[CommandResult, ...]:
-    """Run a shell command on all nodes at once, and stream its output.
+    """Run a shell command, each node's own, on all nodes at once, and stream its output.
 
     `on_output` gets the node, the bytes, and whether they are stderr's. `stdin` is for a single
     node. The command has no deadline. When cancelled, it is interrupted on every node.
@@ -79,7 +79,7 @@ async def run_command(
             async with connected(node, remote, keys) as connection:
                 mark = secrets.token_hex(8)
                 stream = Stream(node, on_output, f"{mark}\n".encode())
-                words = marked(command, mark)
+                words = marked(command if isinstance(command, str) else command(node), mark)
                 code = await run_one(connection, stream, words, mark, stdin, remote.deadlines.start)
                 return CommandResult(node, code)
         except HostFailure as failure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import asyncssh
 
 from bilbo.model import Node
+from bilbo.remote.keyfile import read_key
 from bilbo.remote.terms import HostEvent, HostFailure, Remote
 
 TCP_SECONDS = 4.0  # one attempt; a booting host drops packets, so short attempts find it sooner
@@ -55,39 +55,8 @@ class PrivateKeys:
                 self._keys[path] = failure
         key = self._keys[path]
         if isinstance(key, HostFailure):
-            raise HostFailure(key.what, stage=key.stage, hint=key.hint)
+            raise HostFailure(key.what, stage=key.stage, hint=key.hint, lasts=key.lasts)
         return key
-
-
-def read_key(path: Path) -> asyncssh.SSHKey:
-    """Read a private key as strictly as ssh does. Raises HostFailure."""
-    try:
-        if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise bad_key(f"others can read the private key {path}", f"Run: chmod 600 '{path}'")
-        return asyncssh.read_private_key(path)
-    except FileNotFoundError:
-        raise bad_key(
-            f"there is no private key {path}", "Correct `ssh_private_key` in the profile."
-        ) from None
-    except OSError as error:
-        raise bad_key(
-            f"the private key {path} cannot be read: {error.strerror}", "Correct its permissions."
-        ) from None
-    except asyncssh.KeyEncryptionError:
-        protected = True
-    except asyncssh.KeyImportError as error:
-        protected = "assphrase" in str(error)
-    if protected:
-        raise bad_key(
-            f"the private key {path} is protected by a passphrase",
-            "bilbo never asks for it: use a key without one, or a copy without it (ssh-keygen -p).",
-        )
-    raise bad_key(f"{path} is not a private key", "Correct `ssh_private_key` in the profile.")
-
-
-def bad_key(what: str, hint: str) -> HostFailure:
-    """A failure caused by the private key's file."""
-    return HostFailure(what, stage="authenticate", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -102,7 +71,9 @@ class Trouble:
     def failure(self, waited: float) -> HostFailure:
         """The failure that ends all attempts."""
         how_long = "" if self.final else f" (tried for {waited:.0f} s)"
-        return HostFailure(self.cause + how_long, stage=self.stage, hint=self.hint)
+        return HostFailure(
+            self.cause + how_long, stage=self.stage, hint=self.hint, lasts=self.final
+        )
 
 
 class Attempt(asyncssh.SSHClient):

@@ -69,6 +69,7 @@ class HostRun:
             hint=failure.hint,
             log=failure.details,
             facts=self.facts,
+            lasts=failure.lasts,
         )
 
     @property
@@ -93,7 +94,9 @@ class HostRun:
             packages=self.plan.packages,
             executables=self.plan.executables,
         )
-        measured = Measurement(found["cpus"], found["threads_per_core"], found["memory"])
+        measured = Measurement(
+            found["cpus"], found["threads_per_core"], found["memory"], tuple(found["gpus"])
+        )
         self.facts.update(asdict(measured), python=found["python"], versions=found["versions"])
         check_software(self.plan, found)
         self._service = self.plan.service(measured)
@@ -147,6 +150,7 @@ class HostRun:
                 hint="Run the command again to continue with this command of init_cmd.",
                 log=event["log"],
             )
+        self.facts["initialised"] = bool(event["ran"])
         return bool(event["ran"])
 
     async def _install(self) -> None:
@@ -182,6 +186,7 @@ class HostRun:
                 f"it cannot work with the head: {found}",
                 hint="Use the same image for all roles, or align the versions with `packages`; "
                 "`bilbo check` lists all differences.",
+                lasts=True,
             )
 
     async def start(self, *, fresh: bool) -> bool:
@@ -353,6 +358,7 @@ def check_software(plan: HostPlan, found: Event) -> None:
         raise HostFailure(
             f"not on the host's PATH: {', '.join(missing)}",
             hint=path_hint(plan.node.ssh_user, found["elsewhere"]),
+            lasts=True,
         )
     for name, oldest in plan.oldest.items():
         version = found["versions"].get(name)
@@ -361,6 +367,7 @@ def check_software(plan: HostPlan, found: Event) -> None:
             raise HostFailure(
                 f"{name} {version[:50]} on the host is older than {oldest}{why}",
                 hint=f"Use an AMI with {name} {oldest} or later.",
+                lasts=True,
             )
 
 

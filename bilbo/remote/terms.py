@@ -61,15 +61,22 @@ class HostEvent:
 
 class HostFailure(RemoteError):
     """One host failed. `stage` is empty where the caller knows it better; `details` is the tail of
-    the log that says why."""
+    the log that says why; `lasts` as in BilboError."""
 
     quotes = True
 
     def __init__(
-        self, what: str, *, stage: str = "", hint: str = "", log: Iterable[str] = ()
+        self,
+        what: str,
+        *,
+        stage: str = "",
+        hint: str = "",
+        log: Iterable[str] = (),
+        lasts: bool = False,
     ) -> None:
         super().__init__(what, hint=hint, details=tuple(log))
         self.stage = stage
+        self.lasts = lasts
 
 
 def own_path(node: Node) -> Path:

@@ -32,6 +32,15 @@ LOCKED = "Error acquiring the state lock"
 # Terraform's message when the state has changed since the plan.
 STALE = "Saved plan is stale"
 
+_NAME_TAKEN = (
+    "AWS has something of that name that is not this cluster's: choose another name with -n, or "
+    "remove it if it is yours and nobody uses it."
+)
+_KEY_PAIR = (
+    "Check the profile's keyname: the key pair must exist in this region. If it was deleted, "
+    "import its public key again under that name; another keyname replaces the machines."
+)
+
 # The first sign that is in the message determines the hint.
 _HINTS = (
     ("InsufficientInstanceCapacity", _NO_CAPACITY),
@@ -45,12 +54,15 @@ _HINTS = (
         "InvalidAMI",
         "Check the profile's ami: it must exist in this region and be shared with this account.",
     ),
-    ("InvalidKeyPair", "Check the profile's keyname: the key pair must exist in this region."),
     (
-        "InvalidGroup.Duplicate",
-        "A security group of that name is already in the VPC: choose another cluster name with "
-        "-n, or delete that group if nothing uses it.",
+        "data.aws_ami.",
+        "An AMI of the profile is gone from this region, or no longer shared with this account: "
+        "name another, which replaces the machines that have it.",
     ),
+    ("InvalidKeyPair", _KEY_PAIR),
+    ("The key pair '", _KEY_PAIR),  # an Auto Scaling group's activity has no code
+    ("AlreadyExists", _NAME_TAKEN),
+    ("InvalidGroup.Duplicate", _NAME_TAKEN),
     (
         "InvalidGroup",
         "Check the profile's security_group: it must exist in this region, in the subnet's VPC.",
@@ -92,6 +104,12 @@ _HINTS = (
         "connection refused",
         "AWS's endpoint does not answer: check the network (for the stand-in: bilbo local start).",
     ),
+)
+# What the same command meets again, until somebody changes the profile or AWS.
+_LASTING = (
+    *("InvalidAMI", "InvalidKeyPair", "The key pair '", "AlreadyExists", "InvalidGroup"),
+    *("InvalidSubnet", "no matching EC2 Subnet", "data.aws_ami.", "InvalidBlockDeviceMapping"),
+    *("OptInRequired", "Unsupported:", "failed to get shared config profile"),
 )
 _REFUSED = re.compile(
     r"UnauthorizedOperation|AccessDenied|not authorized to perform"
@@ -146,3 +164,8 @@ def hint_for(message: str) -> str:
             "ask the account's administrator."
         )
     return next((hint for sign, hint in _HINTS if sign in message), "")
+
+
+def lasts(message: str) -> bool:
+    """Whether the same command fails the same way until somebody changes the profile or AWS."""
+    return any(sign in message for sign in _LASTING)

@@ -13,7 +13,7 @@ from typing import Any
 
 from bilbo.errors import TerraformError
 from bilbo.shape import anything, having, mapped, number, shallow, string, whole
-from bilbo.terraform.hints import LOCKED, STALE, hint_for, lock_hint
+from bilbo.terraform.hints import LOCKED, STALE, hint_for, lasts, lock_hint
 
 Event = Mapping[str, Any]
 # Called with each event; returns True to stop Terraform as Ctrl-C does.
@@ -209,9 +209,11 @@ def to_error(outcome: Outcome, what: str, cluster_folder: Path) -> TerraformErro
     hint = lock_hint("\n".join(lines), cluster_folder.name) or hint_for("\n".join(lines))
     if not lines:
         lines = [f"Terraform ended with exit code {outcome.exit_code} and no message."]
-    return TerraformError(
+    error = TerraformError(
         what, details=tuple(lines), hint=hint or f"Terraform's output: {cluster_folder}"
     )
+    error.lasts = lasts("\n".join(lines))
+    return error
 
 
 def explain(diagnostic: Diagnostic) -> list[str]:

@@ -47,7 +47,7 @@ def answered(line: bytes, op: str = "measure") -> Any:
 
 
 GOOD = {
-    "id": 1, "event": "measured", "cpus": 2, "threads_per_core": 1, "memory": 1 << 30,
+    "id": 1, "event": "measured", "cpus": 2, "threads_per_core": 1, "memory": 1 << 30, "gpus": [],
     "executables": {"dask": None}, "elsewhere": {}, "python": "3.11.1", "versions": {"dask": "1"},
 }  # fmt: skip
 

@@ -439,8 +439,8 @@ def copied(hint: str) -> None:
 # -- agents --------------------------------------------------------------------------------
 
 MEASURED = {
-    "cpus": 4, "threads_per_core": 2, "memory": 16 << 30, "executables": {"dask": "/bin/dask"},
-    "elsewhere": {"x": "/y"}, "python": "3.11.1",
+    "cpus": 4, "threads_per_core": 2, "memory": 16 << 30, "gpus": [],
+    "executables": {"dask": "/bin/dask"}, "elsewhere": {"x": "/y"}, "python": "3.11.1",
     "versions": {"dask": "2026.8.0", "distributed": "2026.8.0"},
 }  # fmt: skip
 ENDED = {"code": 1, "log": ["why"]}

@@ -1,0 +1,93 @@
+"""What must be right before machines are launched: private keys, and AWS's side of the groups that
+the change at hand launches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from bilbo import addresses, aws
+from bilbo.cluster.work import Work
+from bilbo.errors import RemoteError
+from bilbo.model import ClusterSpec, Inventory, NodeGroup
+from bilbo.profile.naming import expand_key_path
+from bilbo.terraform import PlannedChange
+
+_LAUNCHING = ("create", "replace")
+
+
+def public_keys(spec: ClusterSpec, work: Work, *, needed: bool = True) -> Mapping[str, bytes]:
+    """Returns the public part of each private key of the profile, by the profile's path, in SSH's
+    wire format.
+
+    The SSH stage's own reader reads them, so what passes here is usable there. Raises RemoteError
+    with every key that is not, and what to do. Unless `needed`, a missing file is only reported:
+    who plans need not be who logs in.
+    """
+    from bilbo.remote import HostFailure, read_key
+
+    found: dict[str, bytes] = {}
+    bad: list[HostFailure] = []
+    for name in sorted({group.machine.ssh_private_key for group in spec.groups()}):
+        path = expand_key_path(name, work.store.home)
+        try:
+            if needed or _is_there(path):
+                found[name] = read_key(path).public_data
+            else:
+                work.progress.say(f"`create` will need the private key {path}; it is not here.")
+        except HostFailure as failure:
+            bad.append(failure)
+    if not bad:
+        return found
+    what = f"cannot log in to the machines of cluster {spec.name!r}; nothing was changed"
+    lines = [line for each in bad for line in (each.what, f"    {each.hint}")]
+    raise RemoteError(what, details=tuple(lines))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return True  # the reader says why it cannot be read
+
+
+def preflight(
+    spec: ClusterSpec,
+    work: Work,
+    keys: Mapping[str, bytes],
+    there: Inventory,
+    changes: Collection[PlannedChange] = (),
+    *,
+    new: bool,
+) -> None:
+    """Asks AWS for what the change at hand needs. Raises AwsError with everything that would fail.
+
+    `there` is what runs, `changes` are Terraform's, as far as they are known. A group that only
+    loses machines, or keeps them, is not checked: its AMI and its key pair may be gone.
+    """
+    groups = [group for group in spec.groups() if _launches(group, there, changes)]
+    retyped = [
+        group
+        for group in spec.groups()
+        if any(
+            node.group == group.name and node.ec2type != group.machine.ec2type
+            for node in there.nodes()
+        )
+    ]
+    if groups or retyped or new:
+        aws.preflight(spec, work.target, keys, groups, retyped, new=new)
+
+
+def _launches(group: NodeGroup, there: Inventory, changes: Collection[PlannedChange]) -> bool:
+    nodes = [node for node in there.nodes() if node.group == group.name]
+    machine = group.machine
+    others = any((node.image_id, node.key_name) != (machine.ami, machine.keyname) for node in nodes)
+    return (
+        len(nodes) < group.count
+        or (others and group.count > 0)
+        or any(
+            change.action in _LAUNCHING
+            for change in changes
+            if addresses.within(change.address, group.role, group.name)
+        )
+    )
