@@ -274,10 +274,10 @@ def test_every_shell_takes_the_words(tmp_path: Path) -> None:
     there is no such file, without them."""
     command = "echo \"it's $SAID\"\necho 'a  b'; exit 4"
     home = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "SHELL": "/bin/bash"}
-    words = ["sh", "-c", as_a_service("test", command)]
+    words = ["sh", "-c", as_a_service("test", "i-1", command)]
     first = subprocess.run(words, capture_output=True, text=True, check=False, env=home)
     assert (first.stdout, first.returncode) == ("it's \na  b\n", 4)
-    folder = tmp_path / ".bilbo" / "test"
+    folder = tmp_path / ".bilbo" / "test" / "i-1"
     folder.mkdir(parents=True)
     (folder / "environment").write_text(services.environment({"SAID": "x'y\nz"}))
     second = subprocess.run(words, capture_output=True, text=True, check=False, env=home)

@@ -130,7 +130,7 @@ def make_public_address_the_private_one() -> None:
 
 def associate_no_address_with_what_is_stopped() -> None:
     """moto answers an empty association for an interface without a public address."""
-    original = NetworkInterface.association
+    original: Any = NetworkInterface.association
 
     def association(self: Any) -> Any:
         return original.fget(self) if self.public_ip else None

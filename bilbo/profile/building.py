@@ -167,7 +167,8 @@ def _check_tags(wanted: list[_Wanted], merged: list[dict[str, Any]], places: Pla
     for each, instance in zip(wanted, merged, strict=True):
         room = _MOST_TAGS - _OWN_TAGS_OF_MACHINES
         if len(instance["tags"]) > room:
-            found[(*each.path, "instance", "tags")] = (
+            place = (*each.path, "instance", "tags")
+            found[place] = (
                 f"the {each.role} has {len(instance['tags'])} tags with the common ones; "
                 f"AWS allows {room} beside bilbo's {_OWN_TAGS_OF_MACHINES}"
             )
