@@ -115,6 +115,13 @@ def test_ten_seconds_are_enough_for_login_files() -> None:
     assert Deadlines.all(3).greeting == 3
 
 
+def test_many_agents_at_once_may_begin_later(tmp_path: Path) -> None:
+    """Hosts of the stand-in share one machine, and a thousand come in turns."""
+    remote = Remote(KnownHosts(tmp_path / "known_hosts"))
+    seconds = [remote.at_once(count).deadlines.greeting for count in (1, 2, 200, 1000)]
+    assert seconds == pytest.approx([10, 10.1, 29.9, 35.5])
+
+
 def test_an_agent_that_falls_silent_ends_no_later_than_its_deadline(host: Host) -> None:
     """A log that cannot be read to its end, such as a pipe's: `logs` fails and says what came."""
     host.login = TITLE

@@ -27,10 +27,11 @@ async def bring_up(
     services of the roles in `fresh` are stopped first. Returns one result per host, in the order of
     `plan.hosts()`; a host's failure is in its result. When cancelled, it leaves services running.
     """
-    stage = Stage(plan, remote, fresh)
+    hosts = list(plan.hosts())
+    stage = Stage(plan, remote.at_once(len(hosts)), fresh)
     # The head is first in the order, so waiting for it cannot block it. It keeps its connection to
     # the end, so the others need a second one.
-    return await on_each(list(plan.hosts()), max(2, remote.limit), stage.host)
+    return await on_each(hosts, max(2, remote.limit), stage.host)
 
 
 class Stage:

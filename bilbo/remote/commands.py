@@ -305,7 +305,7 @@ async def with_agent(
     async def one(node: Node) -> HostFailure | None:
         try:
             async with connected(node, remote, keys) as connection:
-                host, deadlines = node.instance_id, remote.deadlines
+                host, deadlines = node.instance_id, remote.at_once(len(nodes)).deadlines
                 await work(node, await Session.open(connection, cluster, host, deadlines))
         except HostFailure as failure:
             return failure

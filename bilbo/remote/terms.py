@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ from bilbo.model import Node
 from bilbo.remote.hostkeys import KnownHosts
 
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
+# An agent's beginning costs as much CPU; hosts of the stand-in share one machine's.
+_GREETING_PER_HOST = 0.1
 STOP_GRACE = 10.0  # seconds that a service has to end before it is killed
 
 Item = TypeVar("Item")
@@ -100,6 +102,12 @@ class Remote:
     on_event: Callable[[HostEvent], None] = ignore
     key_path: Callable[[Node], Path] = own_path
     limit: int = 256
+
+    def at_once(self, hosts: int) -> Remote:
+        """The same for so many hosts at once: with each more, the agents may begin later."""
+        more = _GREETING_PER_HOST * max(0, min(hosts, self.limit) - 1)
+        greeting = self.deadlines.greeting + more
+        return replace(self, deadlines=replace(self.deadlines, greeting=greeting))
 
 
 @contextlib.contextmanager
