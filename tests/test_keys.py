@@ -159,12 +159,13 @@ def test_any_path_works_in_every_command(tmp_path: Path, name: str) -> None:
     said: list[bytes] = []
 
     async def with_ssh(node: Node) -> tuple[int | None, bytes]:
+        # Without a command of its own, so that the shell of `bilbo ssh` reads the input.
         quiet = ["-o", "BatchMode=yes", "-o", "GlobalKnownHostsFile=/dev/null", "-F", "none"]
         words = ssh_command(mine, record, node, quiet)
         child = await asyncio.create_subprocess_exec(
-            *words, "exit 5", stderr=asyncio.subprocess.PIPE
+            *words, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
-        _, errors = await child.communicate()
+        _, errors = await child.communicate(b"exit 5\n")
         return child.returncode, errors
 
     async def main() -> tuple[int | None, bytes]:

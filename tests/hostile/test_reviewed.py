@@ -64,6 +64,11 @@ OTHERS: dict[str, Any] = {
     "num_gpus": 7,
     "object_store_memory": 700000000,
     "resources": {"GPU": 7},
+    "ray.head.resources": {"slot": 7},
+    "ray.worker.resources": {"slot": 7},
+    "env": {"LD_PRELOAD": "/tmp/evil.so"},
+    "args": ["--preload", "/tmp/evil.py"],
+    "config": {"distributed": {"worker": {"preload": ["/tmp/evil.py"]}}},
 }
 
 
