@@ -247,28 +247,6 @@ def test_scales_while_it_computes(bilbo: Bilbo, record: dict[str, Any]) -> None:
     computing.is_right()
 
 
-def test_a_head_that_dies_gets_its_workers_back(bilbo: Bilbo, record: dict[str, Any]) -> None:
-    """Its host starts it again, without what it left behind, and the workers join the new one."""
-    there = {each["instance_id"] for each in bilbo.record(NAME)["workers"]}
-    children = "/proc/$(grep -o '[0-9]*' ~/.bilbo/ray/ray-head.pid | head -1)/task/*/children"
-    bilbo("rcmd", NAME, "head", f"kill -9 $(cat {children})")
-
-    def alive_now() -> set[str]:
-        try:
-            return alive(record)
-        except (OSError, KeyError, ValueError):
-            return set()
-
-    deadline = time.monotonic() + 150
-    for wanted in (set(), {record["head"]["instance_id"], *there}):
-        while alive_now() != wanted:
-            assert time.monotonic() < deadline, alive_now()
-            time.sleep(0.2)
-    computing = Client(record, 4)
-    computing.computes()
-    computing.is_right()
-
-
 def test_actors_are_not_lost_unasked(bilbo: Bilbo, record: dict[str, Any]) -> None:
     """An actor cannot be moved: its node leaves by force alone."""
     subprocess.run([sys.executable, "-c", ACTOR, record["ray_client_address"]], check=True)
