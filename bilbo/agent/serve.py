@@ -24,7 +24,14 @@ from bilbo.agent.service import (
     write_private,
 )
 from bilbo.agent.software import install, interpreter
-from bilbo.agent.watch import PROBE_PAUSE, TAIL, call_roll, check_free, watch
+from bilbo.agent.watch import (
+    PROBE_PAUSE,
+    TAIL,
+    call_roll,
+    check_free,
+    present_members,
+    watch,
+)
 
 
 def on_measure(client: Client, request: Request) -> None:
@@ -138,12 +145,12 @@ def present_services(folder: Path) -> List[HostedService]:
 
 
 def on_status(client: Client, request: Request) -> None:
-    """Which services run -> `status`."""
-    rows = [
-        {"service": each.name, "running": each.supervisor() is not None, "code": each.exit_code()}
-        for each in present_services(cluster_folder(request["cluster"]))
-    ]
-    client.emit("status", services=rows)
+    """What has become of each service, with the last `lines` of its log; with the `roll` of the
+    engine's head (as in `on_roll`), its members too, None if it does not answer -> `status`."""
+    services = present_services(cluster_folder(request["cluster"]))
+    rows = [each.report(request.get("lines", 0)) for each in services]
+    roll = request.get("roll")
+    client.emit("status", services=rows, members=present_members(roll) if roll else None)
 
 
 def on_logs(client: Client, request: Request) -> None:

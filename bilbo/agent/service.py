@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterable, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
 MARKER = "BILBO_SERVICE"  # in the environment of a service's processes, in any session
 CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -57,6 +57,14 @@ def cluster_folder(cluster: str) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
+
+
+def age(path: Path) -> Optional[float]:
+    """How many seconds ago a file was written, by this host's clock; None if there is none."""
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager
@@ -125,6 +133,28 @@ class HostedService:
         """The last run's exit code; None while it runs or if nobody saw it end."""
         text = read_text(self.file(".exit"))
         return int(text) if text else None
+
+    def report(self, lines: int) -> Dict[str, Any]:
+        """What has become of the service, with the last `lines` of its log.
+
+        `age` is how many seconds ago it was started or, if it does not run, was seen to end.
+        """
+        running = self.supervisor() is not None
+        return {
+            "service": self.name,
+            "running": running,
+            "code": None if running else self.exit_code(),
+            "age": age(self.file(".pid" if running else ".exit")),
+            "rebooted": not running and self._is_of_another_boot(),
+            "log": self.tail(lines) if lines else [],
+        }
+
+    def _is_of_another_boot(self) -> bool:
+        try:
+            seen = json.loads(read_text(self.file(".pid")))
+            return bool(seen["boot_id"] != boot_id())
+        except (ValueError, KeyError, TypeError):
+            return False
 
     def tail(self, lines: int) -> List[str]:
         """The last lines of the log, including the rotated one, without reading all of it."""

@@ -7,14 +7,13 @@ from bilbo.remote.bringup import bring_up
 from bilbo.remote.commands import (
     CommandResult,
     LogLines,
-    ServiceStatus,
     fetch_logs,
     run_command,
-    service_status,
     software,
 )
-from bilbo.remote.connection import PrivateKeys, connect
+from bilbo.remote.connection import PrivateKeys, connect, is_there
 from bilbo.remote.hostkeys import KnownHosts
+from bilbo.remote.looking import service_status
 from bilbo.remote.program import run_program
 from bilbo.remote.terminal import has_terminal, run_on_terminal
 from bilbo.remote.terms import Deadlines, HostEvent, HostFailure, Remote
@@ -30,12 +29,12 @@ __all__ = [
     "LogLines",
     "PrivateKeys",
     "Remote",
-    "ServiceStatus",
     "bring_up",
     "connect",
     "fetch_logs",
     "get_files",
     "has_terminal",
+    "is_there",
     "put_files",
     "run_command",
     "run_on_terminal",
