@@ -42,7 +42,8 @@ class Record:
     `addresses` are the engine's; in JSON each is a key that begins with the engine's name.
     `account` is the cluster's AWS account, `owner` the value of its resources' tag bilbo:owner.
     Both are None in older records, and `account` also if AWS did not say. `problems` are the last
-    run's failures by instance id, a line each.
+    run's failures by instance id, a line each. `members` are how many processes of each worker
+    joined the engine's head when it was last started, by instance id.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Record:
     account: str | None = None
     owner: str | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dashboard_url(self) -> str | None:
