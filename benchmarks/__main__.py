@@ -26,6 +26,7 @@ BENCHMARKS = (
     "token_buckets",
     "startup",
     "ssh_stage",
+    "look",
     "ssh_cluster",
     "over_terraform",
     "time_to_ready",

@@ -1,8 +1,9 @@
-"""Hosts for `ssh_stage`: one process that serves SSH on many addresses.
+"""Hosts for `ssh_stage` and `look`: one process that serves SSH on many addresses.
 
 A helper of the benchmarks. It runs no shell: it sleeps for `sleep N` in a command and ends any
-other command at once, so that only the client is measured. Prints its port. For each line on
-standard input it prints as JSON the number of connections to each address since the last one.
+other command at once, so that only the client is measured. Where bilbo's agent is started, it
+answers in its place that all is well, the n-th address as instance `i-n`. Prints its port. For each
+line on standard input it prints as JSON the number of connections to each address since the last.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import asyncssh
 
 connections: Counter[str] = Counter()
+names: list[str] = []
 
 
 class Host(asyncssh.SSHServer):
@@ -29,15 +31,33 @@ class Host(asyncssh.SSHServer):
 
 
 async def command(process: asyncssh.SSHServerProcess[str]) -> None:
-    """A command that does nothing for as long as it says."""
+    """A command that does nothing for as long as it says, or the agent."""
+    if "python3" in (process.command or ""):
+        await agent(process)
     slept = re.search(r"sleep ([\d.]+)", process.command or "")
     if slept:
         await asyncio.sleep(float(slept[1]))
     process.exit(0)
 
 
+async def agent(process: asyncssh.SSHServerProcess[str]) -> None:
+    """Answers requests for the status of services; the head's with all others as members."""
+    for _ in range(2):  # the program, and its modules
+        await process.stdin.readline()
+    rows = [
+        {"service": name, "running": True, "code": None, "age": 100.0, "log": ["a line"] * 5}
+        for name in ("dask-scheduler", "dask-worker")
+    ]
+    while line := await process.stdin.readline():
+        request = json.loads(line)
+        joined = dict.fromkeys(names, "tcp://x") if request["roll"] else None
+        answer = {"id": request["id"], "event": "status", "services": rows, "members": joined}
+        process.stdout.write(json.dumps(answer) + "\n")
+
+
 async def main(public_key: str, addresses: list[str]) -> None:
     """Serves on one port of all addresses until standard input ends."""
+    names.extend(f"i-{number:017x}" for number in range(len(addresses)))
     with socket.socket() as free:
         free.bind((addresses[0], 0))
         port = free.getsockname()[1]

@@ -47,8 +47,9 @@ class Record:
     `account` is the cluster's AWS account, `owner` the value of its resources' tag bilbo:owner.
     Both are None in older records, and `account` also if AWS did not say. `problems` are the last
     run's failures by instance id, a line each. `stays_down` has the instances whose services do not
-    start again at a boot, each with the cause. In JSON, hashes stand for the values of the
-    profile's `env`.
+    start again at a boot, each with the cause. `members` are how many processes of each worker
+    joined the engine's head when it was last started, by instance id. In JSON, hashes stand for the
+    values of the profile's `env`.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Record:
     owner: str | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
     stays_down: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dashboard_url(self) -> str | None:

@@ -187,12 +187,12 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
     lost = before["workers"][0]["instance_id"]
     ec2.terminate_instances(InstanceIds=[lost, before["notebook"]["instance_id"]])
     ec2.stop_instances(InstanceIds=[before["scheduler"]["instance_id"]])
-    told_ = bilbo("desc", "hand", "--refresh").stdout
+    told_ = bilbo("desc", "hand", "--refresh", code=3).stdout
     assert f"{lost} is gone" in told_
     assert f"{before['scheduler']['instance_id']} is stopped" in told_
-    shown = told_[told_.index("\nAWS differs from") :]
+    shown = told_[told_.index("\nNot as recorded:") :]
     told("Instances terminated and stopped by hand, as `desc --refresh` tells",
-         shown, 0, "`create` repairs it; " + LEFT)  # fmt: skip
+         shown, 3, "`create` repairs it; " + LEFT)  # fmt: skip
 
     bilbo("create", profile, "-y")
     after = bilbo.record("hand")
@@ -210,11 +210,11 @@ def test_a_worker_is_replaced_by_its_group(bilbo: Bilbo) -> None:
     lost = before["workers"][0]["instance_id"]
     ec2.terminate_instances(InstanceIds=[lost])
     new = instead_of(groups, {each["instance_id"] for each in before["workers"]})
-    told_ = bilbo("desc", "hand", "--refresh").stdout
+    told_ = bilbo("desc", "hand", "--refresh", code=3).stdout
     assert f"{lost} is gone" in told_ and f"{new} runs and is billed" in told_
-    shown = told_[told_.index("\nAWS differs from") :]
+    shown = told_[told_.index("\nNot as recorded:") :]
     told("A worker was replaced by its Auto Scaling group, as `desc --refresh` tells",
-         shown, 0, "`create` starts the new one; " + LEFT)  # fmt: skip
+         shown, 3, "`create` starts the new one; " + LEFT)  # fmt: skip
     bilbo("create", profile)
     after = bilbo.record("hand")
     assert after["status"] == "ready"

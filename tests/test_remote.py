@@ -30,6 +30,7 @@ from bilbo.model import (
     ClusterSpec,
     HostPlan,
     HostResult,
+    HostStatus,
     Inventory,
     Machine,
     Measurement,
@@ -484,8 +485,8 @@ def test_ctrl_c_leaves_services_and_closes_connections(place: Place) -> None:
                 await work
             assert time.monotonic() - began < 0.5
             (found,) = await service_status([node], "test", place.remote())
-            assert isinstance(found, tuple)  # else it is a failure
-            assert [(each.service, each.running) for each in found] == [("sleeper", True)]
+            assert isinstance(found, HostStatus)  # else it is a failure
+            assert [(each.name, each.running) for each in found.services] == [("sleeper", True)]
             return await only_result(alone(node), place.remote(replace(QUICK, ready=0.5)))
 
     result = asyncio.run(asyncio.wait_for(main(), 60))
@@ -576,7 +577,7 @@ def test_fetches_logs_and_stops_services(place: Place) -> None:
             assert failures == (None,)
             assert await stop_services([node], remote, ["sleeper"]) == (None,)
             (found,) = await service_status([node], "test", remote)
-            assert isinstance(found, tuple) and not found[0].running
+            assert isinstance(found, HostStatus) and not found.services[0].running
             await nothing_runs(host)
 
     asyncio.run(main())

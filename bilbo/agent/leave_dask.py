@@ -11,6 +11,8 @@ import json
 import sys
 from typing import Any, Dict, List
 
+PATIENCE = 30.0  # seconds for the scheduler to answer
+
 
 async def on_scheduler(asked: Dict[str, Any], dask_scheduler: Any = None) -> Dict[str, List[str]]:
     """Chooses workers and waits until they have left. Runs in the scheduler's process."""
@@ -52,8 +54,11 @@ def main() -> None:
 
     connect: Any = Client
     asked = json.load(sys.stdin)
-    with connect(timeout=30, set_as_default=False) as client:
-        answer = client.run_on_scheduler(on_scheduler, asked)
+    try:
+        with connect(timeout=PATIENCE, set_as_default=False) as client:
+            answer = client.run_on_scheduler(on_scheduler, asked)
+    except OSError as error:
+        sys.exit(f"the scheduler does not answer: {error}")
     print(json.dumps(answer))
 
 

@@ -102,7 +102,11 @@ def main() -> None:
     """Asks the head named in the environment."""
     address = re.match(r"ray://(.*):\d+$", os.environ["RAY_ADDRESS"])
     assert address
-    print(json.dumps(leave(Head(address.group(1)), json.load(sys.stdin))))
+    try:
+        answer = leave(Head(address.group(1)), json.load(sys.stdin))
+    except OSError as error:
+        sys.exit(f"the head does not answer: {error}")
+    print(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -37,10 +37,12 @@ def _get(page: Page, path: str, headers: Dict[str, str]) -> Tuple[int, bytes]:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         connection = http.client.HTTPSConnection(
-            page["host"], page["port"], timeout=5, context=context
+            page["host"], page["port"], timeout=page.get("seconds", 5), context=context
         )  # type: http.client.HTTPConnection
     else:
-        connection = http.client.HTTPConnection(page["host"], page["port"], timeout=5)
+        connection = http.client.HTTPConnection(
+            page["host"], page["port"], timeout=page.get("seconds", 5)
+        )
     try:
         connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()

@@ -26,7 +26,14 @@ from bilbo.agent.service import (
     write_private,
 )
 from bilbo.agent.software import are_installed, install, interpreter
-from bilbo.agent.watch import PROBE_PAUSE, TAIL, call_roll, check_free, watch
+from bilbo.agent.watch import (
+    PROBE_PAUSE,
+    TAIL,
+    call_roll,
+    check_free,
+    present_members,
+    watch,
+)
 
 # By folder; begun by `start`, asked for by `keep`.
 installations: Dict[Path, Installation] = {}
@@ -191,27 +198,11 @@ def present_services(folder: Path) -> List[HostedService]:
 
 
 def on_status(client: Client, request: Request) -> None:
-    """Which services run -> `status`.
-
-    `running` is true also while a dead one waits for its restart; then `since` is None. `code` is
-    how the last run ended after which there is no other. `wanted` are started again; `restarts`
-    counts how often they were, and `ended` has the `at` and `code` of the last runs.
-    """
-    rows = []
-    for each in present_services(folder_of(request)):
-        runs, running = each.runs(), each.supervisor() is not None
-        rows.append(
-            {
-                "service": each.name,
-                "running": running,
-                "code": each.exit_code(),
-                "wanted": each.wanted(),
-                "since": runs.get("since") if running else None,
-                "restarts": runs.get("restarts", 0),
-                "ended": runs.get("ended", []),
-            }
-        )
-    client.emit("status", services=rows)
+    """What has become of each service, with the last `lines` of its log; with the `roll` of the
+    engine's head (as in `on_roll`), its members too, None if it does not answer -> `status`."""
+    rows = [each.report(request.get("lines", 0)) for each in present_services(folder_of(request))]
+    roll = request.get("roll")
+    client.emit("status", services=rows, members=present_members(roll) if roll else None)
 
 
 def on_logs(client: Client, request: Request) -> None:

@@ -89,6 +89,14 @@ def _closed(folder: Path) -> Path:
     return folder
 
 
+def age(path: Path) -> Optional[float]:
+    """How many seconds ago a file was written, by this host's clock; None if there is none."""
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return None
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Only one agent at a time changes services; the lock ends with the process that holds it."""
@@ -182,6 +190,43 @@ class HostedService:
         """The last run's exit code; None while it runs or if nobody saw it end."""
         text = read_text(self.file(".exit"))
         return int(text) if text else None
+
+    def report(self, lines: int) -> Dict[str, Any]:
+        """What has become of the service, with the last `lines` of its log.
+
+        `running` is true also while a dead one waits for its restart: then it is `restarting`, and
+        `code` is how its last run ended. `age` is how many seconds ago the present run began or, if
+        there is none, was seen to end. `wanted` are started again; `restarts` counts how often they
+        were, and `ended` has the `at` and `code` of the last runs.
+        """
+        running, runs = self.supervisor() is not None, self.runs()
+        since, ended = runs.get("since"), runs.get("ended") or []
+        restarting = running and bool(ended) and since is None
+        code = None if running else self.exit_code()
+        return {
+            "service": self.name,
+            "running": running,
+            "restarting": restarting,
+            "code": ended[-1]["code"] if restarting else code,
+            "age": self._age(running, since),
+            "rebooted": not running and self._is_of_another_boot(),
+            "wanted": self.wanted(),
+            "restarts": runs.get("restarts", 0),
+            "ended": ended,
+            "log": self.tail(lines) if lines else [],
+        }
+
+    def _age(self, running: bool, since: Optional[float]) -> Optional[float]:
+        if running and since is not None:
+            return max(0.0, time.time() - since)
+        return age(self.file(".pid" if running else ".exit"))
+
+    def _is_of_another_boot(self) -> bool:
+        try:
+            seen = json.loads(read_text(self.file(".pid")))
+            return bool(seen["boot_id"] != boot_id())
+        except (ValueError, KeyError, TypeError):
+            return False
 
     def tail(self, lines: int) -> List[str]:
         """The last lines of the log, including the rotated one, without reading all of it."""

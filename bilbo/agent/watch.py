@@ -2,7 +2,6 @@
 
 # ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
 
-import contextlib
 import errno
 import json
 import os
@@ -65,10 +64,8 @@ def call_roll(client: Client, service: HostedService, roll: Dict[str, Any]) -> N
             client.emit("exited", code=service.exit_code(), log=service.tail(TAIL))
             return
         began = time.monotonic()
-        with contextlib.suppress(
-            OSError, ValueError, KeyError, TypeError
-        ):  # a head too busy to answer is still running
-            present = members(json.loads(fetch(roll["page"])[1].decode()), roll)
+        present = present_members(roll)
+        if present is not None:  # a head too busy to answer is still running
             joined = {name: at for name, at in present.items() if known.get(name) != at}
             left = [name for name in known if name not in present]
             if joined or left:
@@ -76,6 +73,14 @@ def call_roll(client: Client, service: HostedService, roll: Dict[str, Any]) -> N
             known = present
         # With a thousand workers the page is megabytes: leave the head most of its time.
         pause = max(PROBE_PAUSE, 5 * (time.monotonic() - began))
+
+
+def present_members(roll: Dict[str, Any]) -> Optional[Dict[str, str]]:
+    """Who has joined the engine's head, name to address; None if it gives no such answer."""
+    try:
+        return members(json.loads(fetch(roll["page"])[1].decode()), roll)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def members(document: Any, roll: Dict[str, Any]) -> Dict[str, str]:

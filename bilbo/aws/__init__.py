@@ -6,7 +6,7 @@ from bilbo.aws.autoscaling import group_members, protect
 from bilbo.aws.preflight import preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client
-from bilbo.aws.tagged import Resource, holders, instance_types, start_instances, tagged
+from bilbo.aws.tagged import Resource, holders, instance_types, machines, start_instances, tagged
 
 __all__ = [
     "Lock",
@@ -18,6 +18,7 @@ __all__ = [
     "holders",
     "image_tags",
     "instance_types",
+    "machines",
     "newest_images",
     "preflight",
     "protect",

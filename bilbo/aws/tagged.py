@@ -44,6 +44,15 @@ def tagged(target: Target, cluster: str) -> list[Resource]:
         return list(everything_tagged(target, cluster))
 
 
+def machines(target: Target, cluster: str) -> list[Resource]:
+    """The existing instances with the cluster's tag. One paged call.
+
+    Raises AwsError if AWS refuses or does not answer.
+    """
+    with asking(f"cannot list the instances of cluster {cluster!r}"):
+        return list(_instances(client(target, "ec2"), cluster))
+
+
 def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
     """`{name: [logical CPUs, threads per core, memory in bytes, NVIDIA's GPUs]}` of instance types.
 
@@ -110,12 +119,8 @@ def start_instances(target: Target, instance_ids: list[str]) -> None:
 def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
     """As `tagged`, but raises boto3's own errors."""
     ec2 = client(target, "ec2")
-    by_tag = [{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
-    for page in ec2.get_paginator("describe_instances").paginate(Filters=by_tag):
-        for reservation in page["Reservations"]:
-            for instance in reservation["Instances"]:
-                if instance["State"]["Name"] not in _GONE:
-                    yield _instance(instance)
+    by_tag = _by_tag(cluster)
+    yield from _instances(ec2, cluster)
     for page in ec2.get_paginator("describe_security_groups").paginate(Filters=by_tag):
         for group in page["SecurityGroups"]:
             yield _of("aws_security_group", group["GroupId"], "", group)
@@ -133,6 +138,18 @@ def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
         for group in page["AutoScalingGroups"]:
             name = group["AutoScalingGroupName"]
             yield _of("aws_autoscaling_group", name, group.get("Status", ""), group)
+
+
+def _by_tag(cluster: str) -> list[dict[str, Any]]:
+    return [{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
+
+
+def _instances(ec2: Any, cluster: str) -> Iterator[Resource]:
+    for page in ec2.get_paginator("describe_instances").paginate(Filters=_by_tag(cluster)):
+        for reservation in page["Reservations"]:
+            for instance in reservation["Instances"]:
+                if instance["State"]["Name"] not in _GONE:
+                    yield _instance(instance)
 
 
 def _of(kind: str, identifier: str, state: str, found: dict[str, Any]) -> Resource:

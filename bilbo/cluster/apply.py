@@ -54,7 +54,8 @@ class Undertaking:
     `before` is the record of an existing cluster, and `record` is saved once something is created
     or changed. `yes` agrees to ending machines, `force` to losing the results of workers that
     leave. With `scaling`, only counts change. Without `look`, everything else is assumed to be as
-    in `before`.
+    in `before`. `head_is_dead` says whether the engine's head is known not to run; it is asked only
+    if workers leave.
     """
 
     spec: ClusterSpec
@@ -66,6 +67,7 @@ class Undertaking:
     force: bool = False
     scaling: bool = False
     look: bool = True
+    head_is_dead: Callable[[], bool] = lambda: False
 
     @property
     def runs(self) -> bool:
@@ -184,7 +186,8 @@ def _let_leave(task: Undertaking) -> None:
         who = leaving(task.spec, task.work)
         # A cluster that failed has no scheduler, and nothing to lose.
         force = task.force or before.status == states.FAILED
-        dismiss(task.spec, task.work, before.inventory, who, force=force)
+        dead = bool(who.groups) and task.head_is_dead()
+        dismiss(task.spec, task.work, before.inventory, who, force=force, dead=dead)
     except BilboError:
         touched = who and who.groups and before.status == states.READY
         task.work.store.save(before.changed(status=states.PARTIAL) if touched else before)

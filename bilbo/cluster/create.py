@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
 from bilbo.cluster.host_settings import known
+from bilbo.cluster.look import looked, mend
 from bilbo.cluster.ownership import owned, right_account
 from bilbo.cluster.reviewed import Reviewed, allowed
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import found_before, say_unlike
 from bilbo.cluster.starting import Created, conclude, start, tell, with_nodes, with_token
 from bilbo.cluster.work import Work, finish_earlier, interruptible
-from bilbo.hostside import compare
+from bilbo.hostside import Known, compare
 from bilbo.model import ClusterSpec
 from bilbo.record import Record, now
 from bilbo.terraform import Terraform
@@ -57,15 +59,17 @@ def create(
         there = known(spec, work, mine)
         say_unlike(spec, there.digests, work)
         record = _begin(spec, work, before, terraform)
-        task = Undertaking(spec, work, terraform, record, before, yes=yes, force=force)
+        looking = looked(before, work)
+        task = Undertaking(spec, work, terraform, record, before, yes, force)
+        task = replace(task, head_is_dead=lambda: looking.result().head_is_dead)
         applied = _apply(task, reviewed)
-        agrees = not any(each.changed for each in compare(spec, there))
-        if agrees and not applied.changed and _finished(before, spec, applied):
+        seen = looking.result()
+        if seen.well and not applied.changed and _finished(before, spec, there, applied):
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)
         record = work.store.save(with_nodes(record, spec, applied.inventory))
         tell(spec, work, "Start")
-        results = start(spec, work, record)
+        results = start(spec, work, record, fresh=mend(seen, work))
         return Created(conclude(spec, work, record, results, applied.error))
 
 
@@ -99,10 +103,11 @@ def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terr
     )
 
 
-def _finished(before: Record | None, spec: ClusterSpec, applied: Applied) -> bool:
+def _finished(before: Record | None, spec: ClusterSpec, there: Known, applied: Applied) -> bool:
     """Whether the cluster is as specified, including what only hosts know, such as packages."""
     return (
         before is not None
+        and not any(each.changed for each in compare(spec, there))
         and before.status == states.READY
         and before.profile == spec.profile
         and before.inventory == applied.inventory

@@ -6,10 +6,12 @@ import asyncio
 import shlex
 import sys
 from collections.abc import AsyncIterable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilbo.cluster.reach import reach
+from bilbo.cluster.whereabouts import Whereabouts
 from bilbo.cluster.work import Work
 from bilbo.engines import ENVIRONMENT
 from bilbo.errors import BilboError, PartlyDone, RemoteError
@@ -19,7 +21,10 @@ from bilbo.profile.naming import expand_key_path
 from bilbo.record import Record
 
 if TYPE_CHECKING:
-    from bilbo.remote import CommandResult, Copying, HostFailure, LogLines
+    from bilbo.remote import CommandResult, Copying, HostFailure, LogLines, Remote
+
+# For a machine's SSH server to show its host key, before the system's ssh tries.
+_KEY_SECONDS = 4.0
 
 # How long to wait for a host that once ran. A host that is being created gets longer.
 PATIENCE_SECONDS = 30.0
@@ -72,7 +77,7 @@ def run_command(
             remote.run_command(
                 nodes,
                 lambda node: as_a_service(record.name, node.instance_id, command),
-                reach(work, record.name),
+                reaching_now(work, record),
                 on_output=pass_on,
                 stdin=stdin,
             )
@@ -91,13 +96,8 @@ def run_on_terminal(work: Work, record: Record, node: Node, command: str) -> Com
     """Runs a command with this terminal as its own; see `remote.run_on_terminal`."""
     from bilbo import remote
 
-    return asyncio.run(
-        remote.run_on_terminal(
-            node,
-            as_a_service(record.name, node.instance_id, command),
-            reach(work, record.name),
-        )
-    )
+    words = as_a_service(record.name, node.instance_id, command)
+    return asyncio.run(remote.run_on_terminal(node, words, reaching_now(work, record)))
 
 
 def logs(
@@ -117,7 +117,7 @@ def logs(
         remote.fetch_logs(
             nodes,
             record.name,
-            reach(work, record.name),
+            reaching_now(work, record),
             on_lines=on_lines,
             services=services,
             lines=lines,
@@ -139,7 +139,7 @@ def get(
     from bilbo import remote
 
     failure = asyncio.run(
-        remote.get_files(node, source, target, reach(work, record.name), on_copying=on_copying)
+        remote.get_files(node, source, target, reaching_now(work, record), on_copying=on_copying)
     )
     all_well(record, [node], [failure], "cannot copy it")
 
@@ -158,7 +158,7 @@ def put(
     if not source.exists():
         raise BilboError("no such file or folder", where=str(source))
     failures = asyncio.run(
-        remote.put_files(nodes, source, target, reach(work, record.name), on_copying=on_copying)
+        remote.put_files(nodes, source, target, reaching_now(work, record), on_copying=on_copying)
     )
     all_well(record, nodes, failures, "cannot copy it")
 
@@ -172,7 +172,8 @@ def ssh_command(work: Work, record: Record, node: Node, more: Sequence[str] = ()
     """
     from bilbo.remote import in_sh
 
-    remote = reach(work, record.name)
+    remote = reaching_now(work, record)
+    node = asyncio.run(found_again(node, remote))
     key = expand_key_path(node.ssh_private_key, work.store.home)
     if not key.is_file():
         raise RemoteError(
@@ -207,6 +208,20 @@ def _for_ssh(path: Path) -> str:
     ssh_config(5), TOKENS."""
     escaped = path.as_posix().replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'
+
+
+def reaching_now(work: Work, record: Record) -> Remote:
+    """Returns how to connect to a cluster's hosts, wherever they are now."""
+    return reach(work, record.name, where=Whereabouts(record, work))
+
+
+async def found_again(node: Node, remote: Remote) -> Node:
+    """Returns the node at the address at which it is; as it is if nobody knows a better one."""
+    from bilbo.remote import is_there
+
+    if await is_there(node, remote, _KEY_SECONDS):
+        return node
+    return replace(node, public_ip=await remote.where(node) or node.public_ip)
 
 
 def all_well(

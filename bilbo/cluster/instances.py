@@ -14,11 +14,7 @@ def differences(record: Record, work: Work) -> list[InstanceDifference]:
     RecordError."""
     same_account(record, work)
     own = own_of(record, work)
-    there = {
-        resource.id: resource
-        for resource in aws.tagged(work.target, record.name)
-        if resource.kind == "aws_instance"
-    }
+    there = {each.id: each for each in aws.machines(work.target, record.name)}
     found = []
     for node in record.inventory.nodes():
         resource = there.pop(node.instance_id, None)

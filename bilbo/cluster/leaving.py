@@ -43,17 +43,24 @@ def leaving(spec: ClusterSpec, work: Work) -> Leaving:
 
 
 def dismiss(
-    spec: ClusterSpec, work: Work, there: Inventory, who: Leaving, *, force: bool = False
+    spec: ClusterSpec,
+    work: Work,
+    there: Inventory,
+    who: Leaving,
+    *,
+    force: bool = False,
+    dead: bool = False,
 ) -> None:
     """Retires each group's surplus workers of those that are `there`, and lets AWS end only those.
 
     Raises RemoteError if the head does not answer or a worker holds results that no other worker
-    can take; `force` ignores both, and those results are lost. Raises AwsError.
+    can take; `force` ignores both, and those results are lost. A head that is known to be `dead` is
+    not asked: nothing is left to lose. Raises AwsError.
     """
     for group in who.groups:
         count = who.surplus(group)
         work.progress.say(f"Retire {count} worker{'s' * (count != 1)} of group '{group.name}'.")
-    left = _retire(spec, work, there.head, who, force=force)
+    left = _lasts(who) if dead else _retire(spec, work, there.head, who, force=force)
     # Their hosts start again what ended, until they are told not to; AWS ends what does not answer.
     nodes = [node for node in there.workers if node.instance_id in left]
     if nodes:
@@ -79,7 +86,7 @@ def _retire(
     except RemoteError as error:
         if force:
             work.progress.say(f"Workers not retired ({error.what}); their results are lost.")
-            return {name for group in who.groups for name in _last(who, group)}
+            return _lasts(who)
         raise RemoteError(
             f"cannot retire workers of cluster {spec.name!r}, which keeps its count: {error.what}",
             details=error.details,
@@ -127,6 +134,10 @@ def _ask_head(
             environment=engine.notebook(head),
         )
     )
+
+
+def _lasts(who: Leaving) -> set[str]:
+    return {name for group in who.groups for name in _last(who, group)}
 
 
 def _last(who: Leaving, group: NodeGroup) -> list[str]:

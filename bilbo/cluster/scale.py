@@ -9,14 +9,16 @@ from dataclasses import replace
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes
 from bilbo.cluster.host_settings import must_be_alike
+from bilbo.cluster.look import look
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.settling import settle
 from bilbo.cluster.shared_state import unlocked
 from bilbo.cluster.starting import Created, conclude, start, with_nodes
 from bilbo.cluster.work import Work, finish_earlier, interruptible
-from bilbo.errors import BilboError, UsageError
+from bilbo.errors import QUOTE, BilboError, RemoteError, UsageError
 from bilbo.model import ClusterSpec, worker_part
 from bilbo.profile import building
+from bilbo.reality import LAUNCH, Reality, absent, joined
 from bilbo.record import Record
 
 # After an interruption nothing is certain, so everything is checked.
@@ -33,9 +35,11 @@ def scale(
 ) -> Created:
     """Changes the counts of worker groups; the key None means the cluster's only group.
 
-    New workers are started; workers that leave are retired first (with `force`, removed even if
-    that fails). Nothing else changes, and bilbo connects to no other host. An interrupted change is
-    completed. Raises UsageError for unknown groups, PartlyDone, and as `create` does.
+    New workers are started, and those that the head has lost start anew; workers that leave are
+    retired first (with `force`, removed even if that fails). Nothing else changes, and bilbo
+    connects to no other host, unless the head does not say who has joined it. An interrupted change
+    is completed. Raises UsageError for unknown groups, RemoteError if the head is dead, PartlyDone,
+    and as `create` does.
     """
     what = f"what exists of cluster {name!r} is in its Terraform state"
     hint = "To continue, run the same `bilbo scale`; to return to the profile: bilbo create"
@@ -50,20 +54,64 @@ def scale(
         state = stored(work.target, terraform, name, spec.state)
         spec = owned(settle(spec, work, before, my_ip=False), work, before, state)
         must_be_alike(spec, work)
+        certain = before.status in _CERTAIN
+        seen = _look_at_head(before, work, force=force or not certain)
         record = before.changed(
             status=states.CREATING, profile=spec.profile, account=spec.account, owner=spec.owner
         )
-        certain = before.status in _CERTAIN
         task = Undertaking(
-            spec, work, terraform, record, before, yes, force, scaling=True, look=not certain
-        )
+            spec, work, terraform, record, before, yes, force, scaling=True, look=not certain,
+            head_is_dead=lambda: seen.head_is_dead,
+        )  # fmt: skip
+        lost = _lost(before, seen)
         applied = apply_changes(task)
-        if before.status == states.READY and _as_it_was(before, spec, applied):
+        if before.status == states.READY and lost == set() and _as_it_was(before, spec, applied):
             return Created(before, changed=False)
         record = work.store.save(with_nodes(record, spec, applied.inventory))
-        new = _to_start(before, record) if certain else None
-        results = start(spec, work, record, only=new)
+        new = _to_start(before, record) | lost if certain and lost is not None else None
+        results = start(spec, work, record, fresh=_renewed(lost, seen), only=new)
         return Created(conclude(spec, work, record, results, applied.error, "bilbo scale"))
+
+
+def _look_at_head(before: Record, work: Work, *, force: bool) -> Reality:
+    """Returns what runs on the head's machine.
+
+    Unless `force`, raises RemoteError if the head is dead, and records that not all is ready.
+    """
+    head = before.inventory.head
+    if head is None:
+        return Reality()
+    seen = look(before, work, only=[head.instance_id], others=False)
+    found = seen.head
+    if found and seen.head_is_dead and not force:
+        again = f"bilbo restart {before.name}"
+        if found.mend == LAUNCH:
+            again = f"bilbo create, with its profile and -n {before.name}"
+        wrong = "; ".join(found.wrong)
+        problems = {**before.problems, head.instance_id: wrong}
+        work.store.save(before.changed(status=states.PARTIAL, problems=problems))
+        raise RemoteError(
+            f"cluster {before.name!r} keeps its count: {head.role} {head.instance_id} {wrong}",
+            details=tuple(f"{QUOTE}{line}" for line in found.there.log) if found.there else (),
+            hint=f"To start it and all workers anew: {again}",
+        )
+    return seen
+
+
+def _lost(before: Record, seen: Reality) -> set[str] | None:
+    """Returns the workers that the head does not list; None if it does not say."""
+    if not before.inventory.head:
+        return set()
+    head = seen.head
+    if head is None or head.status is None or head.status.members is None:
+        return None
+    return absent(before.inventory, before.members, head.status.members)
+
+
+def _renewed(lost: set[str] | None, seen: Reality) -> list[str]:
+    """Returns the lost workers that have nothing to lose; the others may still come."""
+    members = seen.head.status.members if seen.head and seen.head.status else None
+    return [name for name in lost or () if not joined(name, members or ())]
 
 
 def _scaled(before: Record, counts: Mapping[str | None, int]) -> ClusterSpec:

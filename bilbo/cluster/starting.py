@@ -70,10 +70,12 @@ def start(
     fresh: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> Sequence[HostResult]:
-    """Starts what does not run, restarts the roles in `fresh`, and returns one result per host.
+    """Starts what does not run, restarts the roles and instances in `fresh`, and returns one result
+    per host.
 
     `only` are the instances to start anything on. The others count as ready and are not connected
-    to, except the head, which knows which workers have joined.
+    to, except the head, which knows which workers have joined. If the head turns out to be new,
+    none of its workers can have joined it, and all start anew.
     """
     nodes = list(record.inventory.nodes())
     settled = [node for node in nodes if only is not None and node.instance_id not in only]
@@ -88,10 +90,16 @@ def start(
     plan = replace(plan, addresses=tuple(node.private_ip for node in nodes))
     work.progress.hosts(sum(1 for _ in plan.hosts()))
     results = asyncio.run(remote.bring_up(plan, reach(work, spec.name, spec.engine), fresh=fresh))
+    if settled and any(_is_new_head(result) for result in results):
+        return start(spec, work, record)
     warn(record, work, results)
     _as_before(spec.name, work, results)
     asked = {result.node for result in results}
     return [*results, *(HostResult(node, "ready", True) for node in settled if node not in asked)]
+
+
+def _is_new_head(result: HostResult) -> bool:
+    return result.node.role in HEADS and result.facts.get("already") is False
 
 
 def _knows_env(spec: ClusterSpec) -> None:
@@ -156,7 +164,7 @@ def conclude(
     `error` is why instances are missing, if any are; `again` is the command that continues. Raises
     PartlyDone if part of the cluster works, RemoteError if none does.
     """
-    record = _after_boot(_as_served(record, results), results)
+    record = _after_boot(_with_members(_as_served(record, results), results), results)
     short = missing(spec, record.inventory)
     failed = [result for result in results if not result.ok]
     if not failed and not short and error is None:
@@ -212,6 +220,14 @@ def _after_boot(record: Record, results: Sequence[HostResult]) -> Record:
         elif "boot" in result.facts:
             down[name] = result.facts["no_boot"][:500]
     return record.changed(stays_down=down)
+
+
+def _with_members(record: Record, results: Sequence[HostResult]) -> Record:
+    """Returns the record with how many processes each worker has in the engine's head."""
+    now = {each.node.instance_id: int(each.facts.get("members", 0)) for each in results}
+    workers = [node.instance_id for node in record.inventory.workers]
+    told = {name: now.get(name) or record.members.get(name, 0) for name in workers}
+    return record.changed(members={name: count for name, count in told.items() if count})
 
 
 def _moved(work: Work, record: Record, failed: Sequence[HostResult]) -> list[str]:

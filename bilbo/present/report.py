@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bilbo import versions
 from bilbo.engines import ENGINES
@@ -109,7 +109,12 @@ def local_time(iso: str) -> str:
 
 def age(iso: str) -> str:
     """Returns how long ago a time was, in its largest unit: `42s`, `5m`, `3h`, `12d`."""
-    seconds = int((datetime.now(timezone.utc) - datetime.fromisoformat(iso)).total_seconds())
+    return age_of((datetime.now(timezone.utc) - datetime.fromisoformat(iso)).total_seconds())
+
+
+def age_of(found: float) -> str:
+    """Returns a number of seconds in its largest unit, as `age` does."""
+    seconds = int(found)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds // size}{unit}"
@@ -131,16 +136,6 @@ def reality_lines(found: Sequence[InstanceDifference]) -> list[str]:
         + _SAID.get(each.state, f"is {each.state}").format(public_ip=each.public_ip)
         for each in found
     ]
-
-
-def reality(name: str, found: Sequence[InstanceDifference]) -> str:
-    """Returns how AWS differs from the record."""
-    if not found:
-        return "AWS matches the record."
-    lines = [f"  {line}" for line in reality_lines(found)]
-    if any(each.state != ANOTHERS for each in found):
-        lines.append(f"To repair it, run `bilbo create` with its profile and -n {name}.")
-    return "\n".join(["AWS differs from the record:", *lines])
 
 
 # -- plans ---------------------------------------------------------------------------------
@@ -286,9 +281,11 @@ def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[tup
     return rows
 
 
-def clusters_document(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[object]:
+def clusters_document(
+    records: Iterable[Record], damaged: Iterable[str] = ()
+) -> list[dict[str, Any]]:
     """As `clusters`, as a JSON document for programs."""
-    documents: list[object] = [
+    documents: list[dict[str, Any]] = [
         {
             "name": record.name,
             "status": record.status,

@@ -7,16 +7,15 @@ from bilbo.remote.bringup import bring_up
 from bilbo.remote.commands import (
     CommandResult,
     LogLines,
-    ServiceStatus,
     fetch_logs,
     run_command,
-    service_status,
     software,
     stop_services,
 )
-from bilbo.remote.connection import PrivateKeys, connect
+from bilbo.remote.connection import PrivateKeys, connect, is_there
 from bilbo.remote.hostkeys import KnownHosts
 from bilbo.remote.keyfile import read_key
+from bilbo.remote.looking import service_status
 from bilbo.remote.program import run_program
 from bilbo.remote.shells import in_sh
 from bilbo.remote.terminal import has_terminal, run_on_terminal
@@ -33,13 +32,13 @@ __all__ = [
     "LogLines",
     "PrivateKeys",
     "Remote",
-    "ServiceStatus",
     "bring_up",
     "connect",
     "fetch_logs",
     "get_files",
     "has_terminal",
     "in_sh",
+    "is_there",
     "put_files",
     "read_key",
     "run_command",

@@ -49,8 +49,36 @@ def _text_map(value: Any) -> bool:
     return isinstance(value, dict) and is_texts(list(value.values()))
 
 
+def _age(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and 0 <= value < 1 << 40)
+
+
 def _services(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+    return isinstance(value, list) and all(map(_service, value))
+
+
+# What a service's status must tell, and what it may.
+_STATUS: Mapping[str, Check] = {"service": _text, "running": _flag, "code": _code}
+_DETAILS: Mapping[str, Check] = {
+    "age": _age,
+    "rebooted": _flag,
+    "restarting": _flag,
+    "restarts": _ran,
+    "log": is_texts,
+}
+
+
+def _service(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(key in value and check(value[key]) for key, check in _STATUS.items())
+        and all(check(value[key]) for key, check in _DETAILS.items() if key in value)
+    )
+
+
+def _members(value: Any) -> bool:
+    return value is None or _text_map(value)
 
 
 _EXITED: Mapping[str, Check] = {"code": _code, "log": is_texts}
@@ -82,7 +110,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
     "keep": {"kept": {"way": _text, "why": _text}},
     "roll": {"roll": {"joined": _text_map, "left": is_texts}, "exited": _EXITED},
     "stop": {"done": {}},
-    "status": {"status": {"services": _services}},
+    "status": {"status": {"services": _services, "members": _members}},
     "logs": {"log": {"service": _text, "lines": is_texts}, "done": {}},
     "program": {"ran": {"code": _code, "output": _text, "log": is_texts}},
 }

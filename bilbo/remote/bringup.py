@@ -11,7 +11,7 @@ from bilbo.model import HostPlan, HostResult, StagePlan
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.host import HostRun
 from bilbo.remote.roll import Members
-from bilbo.remote.terms import HostFailure, Remote, on_each
+from bilbo.remote.terms import HostFailure, NotJoined, Remote, on_each
 
 
 async def bring_up(
@@ -21,11 +21,12 @@ async def bring_up(
 
     The head goes first. The notebook starts once the head is measured, even if the head then
     fails. Workers start once the head answers, or once it is started if they can wait for it
-    (`plan.patient`); they do not start after it has failed. Meanwhile hosts connect, at most
-    `remote.limit` at once, and run the profile's own commands. They are measured after the head is
-    started, while it comes up. Each connection ends when its host is ready or has failed. Running
-    services of the roles in `fresh` are stopped first. Returns one result per host, in the order of
-    `plan.hosts()`; a host's failure is in its result. When cancelled, it leaves services running.
+    (`plan.patient`); they do not start after it has failed, and start anew if it has lost them.
+    Meanwhile hosts connect, at most `remote.limit` at once, and run the profile's own commands.
+    They are measured after the head is started, while it comes up. Each connection ends when its
+    host is ready or has failed. Running services of the roles and instances in `fresh` are stopped
+    first. Returns one result per host, in the order of `plan.hosts()`; a host's failure is in its
+    result. When cancelled, it leaves services running.
     """
     hosts = list(plan.hosts())
     stage = Stage(plan, remote.at_once(len(hosts)), fresh)
@@ -109,7 +110,7 @@ class Stage:
             raise HostFailure(f"not started: {why}", stage="start")
 
     def _is_fresh(self, run: HostRun) -> bool:
-        return run.plan.node.role in self.fresh
+        return run.plan.node.role in self.fresh or run.plan.node.instance_id in self.fresh
 
     def _check_versions(self, run: HostRun) -> None:
         if "versions" in self.head_facts:
@@ -154,5 +155,11 @@ class Stage:
         self._check_versions(run)
         # A worker of the previous head cannot work for the new one.
         new = await run.start(fresh=self._is_fresh(run) or self.head_is_new)
-        await run.until_joined(self.roll, new=new)
+        try:
+            await run.until_joined(self.roll, new=new)
+        except NotJoined:
+            if new:
+                raise
+            await run.start(fresh=True)  # the head has lost it
+            await run.until_joined(self.roll, new=True)
         await run.keep()

@@ -1,4 +1,4 @@
-"""Single requests to running hosts: run a command, read logs, list services, stop them."""
+"""Single requests to running hosts: run a command, read logs, ask for software."""
 
 from __future__ import annotations
 
@@ -47,16 +47,6 @@ class LogLines:
     node: Node
     service: str
     lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ServiceStatus:
-    """Whether a service runs, and its exit code if its supervisor saw it end."""
-
-    node: Node
-    service: str
-    running: bool
-    exit_code: int | None = None
 
 
 async def run_command(
@@ -249,25 +239,6 @@ async def stop_services(
         await session.ask("stop", remote.deadlines.start, services=[], grace=STOP_GRACE)
 
     return await with_agent(nodes, cluster, remote, one)
-
-
-async def service_status(
-    nodes: Sequence[Node], cluster: str, remote: Remote
-) -> tuple[tuple[ServiceStatus, ...] | HostFailure, ...]:
-    """The services of each node, or the failure to list them."""
-    found: dict[str, tuple[ServiceStatus, ...]] = {}
-
-    async def one(node: Node, session: Session) -> None:
-        rows: Event = await session.ask("status", remote.deadlines.start)
-        found[node.instance_id] = tuple(
-            ServiceStatus(node, str(row.get("service")), bool(row.get("running")), row.get("code"))
-            for row in rows["services"]
-        )
-
-    failures = await with_agent(nodes, cluster, remote, one)
-    return tuple(
-        failure or found[node.instance_id] for node, failure in zip(nodes, failures, strict=True)
-    )
 
 
 async def software(

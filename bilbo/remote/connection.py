@@ -141,8 +141,6 @@ class Attempt(asyncssh.SSHClient):
     ) -> asyncssh.SSHClientConnection:
         """Only the profile decides how: no ssh config, no agent, no other keys."""
         known = self.remote.known_hosts.key(self.node.instance_id)
-        first = [name.decode() for name in known.sig_algorithms] if known else []
-        algorithms = [*first, *(name for name in HOST_KEY_ALGORITHMS if name not in first)]
         return await asyncssh.connect(
             sock=sock,
             client_factory=lambda: self,
@@ -153,7 +151,7 @@ class Attempt(asyncssh.SSHClient):
             agent_path=None,
             agent_forwarding=False,
             known_hosts=([], [], []),  # validate_host_public_key decides
-            server_host_key_algs=algorithms,
+            server_host_key_algs=host_key_algorithms(known),
             encryption_algs=CIPHERS,
             x509_trusted_certs=None,
             preferred_auth="publickey",
@@ -195,10 +193,17 @@ class Attempt(asyncssh.SSHClient):
         return f"aborts the login: {error}"
 
 
+def host_key_algorithms(known: asyncssh.SSHKey | None) -> list[str]:
+    """What a host may prove its key with; first what the known one has."""
+    first = [name.decode() for name in known.sig_algorithms] if known else []
+    return [*first, *(name for name in HOST_KEY_ALGORITHMS if name not in first)]
+
+
 async def connect(node: Node, remote: Remote, keys: PrivateKeys) -> asyncssh.SSHClientConnection:
     """A logged-in connection, retried until `remote.deadlines.connect`.
 
-    A refused key is retried only for a short while, a changed host key not at all.
+    A refused key is retried only for a short while, a changed host key not at all. Goes on at the
+    address that `remote.where` knows, if that is another one.
     Raises HostFailure with the last attempt's cause.
     """
     key = keys.load(remote.key_path(node))
@@ -207,6 +212,7 @@ async def connect(node: Node, remote: Remote, keys: PrivateKeys) -> asyncssh.SSH
     end = began + remote.deadlines.connect
     pause = FIRST_PAUSE
     last: Trouble | None = None
+    asked = False
     while True:
         attempt = Attempt(node, remote, address)
         try:
@@ -216,6 +222,12 @@ async def connect(node: Node, remote: Remote, keys: PrivateKeys) -> asyncssh.SSH
             now = time.monotonic()
             # An attempt cut short by the deadline knows less than the one before.
             trouble = last if last and now >= end else attempt.explain(error)
+        if trouble.stage == "connect" and not asked and now < end:
+            asked = True
+            if moved := await elsewhere(node, remote, address, end - now):
+                address, last = moved, None
+                continue
+            now = time.monotonic()
         if trouble.stage == "authenticate" and not (last and last.stage == "authenticate"):
             end = min(end, now + remote.deadlines.new_key)
         if trouble.final or end - now < FIRST_PAUSE:
@@ -225,6 +237,34 @@ async def connect(node: Node, remote: Remote, keys: PrivateKeys) -> asyncssh.SSH
         last = trouble
         await asyncio.sleep(min(pause, end - now - FIRST_PAUSE / 2))
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def is_there(node: Node, remote: Remote, seconds: float) -> bool:
+    """Whether a host with the node's key answers at its address; any key, if none is known.
+
+    Raises OSError if the known hosts cannot be read.
+    """
+    known = remote.known_hosts.key(node.instance_id)
+    asking = asyncssh.get_server_host_key(
+        node.public_ip or node.private_ip,
+        node.ssh_port,
+        config=None,
+        server_host_key_algs=host_key_algorithms(known),
+    )
+    try:
+        found = await asyncio.wait_for(asking, timeout=seconds)
+    except (OSError, asyncio.TimeoutError, asyncssh.Error):
+        return False
+    return found is not None and (known is None or found.public_data == known.public_data)
+
+
+async def elsewhere(node: Node, remote: Remote, address: str, seconds: float) -> str:
+    """Another address of the node, if it is known within this time; empty if not."""
+    try:
+        found = await asyncio.wait_for(remote.where(node), timeout=seconds)
+    except asyncio.TimeoutError:
+        return ""
+    return found if found != address else ""
 
 
 @contextlib.asynccontextmanager

@@ -24,13 +24,18 @@ from bilbo.model import (
     Page,
     Served,
     Service,
+    ServiceStatus,
 )
 from bilbo.remote.agent_session import FOREIGN, Event, Session, agent_source
 from bilbo.remote.roll import Members
-from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, Remote
+from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, NotJoined, Remote
 from bilbo.versions import differences, software
 
 SEE_LOGS = "Read the whole log with `bilbo logs`. Run the command again to continue from here."
+
+# How long a running worker may be missing in the head's list before it is started anew: as long as
+# Dask's nanny may take to replace a process, and then some.
+LOST_SECONDS = 15.0
 
 
 class HostRun:
@@ -101,6 +106,7 @@ class HostRun:
         check_software(self.plan, found)
         self._service = self.plan.service(measured)
         self.facts.update(self._service.facts, service=self._service.name)
+        self.facts["members"] = len(self._service.members)
 
     async def _log_in(self, connection: asyncssh.SSHClientConnection) -> Session:
         host = self.plan.node.instance_id
@@ -250,18 +256,20 @@ class HostRun:
             self.facts["served"] = Served(event["secure"], event["base"])
 
     async def until_joined(self, roll: Members, *, new: bool) -> None:
-        """Wait until the head lists all of the service's members.
+        """Wait until the head lists all of the service's members. Raises NotJoined, for a service
+        that is not new after a shorter while: it has had its time.
 
         If a service that has just started replaces one of the same name, the head may still list
         the old one.
         """
+        seconds = self.deadlines.ready if new else min(self.deadlines.ready, LOST_SECONDS)
         stale = roll.addresses(self._service.members) if new else frozenset()
         joined = asyncio.ensure_future(roll.wait(self._service.members, stale))
         ended = asyncio.ensure_future(self._session.event())
         try:
             await asyncio.wait(
                 (joined, ended),
-                timeout=self.deadlines.ready,
+                timeout=seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if joined.done():
@@ -274,11 +282,11 @@ class HostRun:
                 task.cancel()
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
         missing = roll.missing(self._service.members, stale)
-        raise HostFailure(
+        raise NotJoined(
             f"{len(missing)} of {len(self._service.members)} processes had not joined after "
-            f"{self.deadlines.ready:.0f} s",
+            f"{seconds:.0f} s",
             hint=SEE_LOGS,
-            log=await self._tail(),
+            log=await self._tail() if new else (),
         )
 
     async def _tail(self) -> tuple[str, ...]:
@@ -330,9 +338,7 @@ def open_hint(ended: bool) -> str:
 
 def how_it_ended(code: int | None) -> str:
     """An exit code in words: None if nobody saw it, negative for a signal."""
-    if code is None:
-        return "was killed together with its supervisor"
-    return f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
+    return ServiceStatus("", running=False, code=code).ending
 
 
 def page_fields(page: Page | None) -> dict[str, Any] | None:

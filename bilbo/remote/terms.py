@@ -81,6 +81,10 @@ class HostFailure(RemoteError):
         self.lasts = lasts
 
 
+class NotJoined(HostFailure):
+    """A host's service runs, but has not joined the engine's head in time."""
+
+
 def own_path(node: Node) -> Path:
     """The private key's path as the profile gives it, `~` expanded."""
     return Path(node.ssh_private_key).expanduser()
@@ -90,17 +94,25 @@ def ignore(event: HostEvent) -> None:
     """Ignores progress."""
 
 
+async def nowhere_else(node: Node) -> str:
+    """Knows no other address of a node."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Remote:
     """How to reach hosts.
 
-    `key_path` finds a node's private key; at most `limit` connections are open at once.
+    `key_path` finds a node's private key; at most `limit` connections are open at once. `where` is
+    asked once for each node that cannot be connected to: the address to go on with, or empty. A
+    wrong one does no harm, because host keys belong to instances.
     """
 
     known_hosts: KnownHosts
     deadlines: Deadlines = Deadlines()
     on_event: Callable[[HostEvent], None] = ignore
     key_path: Callable[[Node], Path] = own_path
+    where: Callable[[Node], Awaitable[str]] = nowhere_else
     limit: int = 256
 
     def at_once(self, hosts: int) -> Remote:

@@ -459,7 +459,13 @@ ANSWERS: dict[str, list[dict[str, Any]]] = {
     "keep": [{"event": "kept", "way": "systemd", "why": ""}],
     "roll": [{"event": "roll", "joined": {"i-1": "tcp://x"}, "left": []}],
     "stop": [{"event": "done"}],
-    "status": [{"event": "status", "services": [{"service": "x", "running": True, "code": None}]}],
+    "status": [
+        {
+            "event": "status",
+            "services": [{"service": "x", "running": True, "code": None, "age": 1.5, "log": []}],
+            "members": {"i-1": "tcp://x"},
+        }
+    ],
     "logs": [{"event": "log", "service": "x", "lines": ["one"]}, {"event": "done"}],
     "program": [{"event": "ran", "code": 0, "output": '{"left": []}', "log": []}],
 }

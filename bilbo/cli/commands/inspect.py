@@ -30,23 +30,28 @@ from bilbo.record import Record, to_json
 
 if TYPE_CHECKING:
     from bilbo.cluster.compatibility import Checked
-    from bilbo.model import InstanceDifference
 
 
 @click.command(short_help="List active clusters.")
+@click.option("--refresh", is_flag=True, help="Ask AWS and the hosts what runs.")
 @JSON_OPTION
 @pass_context
-def clusters(context: Context, as_json: bool) -> None:
+def clusters(context: Context, refresh: bool, as_json: bool) -> None:
     """List active clusters: a table on a terminal, one name per line elsewhere.
+
+    \b
+    --refresh asks AWS and the hosts of every cluster at once and always prints the
+    table, followed by what is not as recorded; the exit code is then 3.
 
     \b
     Examples:
       bilbo clusters
+      bilbo clusters --refresh
       bilbo clusters --json
       bilbo clusters | xargs -n 1 bilbo desc
     """
     names = context.store.names()
-    if not as_json and not sys.stdout.isatty():
+    if not as_json and not refresh and not sys.stdout.isatty():
         echo("".join(f"{name}\n" for name in names), nl=False)
         return
     records, damaged = [], []
@@ -55,7 +60,11 @@ def clusters(context: Context, as_json: bool) -> None:
             records.append(context.store.load(name))
         except RecordError:
             damaged.append(name)
-    if as_json:
+    if refresh:
+        from bilbo.cli.refreshing import show_all
+
+        show_all(context, records, damaged, as_json=as_json)
+    elif as_json:
         print_json(report.clusters_document(records, damaged))
     elif names:
         echo_table(report.clusters(records, damaged))
@@ -66,11 +75,16 @@ def clusters(context: Context, as_json: bool) -> None:
 @click.command(short_help="Describe a cluster.")
 @click.argument("name", type=CLUSTER)
 @click.option("-d", "--detail", "--json", is_flag=True, help="Print the whole record as JSON.")
-@click.option("--refresh", is_flag=True, help="Compare the record with AWS.")
+@click.option("--refresh", is_flag=True, help="Ask AWS and the hosts what runs.")
 @click.option("--state", is_flag=True, help="List Terraform's resources and outputs.")
 @pass_context
 def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) -> None:
     """Describe the cluster NAME.
+
+    \b
+    --refresh asks AWS, the hosts and the engine's head at once, for ten seconds at
+    most: what runs, what has ended and how, who has joined. The exit code is 3 if
+    something is not as recorded.
 
     \b
     Examples:
@@ -83,15 +97,19 @@ def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) 
     if state:
         _show_state(context, record, as_json=detail)
         return
-    found = _look(context, record) if refresh else None
-    if detail:
-        reality = {} if found is None else {"differences": [asdict(each) for each in found]}
-        print_json({**to_json(record), **reality})
-        return
+    if refresh:
+        from bilbo.cli.refreshing import show_one
+
+        show_one(context, record, lambda: _describe(record), as_json=detail)
+    elif detail:
+        print_json(to_json(record))
+    else:
+        _describe(record)
+
+
+def _describe(record: Record) -> None:
     echo(report.summary(record))
     echo(f"\nTerraform's folder:   {record.terraform_dir}", err=True)
-    if found is not None:
-        echo("\n" + report.reality(name, found))
 
 
 def _show_state(context: Context, record: Record, *, as_json: bool) -> None:
@@ -105,14 +123,6 @@ def _show_state(context: Context, record: Record, *, as_json: bool) -> None:
         print_json(document)
     else:
         echo(state_text(document))
-
-
-def _look(context: Context, record: Record) -> list[InstanceDifference]:
-    from bilbo.cli.context import target_of, work
-    from bilbo.cluster.instances import differences
-
-    with work(context, target_of(context, record)) as w:
-        return differences(record, w)
 
 
 URL_OPTION = click.option("-u", "--url", is_flag=True, help="Print the URL instead of opening it.")
@@ -130,7 +140,7 @@ def notebook(context: Context, name: str, url: bool) -> None:
       bilbo notebook test
       bilbo notebook test -u
     """
-    open_notebook(context.store, context.store.load(name), only_print=url)
+    open_notebook(context.store, _found_again(context, name), only_print=url)
 
 
 @click.command(short_help="Open dashboard.")
@@ -145,7 +155,19 @@ def dashboard(context: Context, name: str, url: bool) -> None:
       bilbo dashboard test
       bilbo dashboard test -u
     """
-    open_dashboard(context.store, context.store.load(name), only_print=url)
+    open_dashboard(context.store, _found_again(context, name), only_print=url)
+
+
+def _found_again(context: Context, name: str) -> Record:
+    """Returns the record with its machines' present addresses: AWS may have given the recorded one
+    to somebody else, who would be sent the token."""
+    from bilbo.cluster.whereabouts import present
+
+    record = context.store.load(name)
+    if not any(True for _ in record.inventory.nodes()):
+        return record
+    with work(context, target_of(context, record)) as w:
+        return present(record, w)
 
 
 @click.command(short_help="List all profiles.")
