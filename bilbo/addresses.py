@@ -22,6 +22,7 @@ RESOURCE_TYPES = frozenset(
         "aws_launch_template",
         "aws_security_group",
         "aws_subnet",
+        "aws_subnets",
         "terraform_data",
     }
 )

@@ -16,6 +16,7 @@ from cli_hosts import key_pair, told_by
 from reliability import errors, told
 from ssh_hosts import Host, running
 
+from bilbo.model import HostStatus
 from bilbo.remote import (
     Deadlines,
     HostFailure,
@@ -63,7 +64,7 @@ async def status(host: Host, **changes: float) -> object:
 def test_what_login_files_print_is_not_the_agents(host: Host, login: str) -> None:
     """A window's title without a newline, JSON, endless dots, megabytes: the agent is heard."""
     host.login = login
-    assert asyncio.run(status(host)) == ()
+    assert asyncio.run(status(host)) == HostStatus(())
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,12 @@ ELSEWHERE = {
         "asyncssh.connect",
     ): "`log_in` has one",
     ("cluster/host_access.py", "main", "running"): "a person's command may take days",
+    ("cluster/look.py", "where", "asyncio.wrap_future(asked)"): "`look` has a deadline for all",
+    ("cluster/whereabouts.py", "__call__", "asyncio.shield(self._asked)"): "`found_in_aws`",
+    ("cluster/whereabouts.py", "_ask", "asyncio.wrap_future(aside(lambda: "
+     "found_in_aws(record, work)))"): "`found_in_aws`",
+    ("agent/settings_dask.py", "dask_teardown", "_started.pop(id(nanny)).teardown()"): "a preload "
+    "of the machine's own, which Dask awaits in the same way",
     ("cli/streams.py", "standard_input", "chunks.get()"): "a person types, or a pipe is slow",
     ("agent/await_dask.py", "answer", "asyncio.open_connection(host, DASHBOARD_PORT)"): "`SILENCE`",
     ("agent/await_dask.py", "answer", "reader.read(1)"): "`SILENCE`",

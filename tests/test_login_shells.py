@@ -16,7 +16,7 @@ from ssh_hosts import Host, processes_of, running
 
 from bilbo.cluster.starting import _ask_token
 from bilbo.cluster.work import Work
-from bilbo.model import Target
+from bilbo.model import HostStatus, Target
 from bilbo.record import Store
 from bilbo.remote import (
     Deadlines,
@@ -76,7 +76,8 @@ def test_any_login_shell_will_do(key: Path, shell: str) -> None:
     async def main() -> None:
         async with running(host):
             remote = Remote(KnownHosts(key.parent / "known_hosts"), QUICK)
-            assert await service_status([host.node(key)], "test", remote) == ((),)
+            (found,) = await service_status([host.node(key)], "test", remote)
+            assert isinstance(found, HostStatus)  # else it is a failure
             quoted = NASTY.replace("'", "'\\''")
             script = f"printf %s '{quoted}'; cat; echo oops >&2; exit 7"
             said = NASTY.encode() + b"typed"

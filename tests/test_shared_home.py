@@ -14,7 +14,7 @@ from reliability import told
 from ssh_hosts import Host, processes_of, running
 
 from bilbo.agent.service import MARKER, processes_with
-from bilbo.model import HostPlan, HostResult, Node, Page, Service, StagePlan
+from bilbo.model import HostPlan, HostResult, HostStatus, Node, Page, Service, StagePlan
 from bilbo.present.report import failures
 from bilbo.remote import Deadlines, KnownHosts, Remote, bring_up, service_status
 from bilbo.remote.agent_session import Session
@@ -62,9 +62,8 @@ def test_one_home_for_three_machines(tmp_path: Path) -> None:
 
             assert await with_agent([nodes[0]], "test", remote, stop) == (None,)
             found = await service_status(nodes, "test", remote)
-            assert [row[0].running for row in found if isinstance(row, tuple)] == [
-                False, True, False,
-            ]  # fmt: skip
+            runs = [each.services[0].running for each in found if isinstance(each, HostStatus)]
+            assert runs == [False, True, False]
             return results
 
     results = asyncio.run(main())

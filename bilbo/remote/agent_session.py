@@ -219,6 +219,10 @@ class Session:
 
     async def _begun(self) -> None:
         """Wait for the greeting. Raises HostFailure that names the login files."""
+        # Before Python 3.12, a `wait_for` whose wait is over swallows a cancellation: a cancelled
+        # `event` would go on, and take the next request's answer.
+        if self._lines.begun.is_set():
+            return
         try:
             await asyncio.wait_for(self._lines.begun.wait(), timeout=self._seconds)
         except asyncio.TimeoutError:

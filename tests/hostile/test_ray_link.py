@@ -24,6 +24,7 @@ def host(tmp_path: Path) -> Path:
     (tmp_path / "bin" / "ray").write_text(RAY, encoding="utf-8")
     (tmp_path / "bin" / "ray").chmod(0o755)
     (tmp_path / "ray-head.sh").write_text(scripts({})[0], encoding="utf-8")
+    (tmp_path / "environment").touch()
     return tmp_path
 
 
