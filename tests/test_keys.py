@@ -161,7 +161,7 @@ def test_any_path_works_in_every_command(tmp_path: Path, name: str) -> None:
     async def with_ssh(node: Node) -> tuple[int | None, bytes]:
         # Without a command of its own, so that the shell of `bilbo ssh` reads the input.
         quiet = ["-o", "BatchMode=yes", "-o", "GlobalKnownHostsFile=/dev/null", "-F", "none"]
-        words = ssh_command(mine, record, node, quiet)
+        words = await asyncio.to_thread(ssh_command, mine, record, node, quiet)
         child = await asyncio.create_subprocess_exec(
             *words, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
