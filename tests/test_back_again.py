@@ -45,7 +45,7 @@ class Back:
     def home(self, node: dict[str, Any]) -> Path:
         """A machine's folder of the cluster."""
         home = self.bilbo.home / "local" / "instances" / str(node["instance_id"]) / "home"
-        return home / ".bilbo" / "back"
+        return home / ".bilbo" / "back" / str(node["instance_id"])
 
     def supervisor(self, node: dict[str, Any], service: str) -> int:
         return int(json.loads((self.home(node) / f"{service}.pid").read_text())["pid"])

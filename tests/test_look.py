@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -40,8 +41,9 @@ def home_of(bilbo: Bilbo, node: dict[str, Any]) -> Path:
 
 
 def end(bilbo: Bilbo, node: dict[str, Any], service: str) -> None:
-    """`kill -9` of a service and all that it started."""
-    pids = home_of(bilbo, node) / ".bilbo" / NAME / f"{service}.pid"
+    """`kill -9` of a service, its supervisor, and all that it started."""
+    kept = home_of(bilbo, node) / ".bilbo" / NAME / str(node["instance_id"])
+    pids = kept / f"{service}.pid"
     os.killpg(json.loads(pids.read_text())["pid"], signal.SIGKILL)
 
 
@@ -67,6 +69,16 @@ def computes(bilbo: Bilbo, processes: int = PROCESSES) -> None:
     with client(bilbo) as there:
         assert len(there.scheduler_info(n_workers=-1)["workers"]) == processes
         assert there.submit(sum, [1, 2, 3]).result(timeout=30) == 6
+
+
+def computes_again(bilbo: Bilbo) -> None:
+    """Without bilbo's doing, all processes are in before long, and compute."""
+    deadline = time.monotonic() + 90
+    while True:
+        with contextlib.suppress(OSError, TimeoutError):
+            return computes(bilbo)
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def until_amiss(bilbo: Bilbo, what: str) -> str:
@@ -133,16 +145,26 @@ def test_one_process_of_a_worker_gives_up(bilbo: Bilbo) -> None:
 
 
 def test_the_scheduler_is_shut_down(bilbo: Bilbo) -> None:
-    """After `Client.shutdown`, `scale` names the dead scheduler and changes nothing; `restart` has
-    all workers in again, wherever AWS has moved the machines meanwhile."""
+    """After `Client.shutdown` the machines start scheduler and workers again; bilbo has nothing to
+    do once they are back."""
     client(bilbo).shutdown()
+    computes_again(bilbo)
+    done = bilbo("create", PROFILE)
+    told("`Client.shutdown()`, then `create`", done.stdout, 0,
+         "the cluster, which computes again; what its workers had in memory is lost")  # fmt: skip
+
+
+def test_the_scheduler_is_dead(bilbo: Bilbo) -> None:
+    """Where nothing starts the scheduler again, `scale` names it and changes nothing; `restart` has
+    all workers in again, wherever AWS has moved the machines meanwhile."""
+    end(bilbo, record_of(bilbo)["scheduler"], "dask-scheduler")
     shown = until_amiss(bilbo, "runs no dask-scheduler")
-    told("`Client.shutdown()`, as `desc --refresh` tells",
+    told("`kill -9` of the scheduler and its supervisor, as `desc --refresh` tells",
          without_logs(shown), 3, "`create` or `restart` start all anew")  # fmt: skip
     for count in ("2", "0"):
         done = bilbo("scale", NAME, count, code=1)
         assert "bilbo restart" in done.stderr and "Traceback" not in done.stderr
-    told("`scale` after `Client.shutdown()`", without_logs(errors(done.stderr)), 1,
+    told("`scale` with a dead scheduler", without_logs(errors(done.stderr)), 1,
          "the machines, as they were")  # fmt: skip
     assert record_of(bilbo)["status"] == "partial"
     was = displaced(bilbo)
@@ -188,7 +210,7 @@ def test_commands_go_on_at_a_new_address(bilbo: Bilbo, reach: Callable[[Bilbo], 
 
 
 def test_dask_ends_an_idle_scheduler(bilbo: Bilbo) -> None:
-    """A scheduler that ended by Dask's own `idle-timeout` is told, and `restart` starts it."""
+    """A scheduler that ended by Dask's own `idle-timeout` is started again."""
 
     def hasten(dask_scheduler: Any) -> None:
         """As with the setting, but only once all have joined."""
@@ -197,13 +219,25 @@ def test_dask_ends_an_idle_scheduler(bilbo: Bilbo) -> None:
         vars(dask_scheduler)["idle_timeout"] = 0.5
         PeriodicCallback(dask_scheduler.check_idle, 100).start()
 
+    before = identity(bilbo)
     with client(bilbo) as there:
         there.run_on_scheduler(hasten)
-    shown = until_amiss(bilbo, "runs no dask-scheduler")
-    told("Dask's `idle-timeout` ends the scheduler, as `desc --refresh` tells",
-         without_logs(shown), 3, "`create` or `restart` start all anew")  # fmt: skip
-    bilbo("restart", NAME)
-    computes(bilbo)
+    deadline = time.monotonic() + 60
+    while identity(bilbo) in ("", before):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    computes_again(bilbo)
+
+
+def identity(bilbo: Bilbo) -> str:
+    """Which scheduler answers; empty if none does."""
+    try:
+        with Client(
+            record_of(bilbo)["dask_scheduler_address"], set_as_default=False, timeout=5
+        ) as there:
+            return str(there.scheduler_info()["id"])
+    except (OSError, TimeoutError):
+        return ""
 
 
 def test_machines_are_stopped_and_started(bilbo: Bilbo) -> None:

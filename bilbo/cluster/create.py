@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from functools import cache, partial
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
@@ -59,11 +60,13 @@ def create(
         there = known(spec, work, mine)
         say_unlike(spec, there.digests, work)
         record = _begin(spec, work, before, terraform)
-        looking = looked(before, work)
+        looking = cache(partial(looked, before, work))
+        if not reviewed:  # the look stores host keys, and a refused plan leaves all as it was
+            looking()
         task = Undertaking(spec, work, terraform, record, before, yes, force)
-        task = replace(task, head_is_dead=lambda: looking.result().head_is_dead)
+        task = replace(task, head_is_dead=lambda: looking().result().head_is_dead)
         applied = _apply(task, reviewed)
-        seen = looking.result()
+        seen = looking().result()
         if seen.well and not applied.changed and _finished(before, spec, there, applied):
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)
