@@ -18,6 +18,7 @@ from bilbo.cluster.starting import Created, conclude, start, tell, with_nodes, w
 from bilbo.cluster.work import Work, finish_earlier, interruptible
 from bilbo.hostside import Known, compare
 from bilbo.model import ClusterSpec
+from bilbo.reality import Reality
 from bilbo.record import Record, now
 from bilbo.terraform import Terraform
 
@@ -70,10 +71,17 @@ def create(
         if seen.well and not applied.changed and _finished(before, spec, there, applied):
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)
-        record = work.store.save(with_nodes(record, spec, applied.inventory))
-        tell(spec, work, "Start")
-        results = start(spec, work, record, fresh=mend(seen, work))
-        return Created(conclude(spec, work, record, results, applied.error))
+        return _started(spec, work, record, applied, seen)
+
+
+def _started(
+    spec: ClusterSpec, work: Work, record: Record, applied: Applied, seen: Reality
+) -> Created:
+    """Starts what does not run on the machines that there are, and says how that ended."""
+    record = work.store.save(with_nodes(record, spec, applied.inventory))
+    tell(spec, work, "Start")
+    results = start(spec, work, record, fresh=mend(seen, work))
+    return Created(conclude(spec, work, record, results, applied.error))
 
 
 def _apply(task: Undertaking, reviewed: Reviewed | None) -> Applied:
