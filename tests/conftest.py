@@ -27,6 +27,8 @@ LONGEST_FIRST = (
     "test_faults_interrupt",
     "test_ray",
     "test_faults_aws",
+    "test_look",
+    "test_back_again",
     "test_faults_hosts",
     "test_images",
     "test_walkthrough",

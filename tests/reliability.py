@@ -29,6 +29,7 @@ _VARYING = (
     (r"(/[\w.-]+)+/(clusters|local|\.ssh)\b", r"~/.bilbo/\2"),
     (r"\b(pid|port) \d+", r"\1 …"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([+-]\d\d:\d\d)?", "TIME"),
+    (r"\bus-east-1[b-f]\b", "us-east-1a"),  # whichever zone's default subnet sorts first
     (r"SHA256:[\w+/]+", "SHA256:…"),
     (r"[0-9a-f]{40,}", "…"),
 )
