@@ -215,7 +215,7 @@ def test_a_script_on_a_machine_finds_the_cluster(tmp_path: Path) -> None:
             shows = [pid for pid, text in command_lines().items() if SECRET.encode() in text]
             assert shows == []
             for host in machines:
-                folder = host.home / ".bilbo" / "test"
+                folder = host.kept
                 assert (folder / "environment").stat().st_mode & 0o777 == 0o600
                 holders = {p.name for p in folder.glob("*") if p.is_file() and holds(p)}
                 assert holders == {"environment"}
