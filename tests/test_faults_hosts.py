@@ -65,6 +65,8 @@ def test_five_sick_workers_of_ten(bilbo: Bilbo, tmp_path: Path) -> None:
     local.inject(bilbo.home, "clear")
     for home in (bilbo.home / "local" / "instances").iterdir():
         path = home / "home" / ".profile"
+        if not path.exists():  # a host that refused connections gets it only now
+            continue
         well = [line for line in path.read_text().splitlines() if "# sick" not in line]
         path.write_text("".join(f"{line}\n" for line in well))
     bilbo("create", profile)
