@@ -272,6 +272,6 @@ def test_a_terraform_that_was_only_just_started(tmp_path: Path) -> None:
 def wait_for_argv(pid: int) -> None:
     """Until a process has become the program that was started."""
     deadline = time.monotonic() + 10
-    while psutil.Process(pid).cmdline()[-1] != "-json":
+    while psutil.Process(pid).cmdline()[-1:] != ["-json"]:  # empty just before it starts
         assert time.monotonic() < deadline
         time.sleep(0.01)
