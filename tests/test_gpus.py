@@ -96,6 +96,7 @@ def test_gpus_are_counted(
 ) -> None:
     """As the driver lists them, unless the login shell says which; a broken driver has none."""
     monkeypatch.setenv("PATH", smi(tmp_path / "bin", script))
+    # One of the drivers never ends: half a minute of waiting for it would show nothing more.
     monkeypatch.setattr(measure, "GPU_SECONDS", 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
