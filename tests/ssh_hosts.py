@@ -161,10 +161,21 @@ class Writer(Protocol):
 
 
 async def pump(reader: Reader, writer: Writer) -> None:
-    """Pass bytes on to their end, or to the end of the one who takes them."""
+    """Pass bytes on to their end. What nobody takes any more is read, too: a process counts as
+    ended once its pipes are read to the end."""
+    taken = True
     with contextlib.suppress(OSError, asyncssh.Error):
         while data := await reader.read(65536):
-            writer.write(data)
+            taken = taken and passed(data, writer)
+
+
+def passed(data: bytes, writer: Writer) -> bool:
+    """Whether there is anyone who takes it."""
+    try:
+        writer.write(data)
+    except (OSError, asyncssh.Error):
+        return False
+    return True
 
 
 @contextlib.asynccontextmanager
