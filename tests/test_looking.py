@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 from ssh_hosts import Host, fresh_address, running
 
-from bilbo.model import HostPlan, HostStatus, Node, Service, StagePlan
+from bilbo.model import HostPlan, HostStatus, Node, Service, ServiceStatus, StagePlan
 from bilbo.remote import (
     Deadlines,
     HostFailure,
@@ -48,6 +48,11 @@ def remote(tmp_path: Path) -> Remote:
     return Remote(KnownHosts(tmp_path / "known_hosts"), Deadlines(connect=2, start=20, ready=20))
 
 
+def services(found: HostStatus | HostFailure) -> Sequence[ServiceStatus]:
+    """What a host told of its services; nothing if it did not answer."""
+    return found.services if isinstance(found, HostStatus) else ()
+
+
 def plan(node: Node, script: str) -> StagePlan:
     """A stage of one host with one service."""
     service = Service("napper", script)
@@ -68,7 +73,7 @@ def test_a_service_tells_since_when_it_runs_and_how_it_ended(
                 bring_up(plan(node, script), replace(remote, deadlines=Deadlines(ready=60)))
             )
             found: list[HostStatus | HostFailure] = []
-            while not found or not isinstance(found[0], HostStatus) or not found[0].services:
+            while not any(each.running for status in found for each in services(status)):
                 found = list(await service_status([node], "test", remote))
             (one.home / "end").touch()
             await results
