@@ -27,6 +27,7 @@ RESOURCE_TYPES = frozenset(
     }
 )
 SECURITY_GROUP = "module.security_group.aws_security_group.this"
+ZONE = "module.network.terraform_data.availability_zone"
 
 
 def label(role: str, group: str) -> str:

@@ -73,6 +73,11 @@ def adopt(spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
         work.progress.say(f"Found by tag, imported into Terraform's state: {resource.id}")
         terraform.import_(address, resource.id)
         taken.add(address)
+    anywhere = any(group.machine.subnet is None for group in spec.groups())
+    if taken and anywhere and addresses.ZONE not in taken:
+        # While it is unknown, so are the network and the subnets of what is there, and Terraform
+        # would replace that.
+        terraform.apply(work.progress.terraform, target=addresses.ZONE)
 
 
 def adopt_to_destroy(name: str, work: Work, terraform: Terraform, own: Own) -> int:

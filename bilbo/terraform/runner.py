@@ -283,11 +283,14 @@ class Terraform:
         *,
         plan_file: Path | None = None,
         refresh_only: bool = False,
+        target: str | None = None,
     ) -> Outcome:
-        """Applies a saved plan, or plans and applies in one process."""
+        """Applies a saved plan, or plans and applies in one process, `target` alone if given."""
         options: dict[str, Any] = {"json": IsFlagged, "input": False, "auto_approve": IsFlagged}
         if refresh_only:
             options["refresh_only"] = IsFlagged
+        if target:
+            options["target"] = target
         arguments = [str(plan_file)] if plan_file else []
         return self._streamed("apply", on_event, *arguments, **options)
 
