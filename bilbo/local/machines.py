@@ -14,7 +14,7 @@ from typing import Any
 import asyncssh
 
 from bilbo.local import ssh
-from bilbo.local.admission import SSH, Admission, admission
+from bilbo.local.admission import Admission, admission
 from bilbo.local.boot_entries import boot_entries
 from bilbo.local.hooks import World, all_instances, power, tags_of
 from bilbo.local.openings import Opening, Socket
@@ -87,10 +87,10 @@ class LiveMachine:
         if answers:
             yield Opening(self.host.address, port, door)
         for number, networks in self.wanted.admits.items() if self.wanted.public else ():
-            if number == SSH and (answers or not networks):
-                yield Opening(self.wanted.public, port, door if networks else "silent", networks)
-            elif number not in (SSH, port):
-                serves = "forward" if networks else "silent"
+            serves = door if number == port else "forward"
+            if not networks:
+                yield Opening(self.wanted.public, number, "silent", networks)
+            elif number != port or answers:
                 yield Opening(self.wanted.public, number, serves, networks)
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ class LiveMachines:
         that machines see at a glance that they have nothing to do."""
         members = {_groups(each): each.security_groups for each in instances}
         for groups, before in [(key, self._admits.get(key)) for key in members]:
-            now = admission(members[groups])
+            now = admission(members[groups], self._port)
             self._admits[groups] = now if before is None or before != now else before
         return self._admits
 
