@@ -649,6 +649,23 @@ threading.Event().wait()
 """
 
 
+def send(connection: socket.socket, data: bytes) -> None:
+    """Send all, and that it is all; whoever reads sees what came of it."""
+    with contextlib.suppress(OSError):
+        connection.sendall(data)
+        connection.shutdown(1)
+
+
+KNOCK = """
+import contextlib, socket
+with socket.create_connection(('%s', %d), 5) as made, contextlib.suppress(TimeoutError):
+    made.sendall(b'hi')
+    made.shutdown(1)
+    made.settimeout(2)
+    print(made.recv(9).decode(), end='')
+"""
+
+
 def reached(address: str, port: int, source: str = "127.0.0.1", data: bytes = b"said") -> str:
     """What comes of a connection: `said`, `silent`, `refused`, or `reset` once it is made."""
     try:
@@ -661,13 +678,14 @@ def reached(address: str, port: int, source: str = "127.0.0.1", data: bytes = b"
         return "reset"
     with made:
         made.settimeout(20)
+        sender = threading.Thread(target=send, args=(made, data))
+        sender.start()
         try:
-            sender = threading.Thread(target=lambda: (made.sendall(data), made.shutdown(1)))
-            sender.start()
             got = b"".join(iter(lambda: made.recv(1 << 16), b""))
-            sender.join()
         except ConnectionError:
             return "reset"
+        finally:
+            sender.join()
         return "said" if got == data else "other"
 
 
@@ -688,6 +706,9 @@ def test_security_groups_are_in_force(aws: Aws) -> None:
     assert reached(public, 8888, "127.0.0.2") == reached(public, 8786) == "silent"
     assert (reached(public, 9000, "127.0.0.2"), reached(public, 9001)) == ("said", "refused")
     assert reached(private, 8786, "127.0.0.2") == "said"
+    # A machine is not among the people whose network is admitted.
+    for where, answer in (((public, 8888), ""), ((public, 9000), "hi"), ((private, 8786), "hi")):
+        assert shell(aws, public, "python -", input=KNOCK % where).stdout == answer
     wide = aws.rule(8000, "0.0.0.0/0", last=9999)
     aws.ec2.authorize_security_group_ingress(GroupId=mine, IpPermissions=[wide])
     assert eventually(lambda: reached(public, 8786) == "said")

@@ -15,8 +15,10 @@ from ipaddress import IPv4Network
 from typing import cast
 
 from bilbo.local import ssh
+from bilbo.local.processes import holds_socket
 
 BACKLOG = 128
+EVERYWHERE = IPv4Network("0.0.0.0/0")
 _SO_ATTACH_FILTER = 26
 # Of linux/filter.h: the source address of a packet is 12 bytes into its network header.
 _SOURCE = 0xFFF00000 + 12
@@ -35,7 +37,7 @@ class Opening:
     address: str
     port: int
     serves: str
-    networks: tuple[IPv4Network, ...] = (IPv4Network("0.0.0.0/0"),)
+    networks: tuple[IPv4Network, ...] = (EVERYWHERE,)
 
 
 class Socket:
@@ -81,7 +83,8 @@ class Socket:
             each.abort()
 
     def _relay(self) -> Relay:
-        return Relay((self._host.address, self._opening.port), self.connections)
+        members = EVERYWHERE in self._opening.networks
+        return Relay(self._host, self._opening.port, self.connections, members=members)
 
 
 async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +103,7 @@ def listening(opening: Opening) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.setblocking(False)
         made.bind((opening.address, opening.port))
-        if IPv4Network("0.0.0.0/0") not in opening.networks:
+        if EVERYWHERE not in opening.networks:
             _answer_only(made, opening.networks)
         made.listen(BACKLOG)
     except OSError:
@@ -192,10 +195,12 @@ class Relay(End):
     machine: the kernel has taken it before anybody could refuse it.
     """
 
-    def __init__(self, leads_to: tuple[str, int], open_now: set[Relay]) -> None:
+    def __init__(self, host: ssh.Host, port: int, open_now: set[Relay], *, members: bool) -> None:
         super().__init__()
-        self._leads_to = leads_to
+        self._host = host
+        self._port = port
         self._open_now = open_now
+        self._members = members
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -206,11 +211,20 @@ class Relay(End):
         self._task = asyncio.ensure_future(self._connect())
 
     async def _connect(self) -> None:
+        """Go on to the machine; a member that is not admitted gets no answer."""
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: End(self), *self._leads_to)
+            if self._members or not await asyncio.to_thread(self._is_a_member):
+                await loop.create_connection(lambda: End(self), self._host.address, self._port)
         except OSError:
             self.abort()
+
+    def _is_a_member(self) -> bool:
+        """Whether a machine of the stand-in is the client. Networks are meant for people: a machine
+        that comes from outside has a public address on AWS, which is in none but 0.0.0.0/0."""
+        assert self.transport
+        near, far = (self.transport.get_extra_info(name) for name in ("peername", "sockname"))
+        return holds_socket(self._host.mark, near, far)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end ends as this one did."""
