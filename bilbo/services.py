@@ -55,6 +55,16 @@ with open(os.path.join(os.path.dirname(__file__), "{TOKEN_FILE}")) as file:
 for name in ("ServerApp", "IdentityProvider", "PasswordIdentityProvider", "LegacyIdentityProvider"):
     c[name].token = token
 """
+# People's browsers reach the head at its public address, which no security group lets members do:
+# what an extension asks there for them (dask-labextension, whether a dashboard is one) goes to the
+# private one. Tornado's documentation has `hostname_mapping` for this.
+_WITHIN = """
+from tornado.httpclient import AsyncHTTPClient
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+
+if AsyncHTTPClient.configured_class() is SimpleAsyncHTTPClient:
+    AsyncHTTPClient.configure(SimpleAsyncHTTPClient, hostname_mapping={mapping})
+"""
 JUPYTER_PACKAGES = ("jupyterlab", "jupyter_server")
 
 
@@ -142,7 +152,7 @@ def notebook_plan(
     service = Service(
         name="jupyter",
         script=notebook_script(spec, node),
-        files={TOKEN_FILE: token, CONFIG_FILE: CONFIG},
+        files={TOKEN_FILE: token, CONFIG_FILE: CONFIG + within(inventory.head)},
         listens=((node.private_ip, NOTEBOOK_PORT),),
         page=Page(
             node.private_ip,
@@ -162,6 +172,13 @@ def notebook_plan(
         init_cmd=group_of(spec, node).machine.init_cmd,
         requirements=group_of(spec, node).machine.packages,
     )
+
+
+def within(head: Node | None) -> str:
+    """What has JupyterLab's server ask the head at its private address, whatever it is called."""
+    if head is None or head.public_ip in ("", head.private_ip):
+        return ""
+    return _WITHIN.format(mapping=json.dumps({head.public_ip: head.private_ip}))
 
 
 def notebook_script(spec: ClusterSpec, node: Node) -> str:

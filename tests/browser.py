@@ -53,6 +53,27 @@ def shown(browser: webdriver.Chrome, selector: str) -> None:
     WebDriverWait(browser, 60).until(lambda page: page.find_elements(By.CSS_SELECTOR, selector))
 
 
+def pane_of_dask(browser: webdriver.Chrome, notebook_url: str, link: str) -> str:
+    """Opens a pane of dask-labextension for the dashboard at `link`, as a person does, and waits
+    until it shows a plot; the pane's address."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    tab, field = "li[data-id='dask-dashboard-launcher']", "#dask-dashboard-launcher input"
+    button = ".dask-DashboardListing-item button[value='Task Stream']:not([disabled])"
+    browser.get(notebook_url)
+    shown(browser, tab)
+    browser.find_element(By.CSS_SELECTOR, tab).click()
+    shown(browser, field)
+    browser.find_element(By.CSS_SELECTOR, field).send_keys(link, Keys.ENTER)
+    shown(browser, button)
+    browser.find_element(By.CSS_SELECTOR, button).click()
+    shown(browser, "iframe")
+    browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "iframe"))
+    shown(browser, ".bk-Figure")
+    return str(browser.execute_script("return location.href"))
+
+
 def run_in_kernel(notebook_url: str, code: str, timeout: float = 120) -> str:
     """Runs `code` in a new kernel of the JupyterLab at `notebook_url`; what it printed."""
     import websocket

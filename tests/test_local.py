@@ -48,9 +48,36 @@ class Aws:
         self._session = session
         self.ec2 = self.client("ec2")
         self.asg = self.client("autoscaling")
+        self.admit_ssh(self.ec2)
 
     def client(self, service: AwsService, region: str = "us-east-1") -> Any:
         return self._session.client(service, region, endpoint_url=self.target.endpoint_url)
+
+    def admit_ssh(self, ec2: Any) -> None:
+        """Have the default security group of a region admit SSH, which on AWS it does not."""
+        with contextlib.suppress(ClientError):  # it has been asked to before
+            ec2.authorize_security_group_ingress(
+                GroupId=self.default_group(ec2), IpPermissions=[self.rule(22)]
+            )
+
+    def default_group(self, ec2: Any = None) -> str:
+        by_name = [{"Name": "group-name", "Values": ["default"]}]
+        found = (ec2 or self.ec2).describe_security_groups(Filters=by_name)
+        return str(found["SecurityGroups"][0]["GroupId"])
+
+    def rule(self, port: int, source: str = "127.0.0.0/8", last: int = 0) -> dict[str, Any]:
+        return {
+            "IpProtocol": "tcp",
+            "FromPort": port,
+            "ToPort": last or port,
+            "IpRanges": [{"CidrIp": source}],
+        }
+
+    def security_group(self, name: str, *rules: dict[str, Any]) -> str:
+        made = self.ec2.create_security_group(GroupName=name, Description="x")["GroupId"]
+        for each in rules:
+            self.ec2.authorize_security_group_ingress(GroupId=made, IpPermissions=[each])
+        return str(made)
 
     def run(self, name: str = "", ec2: Any = None, **more: Any) -> dict[str, Any]:
         """Launch one instance of the known AMI."""
@@ -297,7 +324,7 @@ def test_commands_are_real_processes_in_a_home_of_their_own(
 ) -> None:
     """Home, working folder, PATH and a clean environment, in plain and in login shells."""
     address = machine["PublicIpAddress"]
-    assert machine["PrivateIpAddress"] == address and address.startswith("127.")
+    assert address.startswith("127.")
     home = aws.home / "local" / "instances" / machine["InstanceId"] / "home"
     done = shell(aws, address, 'pwd; echo "$HOME"; command -v python; bash -lc "command -v python"')
     python = str(Path(sys.executable).parent / "python")
@@ -429,13 +456,14 @@ def test_tunnels(aws: Aws, machine: dict[str, Any]) -> None:
 
 
 def test_stop_start_reboot_terminate(aws: Aws) -> None:
-    """A stopped machine has no process and no SSH; started it has its files, address and host
-    key again; a reboot ends its processes; a terminated one is gone, home and all."""
+    """A stopped machine has no process, no SSH and no public address; started it has its files,
+    private address and host key again, and another public address; a reboot ends its processes;
+    a terminated one is gone, home and all, and its address is the next one's."""
     instance = aws.run("life")
     address, ids = instance["PublicIpAddress"], [instance["InstanceId"]]
     mark = str(aws.home.resolve() / "local")
 
-    async def host_key() -> bytes:
+    async def host_key(address: str) -> bytes:
         async with await connect(aws, address) as connection:
             await connection.run("echo kept > file; setsid sleep 300 >/dev/null 2>&1 &")
             key = connection.get_server_host_key()
@@ -444,7 +472,7 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
     def dead() -> bool:
         return ids[0] not in of_standin(mark)
 
-    before = asyncio.run(host_key())
+    before = asyncio.run(host_key(address))
     assert not dead()
     aws.ec2.stop_instances(InstanceIds=ids)
     assert eventually(dead, 1)
@@ -454,12 +482,17 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
     assert "PublicIpAddress" not in asleep
     assert "Association" not in asleep["NetworkInterfaces"][0]
     aws.ec2.start_instances(InstanceIds=ids)
-    assert aws.address(ids[0]) == address
-    assert str(shell(aws, address, "cat file").stdout) == "kept\n"
-    assert asyncio.run(host_key()) == before
+    moved = aws.address(ids[0])
+    assert moved != address and asleep["PrivateIpAddress"] == instance["PrivateIpAddress"]
+    assert str(shell(aws, moved, "cat file").stdout) == "kept\n"
+    with pytest.raises(OSError):
+        socket.create_connection((address, aws.ssh_port), 1)
+    assert asyncio.run(host_key(moved)) == before
+    aws.ec2.start_instances(InstanceIds=ids)
     aws.ec2.reboot_instances(InstanceIds=ids)
     assert eventually(dead, 1)
-    assert asyncio.run(host_key()) == before
+    assert aws.address(ids[0]) == moved
+    assert asyncio.run(host_key(moved)) == before
     aws.ec2.terminate_instances(InstanceIds=ids)
     assert eventually(dead, 1)
     assert eventually(lambda: not (aws.home / "local" / "instances" / ids[0]).exists())
@@ -523,6 +556,7 @@ def test_a_templates_own_tags_stay_on_it(aws: Aws) -> None:
 def test_every_region_has_addresses_of_its_own(aws: Aws, machine: dict[str, Any]) -> None:
     """Instances of two regions never share an address; key pair and AMI are in both."""
     other = aws.client("ec2", "eu-central-1")
+    aws.admit_ssh(other)
     there = aws.run(ec2=other)
     assert there["PublicIpAddress"] != machine["PublicIpAddress"]
     assert shell(aws, there["PublicIpAddress"], "echo hallo").stdout == "hallo\n"
@@ -597,6 +631,99 @@ def test_what_is_not_there_is_refused(aws: Aws, asked: dict[str, Any], code: str
     assert caught.value.response["Error"]["Code"] == code
 
 
+SERVE = """
+import socket, threading
+def echo(server):
+    while True:
+        client, _ = server.accept()
+        threading.Thread(target=answer, args=(client,)).start()
+def answer(client):
+    with client:
+        data = b''.join(iter(lambda: client.recv(1 << 16), b''))
+        client.sendall(data)
+for port in (8786, 8888, 9000):
+    server = socket.create_server(('%s', port))
+    threading.Thread(target=echo, args=(server,), daemon=True).start()
+print('ready', flush=True)
+threading.Event().wait()
+"""
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    """Send all, and that it is all; whoever reads sees what came of it."""
+    with contextlib.suppress(OSError):
+        connection.sendall(data)
+        connection.shutdown(1)
+
+
+KNOCK = """
+import contextlib, socket
+with socket.create_connection(('%s', %d), 5) as made, contextlib.suppress(TimeoutError):
+    made.sendall(b'hi')
+    made.shutdown(1)
+    made.settimeout(2)
+    print(made.recv(9).decode(), end='')
+"""
+
+
+def reached(address: str, port: int, source: str = "127.0.0.1", data: bytes = b"said") -> str:
+    """What comes of a connection: `said`, `silent`, `refused`, or `reset` once it is made."""
+    try:
+        made = socket.create_connection((address, port), 1, source_address=(source, 0))
+    except TimeoutError:
+        return "silent"
+    except ConnectionRefusedError:
+        return "refused"
+    except ConnectionResetError:
+        return "reset"
+    with made:
+        made.settimeout(20)
+        sender = threading.Thread(target=send, args=(made, data))
+        sender.start()
+        try:
+            got = b"".join(iter(lambda: made.recv(1 << 16), b""))
+        except ConnectionError:
+            return "reset"
+        finally:
+            sender.join()
+        return "said" if got == data else "other"
+
+
+def test_security_groups_are_in_force(aws: Aws) -> None:
+    """The public address forwards what a machine's groups admit, from where they admit it; a port
+    that bilbo serves is silent otherwise, any other refuses. An edit by hand is in force at once.
+    A rule for a group's members opens nothing to the outside."""
+    mine = aws.security_group(
+        "in-force", aws.rule(22), aws.rule(8888, "127.0.0.1/32"), aws.rule(9000, "0.0.0.0/0")
+    )
+    members = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": mine}]}
+    aws.ec2.authorize_security_group_ingress(GroupId=mine, IpPermissions=[members])
+    instance = aws.run("guarded", SecurityGroupIds=[mine])
+    public, private = instance["PublicIpAddress"], instance["PrivateIpAddress"]
+    shell(aws, public, f'setsid python -c "{SERVE % private}" >out 2>&1 </dev/null &')
+    assert eventually(lambda: "ready" in str(shell(aws, public, "cat out").stdout))
+    assert reached(public, 8888, data=os.urandom(1 << 20) * 8) == "said"
+    assert reached(public, 8888, "127.0.0.2") == reached(public, 8786) == "silent"
+    assert (reached(public, 9000, "127.0.0.2"), reached(public, 9001)) == ("said", "refused")
+    assert reached(private, 8786, "127.0.0.2") == "said"
+    # A machine is not among the people whose network is admitted.
+    for where, answer in (((public, 8888), ""), ((public, 9000), "hi"), ((private, 8786), "hi")):
+        assert shell(aws, public, "python -", input=KNOCK % where).stdout == answer
+    wide = aws.rule(8000, "0.0.0.0/0", last=9999)
+    aws.ec2.authorize_security_group_ingress(GroupId=mine, IpPermissions=[wide])
+    assert eventually(lambda: reached(public, 8786) == "said")
+    assert reached(public, 8787) == "reset"  # admitted, and nothing listens
+    aws.ec2.revoke_security_group_ingress(GroupId=mine, IpPermissions=[wide, aws.rule(22)])
+    assert eventually(lambda: reached(public, 8786) == "silent")
+    assert eventually(lambda: reached(public, aws.ssh_port) == "silent")
+    others = aws.security_group("others", aws.rule(22))
+    aws.ec2.modify_instance_attribute(InstanceId=instance["InstanceId"], Groups=[others])
+    assert eventually(lambda: reached(public, 8888) == "silent")
+    assert shell(aws, public, "echo in").stdout == "in\n"
+    aws.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    assert eventually(lambda: reached(public, 8888) == "refused")
+
+
 def test_a_security_group_in_use_stays(aws: Aws) -> None:
     """A security group cannot be deleted, or made twice, while an instance is in it."""
     group = aws.ec2.create_security_group(GroupName="in-use", Description="x")["GroupId"]
@@ -617,7 +744,7 @@ def test_a_security_group_in_use_stays(aws: Aws) -> None:
 def test_a_group_from_the_template_version_it_names(aws: Aws) -> None:
     """A second template version with user data launches; its security group, public address,
     disk and tags are taken; no volume is left over."""
-    sg = aws.ec2.create_security_group(GroupName="pool", Description="x")["GroupId"]
+    sg = aws.security_group("pool", aws.rule(22))
     data = {
         "UserData": "ZWNobyBoaQ==",
         "NetworkInterfaces": [{"DeviceIndex": 0, "AssociatePublicIpAddress": True, "Groups": [sg]}],

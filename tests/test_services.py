@@ -260,3 +260,17 @@ def test_strings_are_data_for_the_shell(tmp_path: Path) -> None:
         ["bash", tmp_path / "it.sh"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert out.count(nasty) == 3 and "'second'" in out
+
+
+def test_jupyters_server_asks_the_head_at_its_private_address() -> None:
+    """Whoever made the settings: what goes to the head's public address goes to the private one."""
+    from tornado.httpclient import AsyncHTTPClient
+
+    head = node(SCHEDULER, 2)
+    try:
+        exec(services.within(head), {})
+        made = AsyncHTTPClient(force_instance=True)
+        assert made.resolver.mapping == {"13.0.0.2": "10.0.0.2"}  # type: ignore[attr-defined]
+    finally:
+        AsyncHTTPClient.configure(None)
+    assert services.within(None) == services.within(replace(head, public_ip="")) == ""

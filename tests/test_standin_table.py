@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bilbo.engines import ENGINES, ray
+from bilbo.local.admission import SERVED
 from bilbo.local.replacements import REPLACEMENTS, Replacement
+from bilbo.model import NOTEBOOK_PORT
 
 DOCS = Path(__file__).parent.parent / "docs" / "standin.md"
 HEADING = (
@@ -33,6 +36,14 @@ def test_the_docs_have_the_table() -> None:
         DOCS.write_text(text.replace(table[0], wanted), encoding="utf-8")
         return
     assert table[0] == wanted
+
+
+def test_what_bilbo_serves_is_known_to_the_stand_in() -> None:
+    """The ports that are silent where a group does not admit them are those of every engine."""
+    ports = {port for engine in ENGINES.values() for port in engine.ports}
+    assert set(SERVED) == ports | {NOTEBOOK_PORT, ray.GCS_PORT}
+    text = DOCS.read_text(encoding="utf-8")
+    assert all(str(port) in text for port in SERVED)
 
 
 def test_each_names_a_test() -> None:

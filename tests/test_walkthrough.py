@@ -6,14 +6,16 @@ in the order of the specification's chapters.
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, nothing_is_left
-from browser import chromium, run_in_kernel, shown
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, client, nothing_is_left
+from browser import chromium, pane_of_dask, run_in_kernel, shown
 
 from bilbo import local
 from bilbo.terraform.environment import binary, environment
@@ -155,6 +157,29 @@ def plan_by_terraform_alone(bilbo: Bilbo, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def members_are_admitted(bilbo: Bilbo, record: Mapping[str, Any]) -> None:
+    """The groups of each machine admit every machine by its group, on all ports: the stand-in
+    enforces nothing between private addresses, so their rules are read."""
+    ec2 = client(bilbo.home, "ec2", record["region"])
+    found = ec2.describe_instances(InstanceIds=record["instances"])["Reservations"]
+    members = [
+        {group["GroupId"] for group in instance["SecurityGroups"]}
+        for each in found
+        for instance in each["Instances"]
+    ]
+    assert len(members) == len(record["instances"])
+    groups = ec2.describe_security_groups(GroupIds=sorted(set().union(*members)))
+    admitted = {
+        (group["GroupId"], pair["GroupId"])
+        for group in groups["SecurityGroups"]
+        for rule in group["IpPermissions"]
+        if (rule["IpProtocol"], rule.get("FromPort"), rule.get("ToPort")) == ("tcp", 0, 65535)
+        for pair in rule["UserIdGroupPairs"]
+    }
+    for mine, theirs in itertools.product(members, members):
+        assert admitted & set(itertools.product(mine, theirs))
+
+
 def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     """`Client()` without an argument, in a kernel of the cloud notebook, is on the cluster."""
     document = {
@@ -174,8 +199,14 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     record = bilbo.record("test-cluster")
     assert record["notebook"]["ec2type"] == "m5.large"
     plan_by_terraform_alone(bilbo, Path(record["terraform_dir"]))
-    printed = run_in_kernel(record["notebook_url"], CLIENT.format(count=2))
-    assert printed.split() == [f"tcp://{record['scheduler']['private_ip']}:8786", "45"]
+    code = CLIENT.format(count=2) + "print(client.dashboard_link)"
+    printed = run_in_kernel(record["notebook_url"], code)
+    link = f"http://{record['scheduler']['public_ip']}:8787/status"
+    assert printed.split() == [f"tcp://{record['scheduler']['private_ip']}:8786", "45", link]
+    with chromium() as browser:
+        pane = pane_of_dask(browser, record["notebook_url"], link)
+    assert pane == link.replace("status", "individual-task-stream")
+    members_are_admitted(bilbo, record)
 
     document["dask"] = {"worker": {"count": 3, **ONE_PROCESS}}
     bilbo.profile("test", document)

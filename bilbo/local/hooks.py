@@ -56,7 +56,7 @@ def install(world: World) -> None:
     """Mend moto's EC2, for the life of this process."""
     put_default_vpc_on_loopback(world)
     give_addresses(world)
-    make_public_address_the_private_one()
+    give_public_addresses(world)
     associate_no_address_with_what_is_stopped()
     know_key_pair(world)
     check_and_complete_launches(world)
@@ -117,13 +117,22 @@ def give_addresses(world: World) -> None:
         return original(self)
 
 
-def make_public_address_the_private_one() -> None:
-    """moto's public addresses are random ones of the internet, and its names lead nowhere."""
+def give_public_addresses(world: World) -> None:
+    """moto's public addresses are random ones of the internet, and its names lead nowhere. A start
+    gives another address than the last one; a stop lets others have it.
+    """
 
     @replace(NetworkInterface, "check_auto_public_ip")
     def check_auto_public_ip(original: Any, self: Any) -> None:
-        if str(self.public_ip_auto_assign).lower() == "true":
-            self.public_ip = self.private_ip_address
+        if str(self.public_ip_auto_assign).lower() == "true" and not self.public_ip:
+            before = getattr(self, "bilbo_public_ip", "")
+            self.public_ip = self.bilbo_public_ip = world.addresses.take_public(before)
+
+    @replace(NetworkInterface, "stop")
+    def stop(original: Any, self: Any) -> None:
+        if self.public_ip and self.public_ip_auto_assign:
+            world.addresses.give_back(self.public_ip)
+        original(self)
 
     put(Instance, "public_dns_name", property(lambda self: self.public_ip))
 

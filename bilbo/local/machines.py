@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
 from bilbo.local import ssh
+from bilbo.local.admission import Admission, admission
 from bilbo.local.boot_entries import boot_entries
 from bilbo.local.hooks import World, all_instances, power, tags_of
+from bilbo.local.openings import Opening, Socket
 from bilbo.local.processes import end_of_standin
 from bilbo.local.standin_state import erase
 
@@ -24,10 +28,14 @@ LOOK_EVERY = 0.25  # seconds; a change by the API is looked at at once
 
 @dataclass(frozen=True)
 class Wanted:
-    """A running instance as moto has it. `names` are all that a fault may call it by."""
+    """A running instance as moto has it. `public` is empty where it has no public address.
+    `names` are all that a fault may call it by.
+    """
 
     instance_id: str
     address: str
+    public: str
+    admits: Admission
     public_key: bytes | None
     boots: int
     names: tuple[str, ...] = ()
@@ -35,43 +43,65 @@ class Wanted:
 
 @dataclass
 class LiveMachine:
-    """A running instance as it is here. `mode` is how its SSH misbehaves, empty when well."""
+    """A running instance as it is here. `shows` is what its sockets are open for."""
 
     wanted: Wanted
     host: ssh.Host
     opens_at: float
-    mode: str = ""
-    listener: asyncssh.SSHAcceptor | asyncio.AbstractServer | None = None
+    shows: tuple[object, ...] = ()
+    sockets: dict[tuple[str, int], Socket] = field(default_factory=dict)
+    openings: dict[tuple[str, int], Opening] = field(default_factory=dict)
     booted: bool = False
 
-    async def open(self, mode: str) -> None:
-        """Listen, or not, as `mode` says. Raises OSError when the address is taken."""
-        if self.listener and {mode, self.mode} <= {"", "reject"}:
-            self.mode, self.host.rejects = mode, mode == "reject"
+    async def show(self, mode: str, *, up: bool) -> None:
+        """Listen where and as the machine, its security groups and a fault's `mode` have it.
+
+        Raises OSError when an address is taken; what could be opened is open.
+        """
+        self.host.rejects = mode == "reject"
+        answers = up and mode != "refuse"
+        shows = (answers, mode == "silent", self.wanted.public, self.wanted.admits)
+        if shows == self.shows:
             return
-        self.close()
-        self.mode, self.host.rejects = mode, mode == "reject"
-        if mode == "silent":
-            self.listener = await asyncio.start_server(
-                _say_nothing, self.host.address, self.host.port
-            )
-        elif mode != "refuse":
-            self.listener = await ssh.listen(self.host)
+        due = {(each.address, each.port): each for each in self._due(mode, answers=answers)}
+        for place in [p for p, opening in self.openings.items() if due.get(p) != opening]:
+            del self.openings[place]
+            self.sockets.pop(place).close()
+        failed: OSError | None = None
+        for place, opening in due.items():
+            if place not in self.openings:
+                made = Socket(opening, self.host)
+                try:
+                    await made.open()
+                except OSError as error:
+                    failed = error
+                else:
+                    self.openings[place], self.sockets[place] = opening, made
+        if failed:
+            raise failed
+        self.shows = shows
+
+    def _due(self, mode: str, *, answers: bool) -> Iterator[Opening]:
+        """What is to be open."""
+        port, door = self.host.port, "mute" if mode == "silent" else "ssh"
+        if answers:
+            yield Opening(self.host.address, port, door)
+        for number, networks in self.wanted.admits.items() if self.wanted.public else ():
+            serves = door if number == port else "forward"
+            if not networks:
+                yield Opening(self.wanted.public, number, "silent", networks)
+            elif number != port or answers:
+                yield Opening(self.wanted.public, number, serves, networks)
 
     def close(self) -> None:
-        """End the SSH server and its connections, as a machine does that loses its power."""
-        if self.listener:
-            self.listener.close()
-            self.listener = None
+        """End the SSH server and all connections, as a machine does that loses its power."""
+        for each in self.sockets.values():
+            each.cut()
+        self.sockets.clear()
+        self.openings.clear()
+        self.shows = ()
         for connection in list(self.host.connections):
             connection.abort()
-
-
-async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while await reader.read(65536):
-            pass
-    writer.close()
 
 
 class LiveMachines:
@@ -84,6 +114,7 @@ class LiveMachines:
         self._mark = mark
         self._machines: dict[str, LiveMachine] = {}
         self._host_keys: dict[str, asyncssh.SSHKey] = {}
+        self._admits: dict[tuple[str, ...], Admission] = {}
         self._look = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._working: set[asyncio.Future[None]] = set()
@@ -123,16 +154,13 @@ class LiveMachines:
         for item in wanted.values():
             if item.instance_id not in self._machines:
                 self._machines[item.instance_id] = self._machine(item, now)
-        due = []
         for instance_id, machine in self._machines.items():
-            if machine.opens_at <= now and not machine.booted:
+            machine.wanted = wanted[instance_id]
+            up = machine.opens_at <= now
+            if up and not machine.booted:
                 machine.booted = True
                 self._boot(machine.host)
-            mode = self._world.faults.ssh_mode(wanted[instance_id].names)
-            needs_listener = machine.listener is None and mode != "refuse"
-            if machine.opens_at <= now and (machine.mode != mode or needs_listener):
-                due.append(self._open(machine, mode))
-        await asyncio.gather(*due)
+            await self._show(machine, up=up)
 
     def _snapshot(self) -> tuple[dict[str, Wanted], set[str]]:
         """The running instances, and the ids of all that are not terminated for good."""
@@ -149,10 +177,13 @@ class LiveMachines:
                     power(instance, asked[instance.id])
             faults.reboots.clear()
             alive = [i for i in alive if i.state != "terminated"]
+            admits = self._admissions(alive)
             wanted = {
                 i.id: Wanted(
                     i.id,
                     i.private_ip,
+                    i.public_ip or "",
+                    admits[_groups(i)],
                     i.bilbo_key,
                     i.bilbo_boots,
                     names.get(i.id, ()),
@@ -161,6 +192,15 @@ class LiveMachines:
                 if i.state == "running" and hasattr(i, "bilbo_key")
             }
             return wanted, {i.id for i in alive}
+
+    def _admissions(self, instances: list[Any]) -> Mapping[tuple[str, ...], Admission]:
+        """What each set of security groups admits; the same object while nothing has changed, so
+        that machines see at a glance that they have nothing to do."""
+        members = {_groups(each): each.security_groups for each in instances}
+        for groups, before in [(key, self._admits.get(key)) for key in members]:
+            now = admission(members[groups], self._port)
+            self._admits[groups] = now if before is None or before != now else before
+        return self._admits
 
     def _asked(self) -> dict[str, str]:
         """What machines have asked for since the last look: `reboot` or `poweroff`, by id."""
@@ -194,11 +234,11 @@ class LiveMachines:
         )
         return LiveMachine(wanted, host, now + self._world.faults.boot)
 
-    async def _open(self, machine: LiveMachine, mode: str) -> None:
+    async def _show(self, machine: LiveMachine, *, up: bool) -> None:
         try:
-            await machine.open(mode)
+            await machine.show(self._world.faults.ssh_mode(machine.wanted.names), up=up)
         except OSError as error:  # tried again at the next look
-            log.warning("%s: no SSH: %s", machine.wanted.instance_id, error)
+            log.warning("%s: a port is taken: %s", machine.wanted.instance_id, error)
 
     async def _shut_down(self, gone: list[LiveMachine]) -> None:
         ids = {machine.wanted.instance_id for machine in gone}
@@ -215,7 +255,11 @@ class LiveMachines:
         task.add_done_callback(self._working.discard)
 
 
-def _names(instances: list[object]) -> dict[str, tuple[str, ...]]:
+def _groups(instance: Any) -> tuple[str, ...]:
+    return tuple(sorted(group.id for group in instance.security_groups))
+
+
+def _names(instances: list[Any]) -> dict[str, tuple[str, ...]]:
     """What a fault may call each instance: id, address, Name tag, and Name#N.
 
     N counts, from 1, the instances of that name that are not terminated, oldest first.
@@ -226,5 +270,5 @@ def _names(instances: list[object]) -> dict[str, tuple[str, ...]]:
         name = tags_of(instance).get("Name", "")
         counts[name] = counts.get(name, 0) + 1
         called = (f"{name}#{counts[name]}", name) if name else ()
-        found[instance.id] = (instance.id, instance.private_ip, *called)  # type: ignore[attr-defined]
+        found[instance.id] = (instance.id, instance.private_ip, instance.public_ip, *called)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -12,20 +13,23 @@ from bilbo.errors import LocalError
 
 # A socket bound to this port of a range's last address says that the range is taken.
 CLAIM_PORT = 4727
-OCTETS = range(16, 250)
+OCTETS = range(16, 250, 2)  # the next one has the public addresses
 API_PORTS = range(4570, 5570)
 SSH_PORTS = range(2222, 2422)
 
 
-def claim_range(home: str, last: int) -> tuple[int, socket.socket]:
-    """Take a range 127.OCTET.0.0/16 of our own: its octet, and the socket that holds it.
+def claim_range(home: str, last: int) -> tuple[int, contextlib.ExitStack]:
+    """Take the range 127.OCTET.0.0/16 and the next one: the octet, and what holds them.
 
     `last` is the octet of the last time, tried first (0: none). Raises LocalError.
     """
     for octet in _from(last, home, OCTETS):
-        claim = _bind(f"127.{octet}.255.254", CLAIM_PORT)
-        if claim:
-            return octet, claim
+        with contextlib.ExitStack() as claims:
+            claimed = [_bind(f"127.{each}.255.254", CLAIM_PORT) for each in (octet, octet + 1)]
+            for claim in filter(None, claimed):
+                claims.enter_context(claim)
+            if all(claimed):
+                return octet, claims.pop_all()
     raise LocalError("every address range of loopback is taken by another stand-in")
 
 
@@ -73,13 +77,15 @@ def _bind(host: str, port: int) -> socket.socket | None:
 
 
 class Addresses:
-    """Hands out the addresses of 127.OCTET.0.0/16, each to one instance at a time.
+    """Hands out private addresses of 127.OCTET.0.0/16 and public ones of the next range, each to
+    one instance at a time.
 
     The lowest free one comes first, so that addresses are used again soon, as on AWS.
     """
 
     def __init__(self, octet: int) -> None:
         self.network = ipaddress.IPv4Network(f"127.{octet}.0.0/16")
+        self.public = ipaddress.IPv4Network(f"127.{octet + 1}.0.0/16")
         self._elsewhere = ipaddress.IPv4Network(f"127.{octet}.240.0/20")
         self._taken: set[str] = set()
 
@@ -90,12 +96,17 @@ class Addresses:
         """
         if not subnet.subnet_of(self.network):
             subnet = self._elsewhere
-        for number in self._usable(subnet):
-            address = str(subnet[number])
-            if address not in self._taken:
-                self._taken.add(address)
-                return address
-        return None
+        address = self._free(subnet)
+        if address:
+            self._taken.add(address)
+        return address
+
+    def take_public(self, before: str = "") -> str | None:
+        """A free public address, another one than `before`; None when there is none left."""
+        address = self._free(self.public, but=before)
+        if address:
+            self._taken.add(address)
+        return address
 
     def take_this(self, address: str) -> bool:
         """Take `address`; False when another instance has it."""
@@ -107,6 +118,10 @@ class Addresses:
     def give_back(self, address: str) -> None:
         """Let another instance have `address`."""
         self._taken.discard(address)
+
+    def _free(self, subnet: ipaddress.IPv4Network, but: str = "") -> str | None:
+        addresses = (str(subnet[number]) for number in self._usable(subnet))
+        return next((a for a in addresses if a not in self._taken and a != but), None)
 
     @staticmethod
     def _usable(subnet: ipaddress.IPv4Network) -> Iterable[int]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -77,3 +79,31 @@ def end_of_standin(mark: str, instances: Iterable[str] | None = None, timeout: f
                 os.kill(pid, signal.SIGKILL)
         killed |= pids
         time.sleep(0.01)
+
+
+def holds_socket(mark: str, near: tuple[str, int], far: tuple[str, int]) -> bool:
+    """Whether a process of the stand-in `mark` has the connection from `near` to `far`, addresses
+    and ports of this machine."""
+    wanted = [_in_hex(*near), _in_hex(*far)]
+    with Path("/proc/net/tcp").open(encoding="ascii") as table:
+        rows = (row.split() for row in table)
+        inode = next((row[9] for row in rows if row[1:3] == wanted), "")
+    link = f"socket:[{inode}]"
+    return bool(inode) and any(
+        link in _links(pid) for pids in of_standin(mark).values() for pid in pids
+    )
+
+
+def _in_hex(address: str, port: int) -> str:
+    number = int.from_bytes(socket.inet_aton(address), sys.byteorder)
+    return f"{number:08X}:{port:04X}"
+
+
+def _links(pid: int) -> set[str]:
+    """What the process has open."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(str(Path(entry.path).readlink()))
+    return found

@@ -64,9 +64,16 @@ REPLACEMENTS = (
     Replacement(
         "NetworkInterface.check_auto_public_ip",
         "makes up a public address",
-        "gives an address that leads to the instance",
-        _OWN,
-        "test_commands_are_real_processes_in_a_home_of_their_own",
+        "gives an address that leads to the instance, and another one at each start",
+        _GUIDE + "using-instance-addressing.html",
+        "test_stop_start_reboot_terminate",
+    ),
+    Replacement(
+        "NetworkInterface.stop",
+        "knows nothing of the stand-in's addresses",
+        "gives the public address of a stopped instance to whoever is next",
+        _GUIDE + "using-instance-addressing.html",
+        "test_stop_start_reboot_terminate",
     ),
     Replacement(
         "NetworkInterface.association",

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import shlex
+import socket
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ LONGEST_TMPDIR = 75
 
 @dataclass
 class Host:
-    """What an SSH server must know of its instance.
+    """What an SSH server must know of its instance. `address` is the private one.
 
     `public_key` is the key pair's public key in any format that asyncssh reads; None admits
     nobody. `folder` holds the home. `mark` is the stand-in's. `rejects` is a fault: no key
@@ -71,12 +72,11 @@ class Host:
         return Path(sys.executable).parent
 
 
-async def listen(host: Host) -> asyncssh.SSHAcceptor:
-    """Serve SSH for `host` at its address. Raises OSError when the port is taken there."""
+async def listen(host: Host, listener: socket.socket) -> asyncssh.SSHAcceptor:
+    """Serve SSH for `host` on a socket that listens."""
     make_home(host)
     return await asyncssh.listen(
-        host.address,
-        host.port,
+        sock=listener,
         server_factory=lambda: Door(host),
         server_host_keys=[host.host_key],
         process_factory=lambda process: sessions.run(

@@ -59,7 +59,7 @@ def status(context: Context, as_json: bool) -> None:
         echo(f"Key pair: {found.key_name} ({found.private_key})")
         if found.instances:
             rows: list[tuple[str, ...]] = [("INSTANCE", "STATE", "ADDRESS", "NAME")]
-            keys = ("instance_id", "state", "private_ip", "name")
+            keys = ("instance_id", "state", "public_ip", "name")
             rows += [tuple(str(item.get(key) or "-") for key in keys) for item in found.instances]
             echo()
             echo_table(rows)
