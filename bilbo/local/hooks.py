@@ -28,7 +28,9 @@ from moto.ec2.models.vpcs import VPCBackend
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import parse_user_data
 
+from bilbo.local import policies
 from bilbo.local.faults import Faults
+from bilbo.local.lag import Lag
 from bilbo.local.network import Addresses
 from bilbo.local.refusals import check_groups, check_launch, groups_of
 from bilbo.local.replacements import put, replace
@@ -42,12 +44,15 @@ ALIVE = ("pending", "running")
 @dataclass
 class World:
     """What the mends share. `lock` is held by whoever works on moto's models: they are not
-    made for threads. `key` is the name and the OpenSSH text of the key pair of every region.
+    made for threads. `key` is the name and the OpenSSH text of the key pair of every region,
+    `credentials` the access key and the secret key that the API takes.
     """
 
     addresses: Addresses
     key: tuple[str, bytes]
+    credentials: tuple[str, str] = ("", "")
     faults: Faults = field(default_factory=Faults)
+    lag: Lag = field(default_factory=Lag)
     lock: threading.RLock = field(default_factory=threading.RLock)
     serial: Iterator[int] = field(default_factory=itertools.count)
 
@@ -65,6 +70,7 @@ def install(world: World) -> None:
     read_user_data_of_later_versions()
     keep_a_templates_own_tags_out_of_its_versions()
     keep_security_groups_in_use()
+    policies.install()
 
 
 def all_instances() -> Iterator[Any]:
@@ -180,6 +186,8 @@ def check_and_complete_launches(world: World) -> None:
             instance.bilbo_serial = next(world.serial)
             # An instance is in the groups of its first network interface.
             instance.security_groups = list(instance.nics[0].group_set)
+            world.lag.make(instance.id, *(interface.id for interface in instance.nics.values()))
+            world.lag.make(*(disk.volume_id for disk in instance.block_device_mapping.values()))
             for interface in instance.nics.values():
                 if not kwargs.get("nics") or interface.description == "Primary network interface":
                     interface.delete_on_termination = True
