@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -600,6 +601,29 @@ def test_what_is_not_there_is_refused(aws: Aws, asked: dict[str, Any], code: str
     with pytest.raises(ClientError) as caught:
         aws.run(**asked)
     assert caught.value.response["Error"]["Code"] == code
+
+
+def test_user_data_have_a_limit(aws: Aws) -> None:
+    """16 KiB of user data are taken and a byte more is refused, by launches and templates. Names in
+    use and more than 50 tags are refused by moto itself."""
+    most, more = (base64.b64encode(b"x" * length).decode() for length in (16384, 16385))
+    aws.template("long", UserData=most)
+    with pytest.raises(ClientError, match=r"InvalidUserData\.Malformed.*16384 bytes"):
+        aws.template("longer", UserData=more)
+    with pytest.raises(ClientError, match=r"InvalidParameterValue.*16384 bytes"):
+        aws.run(UserData="x" * 16385)
+    with pytest.raises(ClientError, match=r"InvalidLaunchTemplateName\.AlreadyExists"):
+        aws.template("long")
+    asked = {"GroupName": "taken", "Description": "x"}
+    aws.ec2.create_security_group(**asked)
+    with pytest.raises(ClientError, match=r"InvalidGroup\.Duplicate"):
+        aws.ec2.create_security_group(**asked)
+    tags = [{"Key": f"k{n}", "Value": "v"} for n in range(51)]
+    specified = [{"ResourceType": "security-group", "Tags": tags}]
+    with pytest.raises(ClientError, match="TagLimitExceeded"):
+        aws.ec2.create_security_group(
+            GroupName="tagged", Description="x", TagSpecifications=specified
+        )
 
 
 def test_a_security_group_in_use_stays(aws: Aws) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo
+import pytest
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, client
 
+from bilbo import local
 from bilbo.model import ClusterSpec
 from bilbo.permissions import ACTIONS, STEPS, Action, policy
 from bilbo.profile import building
@@ -113,3 +117,136 @@ def test_the_docs_have_the_table() -> None:
         DOCS.write_text(written, encoding="utf-8")
         return
     assert text == written, "docs/gitops.md is out of date: BILBO_WRITE_DOCS=1 pytest …"
+
+
+# -- one action less -----------------------------------------------------------------------
+
+# What no policy can deny, and what only a broken life needs.
+UNTRIED = {"sts:GetCallerIdentity", "iam:CreateServiceLinkedRole", "ec2:DeleteVolume"}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A command of a step, and what brings the cluster to where it can run."""
+
+    step: str
+    before: Callable[[Bilbo], object]
+    command: tuple[str, ...]
+
+
+def profile_of(bilbo: Bilbo, *, count: int = 1, **instance: Any) -> str:
+    """Writes the profile of the cluster that lives here; its name."""
+    document = {
+        "instance": {**INSTANCE, **instance},
+        "access": {"cidrs": ["127.0.0.0/9" if instance else "127.0.0.0/8"]},
+        "region": "us-east-1", "notebook": {}, "state": {"bucket": "one-less"},
+        "dask": {"worker": {"count": count, **ONE_PROCESS}},
+    }  # fmt: skip
+    return bilbo.profile("less", document)
+
+
+def there(bilbo: Bilbo) -> None:
+    """The cluster is as its profile says."""
+    bilbo("--local", "create", profile_of(bilbo), "-y", "--force")
+
+
+def gone(bilbo: Bilbo) -> None:
+    """There is no cluster."""
+    if (bilbo.home / "clusters" / "less").exists():
+        bilbo("destroy", "less", "-y")
+    profile_of(bilbo)
+
+
+def asleep(bilbo: Bilbo) -> None:
+    """The notebook was stopped by hand."""
+    there(bilbo)
+    machine = bilbo.record("less")["notebook"]["instance_id"]
+    client(bilbo.home, "ec2").stop_instances(InstanceIds=[machine])
+
+
+def other(bilbo: Bilbo) -> None:
+    """The profile asks for other machines, tags and networks than there are."""
+    there(bilbo)
+    profile_of(bilbo, ec2type="t3.small", tags={"a": "b"})
+
+
+def with_two(bilbo: Bilbo) -> None:
+    """A worker can leave."""
+    there(bilbo)
+    bilbo("scale", "less", "2")
+
+
+def bucketless(bilbo: Bilbo) -> None:
+    """There is no such bucket, and nothing that remembers one."""
+    s3 = client(bilbo.home, "s3")
+    if any(each["Name"] == "fresh-bucket" for each in s3.list_buckets()["Buckets"]):
+        s3.delete_bucket(Bucket="fresh-bucket")
+    shutil.rmtree(bilbo.home / "state-buckets" / "fresh-bucket", ignore_errors=True)
+
+
+CREATE = ("--local", "create", "less.json", "-y", "--force")
+LIFE = (
+    Phase("state-bucket", bucketless, ("--local", "state-bucket", "create", "fresh-bucket")),
+    Phase("apply", gone, CREATE),
+    Phase("plan", there, ("--local", "plan", "less.json")),
+    Phase("plan", there, ("desc", "less", "--refresh")),
+    Phase("apply", there, ("scale", "less", "2")),
+    Phase("apply", with_two, ("scale", "less", "1", "-y", "--force")),
+    Phase("apply", asleep, CREATE),
+    Phase("apply", other, CREATE),
+    Phase("destroy", there, ("destroy", "less", "-y")),
+)
+
+
+def attempt(bilbo: Bilbo, phase: Phase, lacking: str = "") -> tuple[bool, set[str]]:
+    """Whether a phase succeeds under its policy without an action, and what it called."""
+    phase.before(bilbo)
+    found = json.loads(bilbo("permissions", "less.json", "--step", phase.step).stdout)
+    if phase.step == "state-bucket":
+        found = json.loads(json.dumps(found).replace("one-less", "fresh-bucket"))
+    for each in found["Statement"]:
+        each["Action"] = [name for name in each["Action"] if name != lacking] or ["none:None"]
+    file = bilbo.home / "policy.json"
+    file.write_text(json.dumps(found), encoding="utf-8")
+    local.calls(bilbo.home, reset=True)
+    local.inject(bilbo.home, f"policy={file}")
+    try:
+        done = bilbo(*phase.command, code=None, timeout=1200)
+    finally:
+        local.inject(bilbo.home, "clear")
+    permitted_by = {"s3:HeadObject": "s3:GetObject", "s3:HeadBucket": "s3:ListBucket"}
+    calls = {permitted_by.get(name, name) for name in local.calls(bilbo.home, reset=True)}
+    return done.returncode == 0, calls
+
+
+@pytest.mark.standin
+@pytest.mark.skipif("BILBO_PERMISSIONS" not in os.environ, reason="`make permissions`: an hour")
+@pytest.mark.timeout(0)
+def test_one_action_less(bilbo: Bilbo, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each step succeeds under its policy, and fails without any one of its actions that changes
+    something; those that only look and whose lack is tolerated are listed."""
+    wanted = os.environ["BILBO_PERMISSIONS"].split(",")
+    bilbo("--local", "state-bucket", "create", "one-less")
+    profile_of(bilbo)
+    tolerated: list[str] = []
+    wrong: list[str] = []
+    seen: set[tuple[str, str]] = set()
+    for phase in LIFE:
+        if wanted != ["all"] and phase.step not in wanted:
+            continue
+        well, called = attempt(bilbo, phase)
+        assert well, phase
+        named = {each.name for each in ACTIONS if phase.step in each.steps} - UNTRIED
+        for action in sorted(
+            (called & named) - {name for step, name in seen if step == phase.step}
+        ):
+            seen.add((phase.step, action))
+            well, _ = attempt(bilbo, phase, action)
+            looks = action.partition(":")[2].startswith(("Describe", "Get", "List"))
+            if well:
+                (tolerated if looks else wrong).append(f"{phase.step}: {action}")
+            with capsys.disabled():
+                print(f"{phase.step} without {action}: {'tolerated' if well else 'fails'}")
+    with capsys.disabled():
+        print("tolerated:", *tolerated, sep="\n  ")
+    assert not wrong, wrong

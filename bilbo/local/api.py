@@ -28,10 +28,11 @@ log = logging.getLogger(__name__)
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 _ADMIN_KEY = "HTTP_" + ADMIN_HEADER.upper().replace("-", "_")
-# Actions that AWS checks while it carries out another: (denied, carried out, in the request).
+# Actions that AWS checks while it carries out another: (denied, carried out, pattern in the
+# request).
 # supported-iam-actions-tagging.html and ec2-auto-scaling-api-permissions.html list them.
 IMPLIED = (
-    ("iam:PassRole", "ec2:RunInstances", "IamInstanceProfile"),
+    ("iam:PassRole", "ec2:RunInstances", r"IamInstanceProfile\.\w+=[^&]"),
     ("ec2:CreateTags", "ec2:RunInstances", "TagSpecification"),
     ("ec2:CreateTags", "ec2:CreateLaunchTemplate", "TagSpecification"),
     ("ec2:CreateTags", "ec2:CreateSecurityGroup", "TagSpecification"),
@@ -249,7 +250,7 @@ def refusal_of(call: Call, faults: Faults) -> tuple[str, str, str] | None:
         return ("403 Forbidden", "ExpiredToken", words)
     denied = call.action if faults.denies(call.action) else ""
     for implied, action, words in IMPLIED:
-        if call.action == action and words in call.body and _denies(faults, implied):
+        if call.action == action and re.search(words, call.body) and _denies(faults, implied):
             denied = implied
     if not denied:
         return None

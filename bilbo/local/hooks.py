@@ -32,7 +32,7 @@ from bilbo.local import policies
 from bilbo.local.faults import Faults
 from bilbo.local.lag import Lag
 from bilbo.local.network import Addresses
-from bilbo.local.refusals import check_groups, check_launch, groups_of
+from bilbo.local.refusals import check_groups, check_launch, check_user_data, groups_of
 from bilbo.local.replacements import put, replace
 
 TESTED_MOTO = "5.2"
@@ -69,6 +69,7 @@ def install(world: World) -> None:
     count_boots(world)
     read_user_data_of_later_versions()
     keep_a_templates_own_tags_out_of_its_versions()
+    refuse_long_user_data()
     keep_security_groups_in_use()
     policies.install()
 
@@ -173,6 +174,7 @@ def check_and_complete_launches(world: World) -> None:
         key = kwargs.get("key_name") or template.get("KeyName")
         image = image_id or template.get("ImageId")
         check_launch(self, image, kind, key)
+        check_user_data(args[0] if args else None, "InvalidParameterValue")
         check_groups(self, [*(kwargs.get("security_group_ids") or []), *groups_of(kwargs)])
         for disk in kwargs.get("block_device_mappings") or []:
             if "Ebs" in disk and not disk["Ebs"].get("SnapshotId"):
@@ -335,6 +337,15 @@ def keep_a_templates_own_tags_out_of_its_versions() -> None:
         mixed = data.get("TagSpecifications", [])
         mixed[:] = [item for item in mixed if item["ResourceType"] != "launch-template"]
         original(self, *args, **kwargs)
+
+
+def refuse_long_user_data() -> None:
+    """moto takes user data of any length."""
+
+    @replace(LaunchTemplate, "create_version")
+    def create_version(original: Any, self: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
+        check_user_data(data.get("UserData"), "InvalidUserData.Malformed")
+        return original(self, data, *args, **kwargs)
 
 
 def keep_security_groups_in_use() -> None:

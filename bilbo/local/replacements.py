@@ -139,6 +139,13 @@ REPLACEMENTS = (
         "test_a_templates_own_tags_stay_on_it",
     ),
     Replacement(
+        "LaunchTemplate.create_version",
+        "takes user data of any length, and so do launches",
+        "refuses more than 16 KiB: InvalidUserData.Malformed",
+        _GUIDE + "user-data.html",
+        "test_user_data_have_a_limit",
+    ),
+    Replacement(
         "SecurityGroupBackend._delete_security_group",
         "deletes a security group that instances use",
         "refuses: DependencyViolation",
