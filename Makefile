@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test coverage release bench check chaos fuzz scan clean requirements
+.PHONY: help demo quick test coverage release bench check chaos fuzz permissions scan clean requirements
 
 help:
 	@echo "make demo   create a cluster on this machine's stand-in AWS, and compute on it"
@@ -19,6 +19,7 @@ help:
 	@echo "make release  build the source archive and the wheel in dist/, and try the wheel elsewhere"
 	@echo "make chaos  kill -9 at N=20 random moments, and check that nothing is orphaned"
 	@echo "make fuzz   feed N=1000 corrupted inputs to each parser of foreign documents"
+	@echo "make permissions  take each action from the policy of its step, and see that the step fails"
 	@echo "make scan   run checkov on the Terraform files that bilbo writes (a large install)"
 	@echo "make bench  measure what bilbo costs: benchmarks/RESULTS.md (most of an hour)"
 	@echo "make clean  remove everything that make has installed here"
@@ -86,6 +87,10 @@ chaos: $(VENV)/test.stamp
 # Every input is accepted, or refused with a named error; nothing is written or started elsewhere.
 fuzz: $(VENV)/test.stamp
 	BILBO_FUZZ=$(or $(N),1000) $(BIN)/pytest -q -s -o timeout=0 tests/hostile/test_fuzz.py
+
+# An hour. STEPS=plan,state-bucket tries these alone.
+permissions: $(VENV)/test.stamp
+	BILBO_PERMISSIONS=$(or $(STEPS),all) $(BIN)/pytest -q -o timeout=0 tests/test_permissions.py
 
 scan: $(VENV)/test.stamp
 	sh tests/scan

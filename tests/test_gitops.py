@@ -27,15 +27,15 @@ from teams import (
     PROJECT,
     Machine,
     Team,
+    allowed,
     attach,
     fits_the_schema,
     instances,
-    permitted,
     permitted_objects,
     read_folder,
 )
 
-from bilbo import bundle, local
+from bilbo import bundle
 from bilbo.cluster.state_bucket import variables
 from bilbo.model import Target
 from bilbo.terraform.environment import environment as terraform_environment
@@ -143,10 +143,9 @@ def at_home(team: Team) -> AtHome:
     shutil.copy(file, copied)
     tried = ben("create", theirs, "--plan", copied, code=1).stderr
     assert ben("clusters").stdout == ""
-    local.calls(team.standin, reset=True)
     reviewed = ("create", profile, "--plan", str(file))
-    created = ada(*reviewed, "--digest", bundle.read(file).digest).stdout
-    permitted(team, "apply")
+    with allowed(team, "apply", team.document()):
+        created = ada(*reviewed, "--digest", bundle.read(file).digest).stdout
     return AtHome(file, planned, tried, created, ada(*reviewed, code=1).stderr)
 
 
@@ -335,8 +334,16 @@ def run_job(team: Team, job: str, document: dict[str, Any], code: int = 0) -> Ma
         PATH=f"{tools}:{os.environ['PATH']}", PYTHONPATH=str(PROJECT),
     )  # fmt: skip
     steps = [step for step in workflow["jobs"][job]["steps"] if "run" in step]
+    with allowed(team, job, document):
+        run_steps(steps, machine, environment, code)
+    return machine
+
+
+def run_steps(
+    steps: list[dict[str, Any]], machine: Machine, environment: dict[str, str], code: int
+) -> None:
+    """Runs a job's steps until one fails, and then those for a failure; the last code is `code`."""
     failed = 0
-    local.calls(team.standin, reset=True)
     for step in steps:
         if bool(failed) != (step.get("if") == "failure()"):
             continue
@@ -348,8 +355,6 @@ def run_job(team: Team, job: str, document: dict[str, Any], code: int = 0) -> Ma
         failed = failed or done.returncode
         assert failed in (0, code), f"{step['name']}: {done.stdout}\n{done.stderr}"
     assert failed == code
-    permitted(team, job)
-    return machine
 
 
 def test_the_workflow_runs_nothing_of_a_pull_request() -> None:

@@ -18,14 +18,14 @@ from teams import (
     NAME,
     Machine,
     Team,
+    allowed,
     attach,
     fits_the_schema,
     instances,
-    permitted,
     read_folder,
 )
 
-from bilbo import bundle, local
+from bilbo import bundle
 
 # -- refusals -------------------------------------------------------------------------------
 
@@ -245,7 +245,6 @@ def test_both_at_once(team: Team, ada: Machine, ben: Machine) -> None:
 
 def test_destroyed_by_a_team_mate(team: Team, ben: Machine) -> None:
     """Who attached the cluster can destroy it; nothing of it is left."""
-    local.calls(team.standin, reset=True)
-    ben("destroy", NAME, "-y")
-    permitted(team, "destroy")
+    with allowed(team, "destroy", team.present()):
+        ben("destroy", NAME, "-y")
     nothing_is_left(team.standin)

@@ -94,7 +94,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     bilbo.profile("w", {"notebook": {}})
     try:
         unbuilt = Workshop(bilbo, base, "", "")
+        local.start(bilbo.home)
+        document = {"region": "us-east-1", "instance": INSTANCE, "notebook": {}}
+        command = ("permissions", bilbo.profile("allowed", document), "--step", "image")
+        (base / "policy.json").write_text(bilbo(*command).stdout)
+        local.inject(bilbo.home, f"policy={base / 'policy.json'}")
         done = unbuilt.build("--write-profile", "w.json")
+        local.inject(bilbo.home, "clear")
         yield Workshop(bilbo, base, done.stdout, done.stderr)
     finally:
         local.stop(bilbo.home)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,14 +24,18 @@ import asyncssh
 import boto3
 import pytest
 from bilbo_cli import AwsService
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from conftest import StandIn
 
 from bilbo import local
+from bilbo.aws import machines
 from bilbo.errors import LocalError, UsageError
 from bilbo.local.faults import FORMS, Faults
+from bilbo.local.lag import Lag
 from bilbo.local.processes import of_standin
 from bilbo.local.standin_state import erase
+from bilbo.local.throttling import Throttle
 
 T = TypeVar("T")
 
@@ -50,8 +56,8 @@ class Aws:
         self.asg = self.client("autoscaling")
         self.admit_ssh(self.ec2)
 
-    def client(self, service: AwsService, region: str = "us-east-1") -> Any:
-        return self._session.client(service, region, endpoint_url=self.target.endpoint_url)
+    def client(self, service: AwsService, region: str = "us-east-1", **more: Any) -> Any:
+        return self._session.client(service, region, endpoint_url=self.target.endpoint_url, **more)
 
     def admit_ssh(self, ec2: Any) -> None:
         """Have the default security group of a region admit SSH, which on AWS it does not."""
@@ -724,6 +730,29 @@ def test_security_groups_are_in_force(aws: Aws) -> None:
     assert eventually(lambda: reached(public, 8888) == "refused")
 
 
+def test_user_data_have_a_limit(aws: Aws) -> None:
+    """16 KiB of user data are taken and a byte more is refused, by launches and templates. Names in
+    use and more than 50 tags are refused by moto itself."""
+    most, more = (base64.b64encode(b"x" * length).decode() for length in (16384, 16385))
+    aws.template("long", UserData=most)
+    with pytest.raises(ClientError, match=r"InvalidUserData\.Malformed.*16384 bytes"):
+        aws.template("longer", UserData=more)
+    with pytest.raises(ClientError, match=r"InvalidParameterValue.*16384 bytes"):
+        aws.run(UserData="x" * 16385)
+    with pytest.raises(ClientError, match=r"InvalidLaunchTemplateName\.AlreadyExists"):
+        aws.template("long")
+    asked = {"GroupName": "taken", "Description": "x"}
+    aws.ec2.create_security_group(**asked)
+    with pytest.raises(ClientError, match=r"InvalidGroup\.Duplicate"):
+        aws.ec2.create_security_group(**asked)
+    tags = [{"Key": f"k{n}", "Value": "v"} for n in range(51)]
+    specified = [{"ResourceType": "security-group", "Tags": tags}]
+    with pytest.raises(ClientError, match="TagLimitExceeded"):
+        aws.ec2.create_security_group(
+            GroupName="tagged", Description="x", TagSpecifications=specified
+        )
+
+
 def test_a_security_group_in_use_stays(aws: Aws) -> None:
     """A security group cannot be deleted, or made twice, while an instance is in it."""
     group = aws.ec2.create_security_group(GroupName="in-use", Description="x")["GroupId"]
@@ -913,8 +942,154 @@ def test_denied_and_expired(aws: Aws) -> None:
             aws.client("sts").get_caller_identity()
 
 
+def test_only_what_the_policy_allows(aws: Aws, tmp_path: Path) -> None:
+    """moto's own check lets through what a policy allows, in the words of each service; what AWS
+    checks beside an action is checked too."""
+    objects = "arn:aws:s3:::ruled-states/a/*"
+    allowed = {
+        "*": ["ec2:DescribeInstances", "ec2:RunInstances", "autoscaling:*"],
+        "arn:aws:s3:::ruled-states": ["s3:CreateBucket", "s3:GetEncryptionConfiguration"],
+        objects: ["s3:GetObject", "s3:PutObject"],
+    }
+    region = {"StringEquals": {"aws:RequestedRegion": "us-east-1"}}
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": actions, "Resource": where, "Condition": region}
+            for where, actions in allowed.items()
+        ],
+    }
+    (tmp_path / "policy.json").write_text(json.dumps(policy), encoding="utf-8")
+    s3 = aws.client("s3")
+    template = aws.template("ruled", TagSpecifications=[
+        {"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}
+    ])  # fmt: skip
+    with fault(aws, f"policy={tmp_path / 'policy.json'}"):
+        aws.ec2.describe_instances()
+        aws.client("sts").get_caller_identity()
+        with pytest.raises(ClientError, match=r"UnauthorizedOperation.*ec2:DescribeImages"):
+            aws.ec2.describe_images()
+        with pytest.raises(ClientError, match=r"UnauthorizedOperation.*ec2:CreateTags"):
+            aws.run()  # it gives tags
+        with pytest.raises(ClientError, match=r"AccessDenied.*use launch template"):
+            aws.group("ruled", 1, template=template)
+        s3.create_bucket(Bucket="ruled-states")
+        s3.put_object(Bucket="ruled-states", Key="a/b c", Body=b"x")
+        s3.get_object(Bucket="ruled-states", Key="a/b c")
+        with pytest.raises(ClientError, match="AccessDenied"):
+            s3.put_object(Bucket="ruled-states", Key="b", Body=b"x")
+        with pytest.raises(ClientError, match="403"):
+            s3.head_bucket(Bucket="ruled-states")
+        with pytest.raises(ClientError, match="ServerSideEncryptionConfigurationNotFound"):
+            s3.get_bucket_encryption(Bucket="ruled-states")
+    aws.ec2.describe_images(Owners=["self"])
+    with pytest.raises(UsageError, match="no IAM policy"):
+        local.inject(aws.home, f"policy={tmp_path}")
+
+
+def test_what_was_just_made_is_not_found(aws: Aws) -> None:
+    """Under a lag, what is new is in no list and refused by id, and tags come later."""
+    with fault(aws, "lag=300"):
+        template = aws.template("late")
+        with pytest.raises(ClientError, match=r"InvalidLaunchTemplateId\.NotFound"):
+            aws.ec2.describe_launch_templates(LaunchTemplateIds=[template])
+        made = aws.run("late")["InstanceId"]
+        with pytest.raises(ClientError, match=rf"InvalidInstanceID\.NotFound.*{made}"):
+            aws.ec2.describe_instances(InstanceIds=[made])
+        by_name = [{"Name": "tag:Name", "Values": ["late"]}]
+        assert aws.ec2.describe_instances(Filters=by_name)["Reservations"] == []
+        aws.group("late", 1, template=template)
+        (member,) = aws.members("late")
+        with pytest.raises(ClientError, match=r"InvalidInstanceID\.NotFound"):
+            aws.ec2.describe_instances(InstanceIds=[member])
+        group = aws.ec2.create_security_group(GroupName="late", Description="x")["GroupId"]
+        named = {each["GroupId"] for each in aws.ec2.describe_security_groups()["SecurityGroups"]}
+        assert named
+        assert group not in named
+    assert aws.states([made, member]) == {"running"}
+    with fault(aws, "lag=300"):
+        old = aws.run("tagged", SecurityGroupIds=[group])["InstanceId"]
+        aws.ec2.create_tags(Resources=[template], Tags=[{"Key": "new", "Value": "x"}])
+    with fault(aws, "lag=0.001"):
+        (found,) = aws.ec2.describe_instances(InstanceIds=[old])["Reservations"]
+        assert found["Instances"][0]["SecurityGroups"] == [
+            {"GroupName": "late", "GroupId": group}
+        ]  # fmt: skip
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="late", ForceDelete=True)
+    aws.ec2.terminate_instances(InstanceIds=[made, old])
+
+
+def test_tags_come_later() -> None:
+    """A tag that is given to what is there is not told of for as long as a new resource."""
+    now = 0.0
+    lag = Lag(clock=lambda: now)
+    answer = (
+        b'<?xml version="1.0"?><R xmlns="urn:x"><reservationSet><item><instancesSet><item>'
+        b"<instanceId>i-00000001</instanceId><tagSet><item><key>new</key><value>x</value></item>"
+        b"<item><key>old</key><value>x</value></item></tagSet></item></instancesSet></item>"
+        b"</reservationSet></R>"
+    )
+    lag.note("CreateTags", "Action=CreateTags&ResourceId.1=i-00000001&Tag.1.Key=new", b"")
+    told = lag.told("DescribeInstances", answer, 3.0)
+    assert b"old" in told
+    assert b"new" not in told
+    now = 4.0
+    assert lag.told("DescribeInstances", answer, 3.0) == answer
+
+
+def test_token_buckets() -> None:
+    """A bucket holds what AWS publishes, fills as fast, and is each action's own."""
+    now = 0.0
+    throttle = Throttle(clock=lambda: now)
+
+    def let_in(action: str, calls: int, body: str = "", rate: float = 1.0) -> int:
+        asked = [throttle.refuses(rate, action, "us-east-1", body) for _ in range(calls)]
+        return asked.count(False)
+
+    assert let_in("ec2:DescribeInstances", 120) == 100
+    assert let_in("ec2:DescribeVolumes", 120) == 100
+    assert let_in("ec2:CreateTags", 120) == 50
+    assert let_in("ec2:RunInstances", 9) == 5
+    assert let_in("s3:GetObject", 999) == 999
+    now = 2.0
+    assert let_in("ec2:DescribeInstances", 120) == 40
+    assert let_in("ec2:RunInstances", 9) == 4
+    now = 1000.0
+    assert let_in("ec2:RunInstances", 2, "MinCount=1&MaxCount=1000") == 1  # the instances' bucket
+    assert let_in("autoscaling:UpdateAutoScalingGroup", 99, rate=0.1) == 5
+
+
+def test_bilbos_own_calls_survive_throttling(aws: Aws) -> None:
+    """Under a tenth of what AWS lets through, many calls at once are refused, tried again, and
+    answered."""
+    local.calls(aws.home, reset=True)
+    with fault(aws, "throttle=0.1"):
+        with pytest.raises(ClientError, match="RequestLimitExceeded"):
+            once = Config(retries={"total_max_attempts": 1})
+            ec2 = aws.client("ec2", config=once)
+            for _ in range(60):
+                ec2.describe_instances()
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: machines(aws.target, "nobody"), range(8)))
+    assert found == [[]] * 8
+    assert local.calls(aws.home)["ec2:DescribeInstances"] > 16
+
+
 @pytest.mark.parametrize(
-    "text", ["", "capacity=", "boot=soon", "ssh=i-1:dead", "ssh=:refuse", "deny=x", "clear=1"]
+    "text",
+    [
+        "",
+        "capacity=",
+        "boot=soon",
+        "ssh=i-1:dead",
+        "ssh=:refuse",
+        "deny=x",
+        "clear=1",
+        "lag=",
+        "throttle=0",
+        "throttle=x",
+        "policy=",
+    ],
 )
 def test_a_wrong_fault_names_the_right_forms(aws: Aws, text: str) -> None:
     """What is no fault is refused with every form that is one, and changes nothing."""

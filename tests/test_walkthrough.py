@@ -102,7 +102,10 @@ def test_a_notebook_alone(bilbo: Bilbo) -> None:
 
 
 def test_dask_from_a_local_client(bilbo: Bilbo) -> None:
-    """Dask without a notebook computes for a client at the scheduler's public address."""
+    """Dask without a notebook computes for a client at the scheduler's public address, in an EC2
+    that does not find at once what was just made."""
+    local.start(bilbo.home)
+    local.inject(bilbo.home, "lag=3")
     worker = {"count": 2, **ONE_PROCESS}
     dask = {"scheduler": {}, "worker": worker}
     profile = bilbo.profile("test", {"instance": INSTANCE, "dask": dask})
@@ -138,6 +141,7 @@ def test_dask_from_a_local_client(bilbo: Bilbo) -> None:
         assert "Dask" in browser.title
 
     bilbo("destroy", "test-cluster", "-y")
+    local.inject(bilbo.home, "clear")
     nothing_is_left(bilbo.home)
 
 

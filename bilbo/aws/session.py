@@ -35,7 +35,12 @@ def client(target: Target, service: str, region: str | None = None) -> Any:
             service,
             region_name=region or target.region,
             endpoint_url=target.endpoint_url,
-            config=Config(connect_timeout=10, read_timeout=30, retries={"max_attempts": 4}),
+            config=Config(
+                connect_timeout=10,
+                read_timeout=30,
+                # After a first refusal an adaptive client asks no faster than AWS lets it.
+                retries={"mode": "adaptive", "max_attempts": 4},
+            ),
         )
 
 

@@ -32,6 +32,7 @@ _COMMANDS = {
     "local": ("local", "Start and stop the stand-in AWS."),
     "logs": ("inspect", "Show service logs."),
     "notebook": ("inspect", "Open notebook."),
+    "permissions": ("team", "Print the IAM policy that a profile needs."),
     "plan": ("lifecycle", "Show create cluster plan."),
     "profiles": ("inspect", "List all profiles."),
     "put": ("hosts", "Copy files to instances."),

@@ -109,6 +109,11 @@ def default_target(context: Context) -> Target:
     return Target(region=_region() or "", endpoint_url=os.environ.get("AWS_ENDPOINT_URL"))
 
 
+def default_region(context: Context) -> str | None:
+    """Returns the region of a cluster whose profile names none; starts no stand-in."""
+    return (_region() or "us-east-1") if context.local else _region()
+
+
 def _started(context: Context) -> Target:
     from bilbo import local
 

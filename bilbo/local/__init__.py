@@ -134,8 +134,7 @@ def inject(home: Path, fault: str) -> None:
 
     Raises UsageError, naming the forms, for a wrong one, and LocalError when nothing runs.
     """
-    faults.check(fault)
-    _ask(_needed(home), "POST", "fault", fault)
+    _ask(_needed(home), "POST", "fault", faults.check(fault))
 
 
 def calls(home: Path, *, reset: bool = False, different: bool = False) -> Mapping[str, int]:

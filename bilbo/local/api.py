@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
 from bilbo.errors import UsageError
+from bilbo.local import policies, throttling
 from bilbo.local.faults import Faults
 from bilbo.local.hooks import World
 from bilbo.local.standin_state import ADMIN, ADMIN_HEADER, LONGEST_BODY
@@ -26,11 +27,19 @@ log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
-ACCOUNT = "123456789012"
 _ADMIN_KEY = "HTTP_" + ADMIN_HEADER.upper().replace("-", "_")
-# Actions that AWS checks while it carries out another: (denied, carried out, in the request)
+# Actions that AWS checks while it carries out another: (denied, carried out, pattern in the
+# request).
+# supported-iam-actions-tagging.html and ec2-auto-scaling-api-permissions.html list them.
 IMPLIED = (
-    ("iam:PassRole", "ec2:RunInstances", "IamInstanceProfile"),
+    ("iam:PassRole", "ec2:RunInstances", r"IamInstanceProfile\.\w+=[^&]"),
+    ("ec2:CreateTags", "ec2:RunInstances", "TagSpecification"),
+    ("ec2:CreateTags", "ec2:CreateLaunchTemplate", "TagSpecification"),
+    ("ec2:CreateTags", "ec2:CreateSecurityGroup", "TagSpecification"),
+    ("ec2:RunInstances", "autoscaling:CreateAutoScalingGroup", "LaunchTemplate"),
+    ("ec2:CreateTags", "autoscaling:CreateAutoScalingGroup", "LaunchTemplate"),
+    ("ec2:RunInstances", "autoscaling:UpdateAutoScalingGroup", "LaunchTemplate"),
+    ("ec2:CreateTags", "autoscaling:UpdateAutoScalingGroup", "LaunchTemplate"),
     ("iam:CreateServiceLinkedRole", "autoscaling:CreateAutoScalingGroup", ""),
 )
 
@@ -72,6 +81,7 @@ class Api:
         self._calls: Counter[str] = Counter()
         self._requests: set[tuple[str, int]] = set()
         self._objects: Counter[str] = Counter()
+        self._throttle = throttling.Throttle()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request. Of one without the key nothing but the head is read."""
@@ -99,17 +109,14 @@ class Api:
         self._requests.add((call.action, hash(asked + body)))
         if call.service == "s3" and call.action.endswith("Object"):
             self._objects[f"{call.action} {environ.get('PATH_INFO', '').strip('/')}"] += 1
-        refusal = refusal_of(call, self._world.faults)
+        with self._world.lock:
+            refusal = refusal_of(call, self._world.faults) or self._too_soon(call)
         if refusal:
             return _refuse(call, refusal, start_response)
         try:
             # moto's models are not made for several threads; Terraform comes with ten.
             with self._world.lock:
-                answer = self._moto(environ, start_response)
-                try:
-                    return [b"".join(answer)]
-                finally:
-                    getattr(answer, "close", lambda: None)()
+                return self._asked_of_moto(call, environ, start_response)
         except Exception as error:
             # Status 400: clients try again for minutes on what they think is the server's day.
             log.exception("%s failed", call.action)
@@ -118,6 +125,40 @@ class Api:
         finally:
             if not call.reads_only:
                 self._on_change()
+
+    def _too_soon(self, call: Call) -> tuple[str, str, str] | None:
+        """How a call is refused for its time alone: too many at once, or too early."""
+        faults = self._world.faults
+        if faults.throttle and self._throttle.refuses(
+            faults.throttle, call.action, call.region, call.body
+        ):
+            return throttling.refusal(call.service)
+        if not faults.lag or call.service != "ec2":
+            return None
+        return self._world.lag.too_early(call.action.partition(":")[2], call.body, faults.lag)
+
+    def _asked_of_moto(
+        self, call: Call, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """moto's answer, without what is not to be found yet."""
+        seconds = self._world.faults.lag if call.service == "ec2" else 0.0
+        begun: list[Any] = []
+        answer = self._moto(
+            environ, lambda *head: begun.extend(head) if seconds else start_response(*head)
+        )
+        try:
+            body = b"".join(answer)
+        finally:
+            getattr(answer, "close", lambda: None)()
+        if not seconds:
+            return [body]
+        lag, name = self._world.lag, call.action.partition(":")[2]
+        lag.note(name, call.body, body)
+        body = lag.told(name, body, seconds)
+        status, headers = begun[:2]
+        kept = [(key, value) for key, value in headers if key.lower() != "content-length"]
+        start_response(status, [*kept, ("Content-Length", str(len(body)))])
+        return [body]
 
     def _administer(
         self, environ: Environ, body: bytes, start_response: StartResponse
@@ -140,6 +181,7 @@ class Api:
             try:
                 with self._world.lock:
                     self._world.faults.apply(body.decode())
+                    policies.enforce(self._world.faults.policy, *self._world.credentials)
             except UsageError as error:
                 return _answer(start_response, "400 Bad Request", {"error": str(error)})
             self._on_change()
@@ -194,25 +236,9 @@ def parse_call(environ: Environ, body: bytes) -> Call:
     elif target:
         action = target.rpartition(".")[2]
     else:
-        action = _s3_action(environ, query) if service == "s3" else environ["REQUEST_METHOD"]
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        action = policies.s3_action(method, path, query) if service == "s3" else method
     return Call(service, f"{service}:{action}", region, key, text)
-
-
-def _s3_action(environ: Environ, query: dict[str, list[str]]) -> str:
-    """The name of an S3 request, near enough to count and to deny by."""
-    method = environ["REQUEST_METHOD"].title()
-    bucket, _, key = environ.get("PATH_INFO", "").strip("/").partition("/")
-    settings = ("versioning", "encryption", "publicAccessBlock", "policy", "tagging", "acl")
-    setting = next((name for name in settings if name in query), "")
-    if setting and not key:
-        return f"{method}Bucket{setting[0].upper()}{setting[1:]}"
-    if key:
-        return f"{'Put' if method == 'Post' else method}Object"
-    if not bucket:
-        return "ListAllMyBuckets"
-    return {"Get": "ListBucket", "Put": "CreateBucket", "Post": "DeleteObject"}.get(
-        method, f"{method}Bucket"
-    )
 
 
 def refusal_of(call: Call, faults: Faults) -> tuple[str, str, str] | None:
@@ -224,19 +250,22 @@ def refusal_of(call: Call, faults: Faults) -> tuple[str, str, str] | None:
         return ("403 Forbidden", "ExpiredToken", words)
     denied = call.action if faults.denies(call.action) else ""
     for implied, action, words in IMPLIED:
-        if call.action == action and words in call.body and faults.denies(implied):
+        if call.action == action and re.search(words, call.body) and _denies(faults, implied):
             denied = implied
     if not denied:
         return None
-    who = f"arn:aws:iam::{ACCOUNT}:user/local"
-    words = (
-        f"User: {who} is not authorized to perform: {denied} on resource: * "
-        f"because no identity-based policy allows the {denied} action"
-    )
+    words = policies.denial(denied)
     if call.service == "ec2":
-        words = f"You are not authorized to perform this operation. {words}"
-        return ("403 Forbidden", "UnauthorizedOperation", words)
+        return ("403 Forbidden", "UnauthorizedOperation", policies.refusal_words(denied))
+    if call.service == "autoscaling" and denied.startswith("ec2:"):
+        words = "You are not authorized to use launch template"
     return ("403 Forbidden", "AccessDenied", words)
+
+
+def _denies(faults: Faults, implied: str) -> bool:
+    # An account has the role from its first group on.
+    first_use = implied == "iam:CreateServiceLinkedRole"
+    return faults.denies(implied) or not (first_use or policies.allows(faults.policy, implied))
 
 
 def _no_such_key(call: Call) -> tuple[str, str, str]:

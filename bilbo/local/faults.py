@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bilbo.errors import UsageError
 
@@ -20,6 +22,9 @@ FORMS = (
     "reboot=INSTANCE            the machine reboots, once, by itself",
     "deny=SERVICE:ACTION        the permission is missing, as in deny=ec2:RunInstances",
     "expired                    the credentials have expired",
+    "policy=FILE                the user may do what the IAM policy in FILE allows, nothing else",
+    "lag=SECONDS                EC2 does not find what was just made, for so long",
+    "throttle=RATE              EC2 and Auto Scaling throttle; 1 is as AWS does, 0.5 twice as much",
     "clear                      all is well again",
 )
 
@@ -27,7 +32,7 @@ FORMS = (
 @dataclass
 class Faults:
     """What is wrong at present. `ssh` maps an instance as the user named it to its mode; `reboots`
-    are those that are about to reboot.
+    are those that are about to reboot, `policy` is the text of an IAM policy, and `lag` is seconds.
     """
 
     capacity: int | None = None
@@ -37,6 +42,9 @@ class Faults:
     reboots: set[str] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
     expired: bool = False
+    policy: str = ""
+    lag: float = 0.0
+    throttle: float | None = None
 
     def apply(self, text: str) -> None:
         """Add the fault that `text` names; `clear` takes all away.
@@ -50,8 +58,12 @@ class Faults:
             self.expired = True
         elif kind in ("capacity", "limit") and re.fullmatch(r"\d{1,6}", value):
             setattr(self, kind, int(value))
-        elif kind == "boot" and re.fullmatch(r"\d{1,5}(\.\d+)?", value):
-            self.boot = float(value)
+        elif kind in ("boot", "lag") and re.fullmatch(r"\d{1,5}(\.\d+)?", value):
+            setattr(self, kind, float(value))
+        elif kind == "throttle" and re.fullmatch(r"\d{1,5}(\.\d+)?", value) and float(value):
+            self.throttle = float(value)
+        elif kind == "policy" and value:
+            self.policy = _policy(Path(value))
         elif kind == "deny" and re.fullmatch(r"[a-z0-9-]+:[A-Za-z0-9*]+", value):
             self.denied.add(value)
         elif kind == "ssh" and value.rpartition(":")[0] and value.rpartition(":")[2] in SSH_MODES:
@@ -75,6 +87,26 @@ class Faults:
         return next((self.ssh[name] for name in names if name in self.ssh), "")
 
 
-def check(text: str) -> None:
-    """Raise UsageError, naming the forms, when `text` is no fault."""
+def check(text: str) -> str:
+    """The fault as the stand-in's process takes it, whose folder is another.
+
+    Raises UsageError, naming the forms, when `text` is no fault.
+    """
     Faults().apply(text)
+    kind, _, value = text.strip().partition("=")
+    return f"policy={Path(value).resolve()}" if kind == "policy" else text
+
+
+def _policy(path: Path) -> str:
+    """The text of the IAM policy in a file. Raises UsageError when there is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if json.loads(text)["Statement"]:
+            return text
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise UsageError(
+        "this file holds no IAM policy",
+        where=str(path),
+        hint="`bilbo permissions PROFILE` prints one.",
+    )

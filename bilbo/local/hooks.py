@@ -28,9 +28,11 @@ from moto.ec2.models.vpcs import VPCBackend
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import parse_user_data
 
+from bilbo.local import policies
 from bilbo.local.faults import Faults
+from bilbo.local.lag import Lag
 from bilbo.local.network import Addresses
-from bilbo.local.refusals import check_groups, check_launch, groups_of
+from bilbo.local.refusals import check_groups, check_launch, check_user_data, groups_of
 from bilbo.local.replacements import put, replace
 
 TESTED_MOTO = "5.2"
@@ -42,12 +44,15 @@ ALIVE = ("pending", "running")
 @dataclass
 class World:
     """What the mends share. `lock` is held by whoever works on moto's models: they are not
-    made for threads. `key` is the name and the OpenSSH text of the key pair of every region.
+    made for threads. `key` is the name and the OpenSSH text of the key pair of every region,
+    `credentials` the access key and the secret key that the API takes.
     """
 
     addresses: Addresses
     key: tuple[str, bytes]
+    credentials: tuple[str, str] = ("", "")
     faults: Faults = field(default_factory=Faults)
+    lag: Lag = field(default_factory=Lag)
     lock: threading.RLock = field(default_factory=threading.RLock)
     serial: Iterator[int] = field(default_factory=itertools.count)
 
@@ -64,7 +69,9 @@ def install(world: World) -> None:
     count_boots(world)
     read_user_data_of_later_versions()
     keep_a_templates_own_tags_out_of_its_versions()
+    refuse_long_user_data()
     keep_security_groups_in_use()
+    policies.install()
 
 
 def all_instances() -> Iterator[Any]:
@@ -176,6 +183,7 @@ def check_and_complete_launches(world: World) -> None:
         key = kwargs.get("key_name") or template.get("KeyName")
         image = image_id or template.get("ImageId")
         check_launch(self, image, kind, key)
+        check_user_data(args[0] if args else None, "InvalidParameterValue")
         check_groups(self, [*(kwargs.get("security_group_ids") or []), *groups_of(kwargs)])
         for disk in kwargs.get("block_device_mappings") or []:
             if "Ebs" in disk and not disk["Ebs"].get("SnapshotId"):
@@ -189,6 +197,8 @@ def check_and_complete_launches(world: World) -> None:
             instance.bilbo_serial = next(world.serial)
             # An instance is in the groups of its first network interface.
             instance.security_groups = list(instance.nics[0].group_set)
+            world.lag.make(instance.id, *(interface.id for interface in instance.nics.values()))
+            world.lag.make(*(disk.volume_id for disk in instance.block_device_mapping.values()))
             for interface in instance.nics.values():
                 if not kwargs.get("nics") or interface.description == "Primary network interface":
                     interface.delete_on_termination = True
@@ -336,6 +346,15 @@ def keep_a_templates_own_tags_out_of_its_versions() -> None:
         mixed = data.get("TagSpecifications", [])
         mixed[:] = [item for item in mixed if item["ResourceType"] != "launch-template"]
         original(self, *args, **kwargs)
+
+
+def refuse_long_user_data() -> None:
+    """moto takes user data of any length."""
+
+    @replace(LaunchTemplate, "create_version")
+    def create_version(original: Any, self: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
+        check_user_data(data.get("UserData"), "InvalidUserData.Malformed")
+        return original(self, data, *args, **kwargs)
 
 
 def keep_security_groups_in_use() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
+
+LONGEST_USER_DATA = 16384  # bytes, before they are encoded
 
 
 def check_launch(backend: Any, image_id: str | None, kind: str | None, key: str | None) -> None:
@@ -43,6 +46,12 @@ def check_groups(backend: Any, groups: Iterable[str]) -> None:
             raise EC2ClientError(
                 "InvalidGroup.NotFound", f"The security group '{group}' does not exist"
             )
+
+
+def check_user_data(data: Any, code: str) -> None:
+    """Refuse, with a launch's or a template's `code`, user data that are longer than AWS takes."""
+    if data and len(base64.b64decode(str(data))) > LONGEST_USER_DATA:
+        raise EC2ClientError(code, f"User data is limited to {LONGEST_USER_DATA} bytes")
 
 
 @functools.cache

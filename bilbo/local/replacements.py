@@ -146,6 +146,13 @@ REPLACEMENTS = (
         "test_a_templates_own_tags_stay_on_it",
     ),
     Replacement(
+        "LaunchTemplate.create_version",
+        "takes user data of any length, and so do launches",
+        "refuses more than 16 KiB: InvalidUserData.Malformed",
+        _GUIDE + "user-data.html",
+        "test_user_data_have_a_limit",
+    ),
+    Replacement(
         "SecurityGroupBackend._delete_security_group",
         "deletes a security group that instances use",
         "refuses: DependencyViolation",
@@ -200,6 +207,20 @@ REPLACEMENTS = (
         "replaces it some time later, at the next health check",
         "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-health-checks.html",
         "test_a_group_replaces_what_it_lost",
+    ),
+    Replacement(
+        "IAMRequest._raise_access_denied",
+        "refuses with AccessDenied, whatever the service",
+        "refuses with UnauthorizedOperation in EC2",
+        _EC2.removesuffix("API_") + "errors-overview.html",
+        "test_only_what_the_policy_allows",
+    ),
+    Replacement(
+        "S3IAMRequest.__init__",
+        "takes most settings of a bucket for ListBucket and CreateBucket, and knows HeadBucket",
+        "has a permission for each setting, and ListBucket for HeadBucket",
+        "https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html",
+        "test_only_what_the_policy_allows",
     ),
 )  # fmt: skip
 _ROWS = frozenset(each.target for each in REPLACEMENTS)

@@ -139,7 +139,8 @@ def _start(
     if not version("moto").startswith(f"{hooks.TESTED_MOTO}."):
         raise LocalError(f"moto {version('moto')} is installed, {hooks.TESTED_MOTO} is needed")
     key = (standin_state.KEY_NAME, _public_key(paths))
-    world = hooks.World(network.Addresses(found.octet), key)
+    credentials = (found.access_key, found.secret_key)
+    world = hooks.World(network.Addresses(found.octet), key, credentials)
     hooks.install(world)
     diary = groups.install(world)
     ec2_backends[DEFAULT_ACCOUNT_ID][found.region]  # made now, so that the first call is fast

@@ -79,6 +79,9 @@ def fault(context: Context, fault: str) -> None:
       ssh=INSTANCE:refuse|silent|reject    SSH on one host misbehaves
       reboot=INSTANCE                      a machine reboots, once
       deny=SERVICE:ACTION                  a permission is missing
+      policy=FILE                          only what this IAM policy allows is allowed
+      lag=SECONDS                          EC2 does not find what was just made
+      throttle=RATE                        EC2 throttles; 1 is as AWS does
       expired                              the credentials have expired
       clear                                no more faults
 

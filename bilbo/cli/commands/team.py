@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bilbo.cli.context import Context, default_target, pass_context, target_of, work
+from bilbo.cli.context import (
+    Context,
+    default_region,
+    default_target,
+    pass_context,
+    target_of,
+    work,
+)
 from bilbo.cli.output import echo
 from bilbo.cli.params import CLUSTER, PROFILE
 from bilbo.errors import BilboError, UsageError
 from bilbo.model import SharedState
+from bilbo.permissions import STEPS
 
 if TYPE_CHECKING:
     from bilbo.model import Target
@@ -57,6 +65,42 @@ def render(context: Context, profile: str, name: str | None, output: Path) -> No
 
     for path in export(spec, output, target):
         echo(output / path)
+
+
+# -- permissions ---------------------------------------------------------------------------
+
+
+@click.command(short_help="Print the IAM policy that a profile needs.")
+@click.argument("profile", type=PROFILE)
+@click.option("-n", "--name", type=CLUSTER, help="The cluster's name; default: the profile's.")
+@click.option(
+    "--step", type=click.Choice(STEPS), help="For one step alone; default: all that PROFILE needs."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print each step's policy, in one document.")
+@pass_context
+def permissions(
+    context: Context, profile: str, name: str | None, step: str | None, as_json: bool
+) -> None:
+    """Print the IAM policy under which bilbo can create, change and destroy PROFILE's cluster.
+
+    It is narrowed by region and tags where AWS allows it, and by the owner once the
+    cluster exists. Calls nothing.
+
+    \b
+    Examples:
+      bilbo permissions test.json > policy.json
+      bilbo permissions team.json --step plan
+    """
+    from bilbo.permissions import policy
+    from bilbo.profile import loading
+
+    spec = loading.load(profile, context.home, cluster=name, region=default_region(context))
+    if record := context.store.known(spec.name):
+        spec = replace(spec, region=record.region, owner=record.owner)
+    found: dict[str, object] = policy(spec, step)
+    if as_json:
+        found = {each: policy(spec, each) for each in (STEPS if step is None else (step,))}
+    echo(json.dumps(found, indent=2))
 
 
 # -- shared state --------------------------------------------------------------------------
