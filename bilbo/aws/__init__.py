@@ -5,7 +5,7 @@ from bilbo.aws.amis import image_tags, newest_images
 from bilbo.aws.autoscaling import group_members, protect
 from bilbo.aws.preflight import preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
-from bilbo.aws.session import client
+from bilbo.aws.session import client, refusal
 from bilbo.aws.tagged import Resource, holders, instance_types, machines, start_instances, tagged
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "newest_images",
     "preflight",
     "protect",
+    "refusal",
     "shared_state",
     "start_instances",
     "state_lock",

@@ -55,6 +55,26 @@ def asking(what: str) -> Iterator[None]:
         raise AwsError(what, details=(str(error),), hint=_hint(error)) from error
 
 
+def refusal(target: Target) -> str:
+    """Why AWS does not accept the credentials any more, and what to do; empty if it does, or cannot
+    be asked. STS answers this without any permission (API_GetCallerIdentity)."""
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+
+    try:
+        client(target, "sts").get_caller_identity()
+    except (ConnectionError, HTTPClientError):
+        return ""
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+            return ""
+        return f"{error.response['Error'].get('Message', error)}. {_hint(error)}"
+    except BotoCoreError as error:
+        return f"{error}. {_hint(error)}"
+    except AwsError as error:
+        return str(error)
+    return ""
+
+
 def _hint(error: Exception) -> str:
     from botocore.exceptions import (
         ClientError,

@@ -30,6 +30,7 @@ from pathlib import Path
 from bilbo import addresses, aws
 from bilbo import record as states
 from bilbo.cluster.agreement import agree
+from bilbo.cluster.credentials_watch import CredentialsWatch
 from bilbo.cluster.launching import preflight, public_keys
 from bilbo.cluster.leaving import dismiss, leaving
 from bilbo.cluster.orphans import adopt
@@ -168,7 +169,7 @@ def _begin(task: Undertaking) -> None:
 
 
 def _carry_out(task: Undertaking, plan_file: Path | None, *, changed: bool = True) -> Applied:
-    outcome = task.terraform.apply(task.work.progress.terraform, plan_file=plan_file)
+    outcome = task.terraform.apply(CredentialsWatch(task.work), plan_file=plan_file)
     if outcome.refused:
         _forget_try(task)
         raise task.terraform.error(outcome, f"cluster {task.spec.name!r} is unchanged")
@@ -230,7 +231,7 @@ def _salvage(task: Undertaking, failed: Outcome) -> Applied:
     name, store = task.spec.name, task.work.store
     error = task.terraform.error(failed, f"Terraform could not create all of cluster {name!r}")
     store.save(store.load(name).changed(status=states.FAILED))
-    if not task.terraform.state().get("resources"):
+    if task.terraform.unwritten or not task.terraform.state().get("resources"):
         raise error
     _keep(task.terraform)
     refreshed = _refreshed(task)

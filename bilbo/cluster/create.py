@@ -15,7 +15,8 @@ from bilbo.cluster.reviewed import Reviewed, allowed
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import found_before, say_unlike
 from bilbo.cluster.starting import Created, conclude, start, tell, with_nodes, with_token
-from bilbo.cluster.work import Work, finish_earlier, interruptible
+from bilbo.cluster.unwritten import finish, write_unwritten
+from bilbo.cluster.work import Work, interruptible
 from bilbo.hostside import Known, compare
 from bilbo.model import ClusterSpec
 from bilbo.reality import Reality
@@ -40,18 +41,19 @@ def create(
     """
     what = f"what exists of cluster {spec.name!r} is in its Terraform state"
     hint = f"To continue, run the same `bilbo create`; to remove it: bilbo destroy {spec.name}"
-    with work.store.lock(spec.name, "create"), interruptible(what, hint):
+    with work.store.lock(spec.name, "create"), interruptible(what, hint, work.terraform(spec.name)):
         allowed(spec)
         if reviewed:
             reviewed.suits(spec, work)
         mine = work.store.known(spec.name)
+        write_unwritten(spec.name, work)
         before, state = found_before(spec, work, mine)
         if before is None and not any(True for _ in spec.groups()):
             return Created(None, changed=False)
         same_place(before, work)
         right_account(spec, before, work)
         terraform = work.terraform(spec.name)
-        finish_earlier(terraform, work)
+        finish(spec.name, work)
         manifest = reviewed.bundle.manifest if reviewed else None
         amis, owner = (manifest.amis, manifest.owner) if manifest else (None, None)
         spec = settle(spec, work, before, my_ip, newest=True, amis=amis)

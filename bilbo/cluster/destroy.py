@@ -9,10 +9,12 @@ from typing import Any
 from bilbo import addresses, aws
 from bilbo import record as states
 from bilbo.aws import Resource
+from bilbo.cluster.credentials_watch import CredentialsWatch
 from bilbo.cluster.orphans import adopt_to_destroy, orphans
 from bilbo.cluster.ownership import Own, own_of, same_account
 from bilbo.cluster.shared_state import initialised
-from bilbo.cluster.work import Work, finish_earlier, interruptible
+from bilbo.cluster.unwritten import finish
+from bilbo.cluster.work import Work, interruptible
 from bilbo.errors import AwsError, BilboError, RecordError, UsageError
 from bilbo.record import Record
 from bilbo.terraform import Terraform
@@ -34,7 +36,7 @@ def destroy(name: str, work: Work, also: Collection[str] = ()) -> list[Resource]
     """
     what = f"what is left of cluster {name!r} is in its Terraform state"
     hint = f"To continue: bilbo destroy {name}"
-    with work.store.lock(name, "destroy"), interruptible(what, hint):
+    with work.store.lock(name, "destroy"), interruptible(what, hint, work.terraform(name)):
         return _destroy(name, work, also)
 
 
@@ -59,7 +61,7 @@ def _destroy(name: str, work: Work, also: Collection[str]) -> list[Resource]:
     if also:
         others(record, work, also)
     terraform = work.terraform(name)
-    finish_earlier(terraform, work)
+    finish(name, work)
     own = own_of(record, work, also)
     work.store.save(record.changed(status=states.DESTROYING))
     if (terraform.folder / "main.tf").is_file():
@@ -100,10 +102,11 @@ class _Watch:
     def __init__(self, name: str, work: Work, terraform: Terraform, own: Own) -> None:
         self._name, self._work, self._terraform, self._own = name, work, terraform, own
         self._said: set[str] = set()
+        self._forward = CredentialsWatch(work)
         self.orphaned = False
 
     def __call__(self, event: Mapping[str, Any]) -> bool:
-        self._work.progress.terraform(event)
+        self._forward(event)
         if event["type"] != "apply_progress" or self.orphaned:
             return False
         resource = event["hook"]["resource"]

@@ -14,7 +14,8 @@ from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.settling import settle
 from bilbo.cluster.shared_state import unlocked
 from bilbo.cluster.starting import Created, conclude, start, with_nodes
-from bilbo.cluster.work import Work, finish_earlier, interruptible
+from bilbo.cluster.unwritten import finish, write_unwritten
+from bilbo.cluster.work import Work, interruptible
 from bilbo.errors import QUOTE, BilboError, RemoteError, UsageError
 from bilbo.model import ClusterSpec, worker_part
 from bilbo.profile import building
@@ -43,14 +44,15 @@ def scale(
     """
     what = f"what exists of cluster {name!r} is in its Terraform state"
     hint = "To continue, run the same `bilbo scale`; to return to the profile: bilbo create"
-    with work.store.lock(name, "scale"), interruptible(what, hint):
+    with work.store.lock(name, "scale"), interruptible(what, hint, work.terraform(name)):
         before = work.store.load(name)
         spec = _scaled(before, counts)
         right_account(spec, before, work)
+        write_unwritten(name, work)
         if spec.state:
             unlocked(spec.state, name, work)
         terraform = work.terraform(name)
-        finish_earlier(terraform, work)
+        finish(name, work)
         state = stored(work.target, terraform, name, spec.state)
         spec = owned(settle(spec, work, before, my_ip=False), work, before, state)
         must_be_alike(spec, work)

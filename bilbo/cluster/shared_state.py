@@ -75,7 +75,10 @@ def admitted(state: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 
 
 def initialised(terraform: Terraform, work: Work, name: str) -> None:
-    """Runs `terraform init`, after `admitted` has checked the state."""
+    """Runs `terraform init`, after `admitted` has checked the state. Says so if the state is not up
+    to date, because a Terraform could not write it."""
+    if text := terraform.unwritten_text():
+        work.progress.say(text)
     if state := kept_in(terraform):
         admitted(aws.shared_state(work.target, state, name), state.address())
     terraform.init()

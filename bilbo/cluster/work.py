@@ -79,9 +79,13 @@ def finish_earlier(terraform: Terraform, work: Work) -> None:
 
 
 @contextmanager
-def interruptible(what: str, hint: str = "") -> Iterator[None]:
-    """Turns Ctrl-C into an error that says `what` is the case now, and how to continue."""
+def interruptible(what: str, hint: str = "", terraform: Terraform | None = None) -> Iterator[None]:
+    """Turns Ctrl-C into an error that says `what` is the case now, and how to continue.
+
+    With `terraform`, it says instead where a state is that could not be written.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
+        what = (terraform.unwritten_text() if terraform else "") or what
         raise Interrupted(f"interrupted; {what}", hint=hint) from error

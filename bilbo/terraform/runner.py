@@ -247,6 +247,31 @@ class Terraform:
         self._captured("state push", str(amended))
         amended.unlink()
 
+    @property
+    def unwritten(self) -> Path | None:
+        """The state that Terraform could not write where it belongs; None if there is none.
+
+        Source: writeLocalErroredState in Terraform's internal/backend/local/backend_apply.go.
+        """
+        path = self.folder / "errored.tfstate"
+        return path if path.is_file() else None
+
+    def push_unwritten(self) -> None:
+        """Writes that state where it belongs. Raises TerraformError, with the file kept: if the
+        state is locked, or has changed since."""
+        if path := self.unwritten:
+            self._captured("state push", path.name)
+            path.unlink()
+
+    def unwritten_text(self) -> str:
+        """Where the state is that could not be written, and what to do; empty if there is none."""
+        if not (path := self.unwritten):
+            return ""
+        return (
+            f"Terraform could not write its state. What exists is in {path}; keep that file. The "
+            "next `bilbo create`, `scale` or `destroy` of the cluster writes it first."
+        )
+
     def untaint(self, address: str) -> None:
         """Removes the taint of a resource, so that Terraform keeps it. Raises TerraformError."""
         self._captured("untaint", address, no_color=IsFlagged)
@@ -312,8 +337,11 @@ class Terraform:
     # -- together ------------------------------------------------------------------------
 
     def error(self, outcome: Outcome, what: str) -> TerraformError:
-        """The outcome's errors as one error for people."""
-        return to_error(outcome, what, self.cluster_folder)
+        """The outcome's errors as one error for people, and where an unwritten state is."""
+        error = to_error(outcome, what, self.cluster_folder)
+        if text := self.unwritten_text():
+            error.details = (*error.details, text)
+        return error
 
     def _streamed(
         self, command: str, on_event: OnEvent, *arguments: str, **options: Any
