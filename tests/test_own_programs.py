@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,7 +54,8 @@ class Machine:
 
     @asynccontextmanager
     async def connected(self, user: str) -> AsyncIterator[asyncssh.SSHClientConnection]:
-        server = await ssh.listen(self.host)
+        listener = socket.create_server((self.host.address, 0))
+        server = await ssh.listen(self.host, listener)
         try:
             async with asyncssh.connect(
                 self.host.address, server.get_port(), username=user, client_keys=[self.key],

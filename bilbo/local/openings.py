@@ -201,14 +201,14 @@ class Relay(End):
         self._port = port
         self._open_now = open_now
         self._members = members
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None  # or it could be collected
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Read nothing before there is somebody to give it to."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.pause_reading()
         self._open_now.add(self)
-        self._task = asyncio.ensure_future(self._connect())
+        self.task = asyncio.ensure_future(self._connect())
 
     async def _connect(self) -> None:
         """Go on to the machine; a member that is not admitted gets no answer."""
