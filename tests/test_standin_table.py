@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bilbo.engines import ENGINES, ray
+from bilbo.engines import ENGINES
 from bilbo.local.admission import SERVED
 from bilbo.local.replacements import REPLACEMENTS, Replacement
 from bilbo.model import NOTEBOOK_PORT
@@ -41,7 +41,7 @@ def test_the_docs_have_the_table() -> None:
 def test_what_bilbo_serves_is_known_to_the_stand_in() -> None:
     """The ports that are silent where a group does not admit them are those of every engine."""
     ports = {port for engine in ENGINES.values() for port in engine.ports}
-    assert set(SERVED) == ports | {NOTEBOOK_PORT, ray.GCS_PORT}
+    assert set(SERVED) == ports | {NOTEBOOK_PORT}
     text = DOCS.read_text(encoding="utf-8")
     assert all(str(port) in text for port in SERVED)
 

@@ -7,9 +7,9 @@ from ipaddress import IPv4Network
 from typing import Any
 
 SSH = 22
-# What bilbo serves, and what of an engine listens on all addresses. Where a group does not admit
-# one of them, packets get no answer, as on AWS; any other port of the address refuses.
-SERVED = (8888, 8786, 8787, 8265, 10001, 6379)
+# What bilbo serves for people. Where a group does not admit one of them, packets get no answer, as
+# on AWS; any other port of the address refuses.
+SERVED = (8888, 8786, 8787, 8265, 10001)
 # Of a wider range the served ports alone are opened: each port is a socket.
 WIDEST = 64
 
