@@ -8,14 +8,19 @@ locals {
   here         = abspath(path.root)
   requirements = abspath(var.requirements != "" ? var.requirements : "${path.root}/requirements.txt")
 
+  # Canonical's account differs in each partition (documentation.ubuntu.com/aws, "Find Ubuntu images").
+  partition = substr(var.region, 0, 3) == "cn-" ? "aws-cn" : substr(var.region, 0, 7) == "us-gov-" ? "aws-us-gov" : "aws"
+  canonical = { aws = "099720109477", aws-cn = "837727238323", aws-us-gov = "513442679011" }
+
   # Canonical's account, and that of AWS's Deep Learning AMIs.
   bases = {
-    ubuntu = { owner = "099720109477", name = "ubuntu/images/hvm-ssd*/ubuntu-noble-24.04-*-server-*" }
-    cuda   = { owner = "898082745236", name = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *" }
+    ubuntu = { owner = local.canonical[local.partition], name = "ubuntu/images/hvm-ssd*/ubuntu-noble-24.04-*-server-*" }
+    cuda   = { owner = local.partition == "aws" ? "898082745236" : "amazon", name = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *" }
   }
   filters   = [for name, base in local.bases : base if name == var.base]
   given_ami = length(local.filters) == 0 ? var.base : ""
   disk_size = var.disk_size > 0 ? var.disk_size : 16
+  disks     = var.disk_size > 0 || var.base == "ubuntu" ? [local.disk_size] : []
 
   # Packages whose versions must be the same on both ends of a connection, or nearly so.
   told = [
@@ -58,7 +63,7 @@ source "amazon-ebs" "image" {
         root-device-type    = "ebs"
         virtualization-type = "hvm"
       }
-      owners      = [source_ami_filter.value.owner]
+      owners      = [var.base_owner != "" ? var.base_owner : source_ami_filter.value.owner]
       most_recent = true
     }
   }
@@ -66,19 +71,24 @@ source "amazon-ebs" "image" {
   region                      = var.region
   custom_endpoint_ec2         = var.endpoint_url
   instance_type               = var.instance_type
+  subnet_id                   = var.subnet
   associate_public_ip_address = true
   run_tags                    = { "Name" = "Packer builds ${var.name}", "bilbo:image" = var.name }
   run_volume_tags             = { "Name" = "Packer builds ${var.name}", "bilbo:image" = var.name }
 
+  # Where the machine's disk is encrypted, so is its snapshot; otherwise Packer copies the image.
+  encrypt_boot = var.encrypted && length(local.disks) == 0
+
   dynamic "launch_block_device_mappings" {
-    for_each = var.disk_size > 0 || var.base == "ubuntu" ? [local.disk_size] : []
+    for_each = local.disks
     content {
-      device_name           = "/dev/sda1"
+      device_name           = var.root_device
       volume_size           = launch_block_device_mappings.value
       volume_type           = "gp3"
       iops                  = 3000
       throughput            = 125
       delete_on_termination = true
+      encrypted             = var.encrypted
     }
   }
 

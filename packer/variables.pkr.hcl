@@ -28,6 +28,30 @@ variable "base" {
   description = "The base image: `ubuntu`, `cuda` (AWS's Deep Learning Base AMI: Ubuntu with NVIDIA's driver and CUDA), or the id of an AMI based on Ubuntu or Debian."
 }
 
+variable "base_owner" {
+  type        = string
+  default     = ""
+  description = "The account whose images `ubuntu` and `cuda` are looked for in, such as your company's copies; \"\" means Canonical's and AWS's own in the region's partition."
+}
+
+variable "subnet" {
+  type        = string
+  default     = ""
+  description = "The subnet of the build machine, which must give public addresses a way to the internet; \"\" means the default VPC's."
+}
+
+variable "root_device" {
+  type        = string
+  default     = "/dev/sda1"
+  description = "The base's root device: another base may have /dev/xvda. It matters only with `disk_size`, or base `ubuntu`."
+}
+
+variable "encrypted" {
+  type        = bool
+  default     = true
+  description = "Whether the image is encrypted, with the account's default EBS key. An image encrypted with AWS's own key cannot be shared with other accounts."
+}
+
 variable "disk_size" {
   type        = number
   default     = 0

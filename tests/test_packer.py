@@ -46,6 +46,7 @@ def packer(*arguments: str, cwd: Path = PACKER) -> subprocess.CompletedProcess[s
         ["base=cuda", "instance_type=g4dn.xlarge"],
         ["base=ami-0f49fa254e1806b72", "disk_size=40", "ssh_username=admin"],
         ["architecture=arm64", "instance_type=t4g.large", "region=eu-west-1", "name=arm"],
+        ["base=ami-1", "root_device=/dev/xvda", "subnet=subnet-1", "encrypted=false"],
         ['extra_packages=["htop", "tree"]', 'extra_requirements=["geopandas>=1"]'],
     ],
 )
@@ -54,6 +55,27 @@ def test_the_template_is_valid_with_every_base(values: list[str]) -> None:
     options = [word for each in values for word in ("-var", each)]
     done = packer("validate", *options, ".")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("region", "owner"),
+    [
+        ("eu-west-1", "099720109477"),
+        ("cn-north-1", "837727238323"),
+        ("us-gov-west-1", "513442679011"),
+    ],
+)
+def test_canonicals_account_of_each_partition(region: str, owner: str) -> None:
+    """Ubuntu is looked for where Canonical publishes it."""
+    done = subprocess.run(
+        ["packer", "console", "-config-type=hcl2", "-var", f"region={region}", "."],
+        cwd=PACKER,
+        input="local.bases.ubuntu.owner\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == owner, done.stderr
 
 
 def test_the_template_can_be_called_from_elsewhere() -> None:
@@ -361,3 +383,25 @@ def test_a_current_packer_gets_its_plugins_first(
         assert made == ("r", "ami-1")
         called = [re.sub("^build .*", "build", line) for line in log.read_text().splitlines()]
         assert called == expected
+
+
+def fake_packer(folder: Path, monkeypatch: pytest.MonkeyPatch, build: str) -> None:
+    """A Packer of 1.6 that does `build` when it is to build."""
+    program = folder / "packer"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = version ]; then echo "Packer v1.6.6"; exit; fi\n{build}\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def test_a_killed_packer_is_not_said_to_have_cleaned_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says what may be left, and how to find it."""
+    fake_packer(tmp_path, monkeypatch, "kill -9 $$")
+    with pytest.raises(PackerError) as caught:
+        recipe = images.read_recipe(None)
+        images.build(recipe, {}, [], extra={}, log=tmp_path / "log", on_event=lambda event: None)
+    assert "may have left a machine" in caught.value.hint
+    assert "has removed" not in caught.value.hint

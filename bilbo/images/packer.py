@@ -128,11 +128,16 @@ def build(
         )
     if ended.code or not found:
         said = errors or tuple(_tail(log)) or ("its output names no AMI",)
+        removed = "Packer has removed the machine, its key and its security group."
+        if (ended.code or 0) < 0 or any("killed" in line for line in errors):
+            removed = (
+                "Packer was killed, so it may have left a machine, a key pair and a security group:"
+                " look for the machine's tag bilbo:image, and for names that begin with packer_."
+            )
         raise PackerError(
             "packer could not build the image",
             details=said[-20:],
-            hint="Packer has removed the machine, its key and its security group. Its output is in "
-            f"{log}.",
+            hint=f"{removed} Its output is in {log}.",
         )
     return found
 
