@@ -28,6 +28,10 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 ACCOUNT = "123456789012"
 _ADMIN_KEY = "HTTP_" + ADMIN_HEADER.upper().replace("-", "_")
+SERVERS_OWN = "500 Internal Server Error"
+# AWS's server errors, which clients try again; moto answers each error with status 400. Source:
+# EC2's API reference, "Error codes", "Server error codes".
+_SERVERS_CODES = (b"<Code>InsufficientInstanceCapacity</Code>",)
 # Actions that AWS checks while it carries out another: (denied, carried out, in the request)
 IMPLIED = (
     ("iam:PassRole", "ec2:RunInstances", "IamInstanceProfile"),
@@ -105,11 +109,15 @@ class Api:
         try:
             # moto's models are not made for several threads; Terraform comes with ten.
             with self._world.lock:
-                answer = self._moto(environ, start_response)
+                head: list[Any] = []
+                answer = self._moto(environ, lambda *given: head.extend(given))
                 try:
-                    return [b"".join(answer)]
+                    data = b"".join(answer)
                 finally:
                     getattr(answer, "close", lambda: None)()
+            status = SERVERS_OWN if any(code in data for code in _SERVERS_CODES) else head[0]
+            start_response(status, *head[1:])
+            return [data]
         except Exception as error:
             # Status 400: clients try again for minutes on what they think is the server's day.
             log.exception("%s failed", call.action)
