@@ -82,7 +82,7 @@ def inventory(spec: ClusterSpec, outputs: Mapping[str, Any]) -> Inventory:
 
 
 def stopped(spec: ClusterSpec, outputs: Mapping[str, Any]) -> list[str]:
-    """The ids of single instances that do not run; AWS itself replaces those of a group."""
+    """The ids of single instances that do not run; `launches` starts those of a group."""
     return [
         values["instance_id"]
         for group in (spec.notebook, spec.head)

@@ -175,10 +175,17 @@ def _header(spec: ClusterSpec) -> str:
     return f'Cluster "{spec.name}", written by bilbo {__version__}{source}.'
 
 
+# How often Terraform's provider sends a request that AWS throttles or fails. Its pauses double from
+# 2 s, at random between nothing and all: 62 s at most. Its default of 25 takes an hour or more, in
+# silence, also where AWS has no capacity: terraform-provider-aws retries RunInstances then, in
+# internal/service/ec2/service_package.go. Source of the pauses: aws-sdk-go-v2, aws/retry.
+_ATTEMPTS = 6
+
+
 def _provider(spec: ClusterSpec) -> dict[str, Any]:
     """The provider's arguments. It refuses credentials of another account."""
     accounts = {"allowed_account_ids": [spec.account]} if spec.account else {}
-    return {"region": spec.region, **accounts}
+    return {"region": spec.region, "max_retries": _ATTEMPTS, **accounts}
 
 
 def _cluster_tags(spec: ClusterSpec) -> dict[str, str]:

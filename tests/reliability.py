@@ -17,6 +17,11 @@ _HEADING = """# When things break
 What you see when something breaks, and what is left behind. A test on the stand-in AWS writes
 and checks each row. `…` replaces ids, addresses, times and folders.
 
+A laptop that dies while `create` or `scale` works leaves a worker group open. AWS goes on to launch
+the workers that were asked for, and no more; the next `create` or `scale` takes them in and closes
+the group. AWS may replace workers of a new group in its first 2 seconds alone; after that, only if
+bilbo died within them.
+
 | fault | what is shown | exit code | what is left |
 |---|---|---|---|
 """

@@ -150,10 +150,12 @@ def make_instance_profile(bilbo: Bilbo) -> None:
 
 
 def test_no_capacity(bilbo: Bilbo) -> None:
-    """Of four workers AWS has two: they are kept, work, and are never replaced."""
+    """Of four workers AWS has two, which are still starting when Terraform gives up: they are kept,
+    work, and are never replaced. Nothing comes later until `create` asks for it."""
     worker = {"count": 4, **ONE_PROCESS}
     profile = bilbo.profile("short", {"instance": INSTANCE, "dask": {"worker": worker}})
     local.inject(bilbo.home, "capacity=3")
+    local.inject(bilbo.home, "pending=6")
     done = bilbo("--local", "create", profile, code=3)
     said = errors(done.stderr)
     assert "2 of 4 missing" in said
@@ -163,9 +165,19 @@ def test_no_capacity(bilbo: Bilbo) -> None:
     assert record["status"] == "partial"
     kept = {worker["instance_id"] for worker in record["workers"]}
     assert len(kept) == 2
+    _, groups = clients(bilbo.home)
+    assert suspended(groups) == TENDED
+
+    # The group alone is short, and Terraform has nothing to do.
+    done = bilbo("create", profile, code=3)
+    assert "2 of 4 missing" in done.stderr and "sufficient" in done.stderr
+    assert suspended(groups) == TENDED
 
     local.inject(bilbo.home, "clear")
+    time.sleep(2)  # four looks of the group's
+    assert members(groups) == kept
     bilbo("create", profile)
+    assert suspended(groups) == TENDED
     record = bilbo.record("short")
     assert record["status"] == "ready"
     assert kept < {worker["instance_id"] for worker in record["workers"]}
@@ -173,8 +185,23 @@ def test_no_capacity(bilbo: Bilbo) -> None:
     nothing_is_left(bilbo.home)
 
 
+TENDED = {"AZRebalance", "Launch", "ReplaceUnhealthy"}
+
+
+def suspended(groups: Any) -> set[str]:
+    """What AWS does not do by itself in the only group."""
+    (group,) = groups.describe_auto_scaling_groups()["AutoScalingGroups"]
+    return {each["ProcessName"] for each in group["SuspendedProcesses"]}
+
+
+def members(groups: Any) -> set[str]:
+    """The instances of the only group."""
+    (group,) = groups.describe_auto_scaling_groups()["AutoScalingGroups"]
+    return {each["InstanceId"] for each in group["Instances"]}
+
+
 def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
-    """What is terminated or stopped by hand, or replaced by its group, is told and repaired."""
+    """What is terminated or stopped by hand is told and repaired, and by nobody but `create`."""
     document = {
         "instance": INSTANCE,
         "notebook": {},
@@ -183,10 +210,10 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
     profile = bilbo.profile("hand", document)
     bilbo("--local", "create", profile)
     before = bilbo.record("hand")
-    ec2, _ = clients(bilbo.home)
-    lost = before["workers"][0]["instance_id"]
+    ec2, groups = clients(bilbo.home)
+    lost, asleep = (each["instance_id"] for each in before["workers"])
     ec2.terminate_instances(InstanceIds=[lost, before["notebook"]["instance_id"]])
-    ec2.stop_instances(InstanceIds=[before["scheduler"]["instance_id"]])
+    ec2.stop_instances(InstanceIds=[before["scheduler"]["instance_id"], asleep])
     told_ = bilbo("desc", "hand", "--refresh", code=3).stdout
     assert f"{lost} is gone" in told_
     assert f"{before['scheduler']['instance_id']} is stopped" in told_
@@ -194,19 +221,27 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
     told("Instances terminated and stopped by hand, as `desc --refresh` tells",
          shown, 3, "`create` repairs it; " + LEFT)  # fmt: skip
 
-    bilbo("create", profile, "-y")
+    assert members(groups) == {lost, asleep}
+    assert "aws_autoscaling_group" not in bilbo("drift", "hand", code=None).stdout
+    said = bilbo("create", profile, "-y").stderr
+    assert f"Start stopped workers: {asleep}" in said
+    assert f"Ended workers leave their group: {lost}" in said
+    assert suspended(groups) == TENDED
     after = bilbo.record("hand")
     assert after["status"] == "ready"
     assert after["scheduler"]["instance_id"] == before["scheduler"]["instance_id"]
     assert after["notebook"]["instance_id"] != before["notebook"]["instance_id"]
     assert lost not in after["instances"]
+    assert asleep in after["instances"]
     assert len(after["workers"]) == 2
 
 
 def test_a_worker_is_replaced_by_its_group(bilbo: Bilbo) -> None:
-    """The group's new instance is told, started by create, and nothing else is touched."""
+    """Somebody lets the group replace workers: its new instance is told, started by create, which
+    ends the replacing, and nothing else is touched."""
     profile, before = "hand.json", bilbo.record("hand")
     ec2, groups = clients(bilbo.home)
+    groups.resume_processes(AutoScalingGroupName="hand-dask-worker")
     lost = before["workers"][0]["instance_id"]
     ec2.terminate_instances(InstanceIds=[lost])
     new = instead_of(groups, {each["instance_id"] for each in before["workers"]})
@@ -219,6 +254,7 @@ def test_a_worker_is_replaced_by_its_group(bilbo: Bilbo) -> None:
     after = bilbo.record("hand")
     assert after["status"] == "ready"
     assert set(after["instances"]) == set(before["instances"]) - {lost} | {new}
+    assert {"Launch", "ReplaceUnhealthy"} <= suspended(groups)
 
 
 def instead_of(groups: Any, known: set[str]) -> str:

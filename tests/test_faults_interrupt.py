@@ -70,6 +70,15 @@ def test_bilbo_is_killed(bilbo: Bilbo, profile: str) -> None:
     running.wait_for("Created module.security_group")
     running.process.kill()
     running.process.wait()
+    # Terraform itself suspends what the group must not do, once it is complete.
+    _, groups = clients(bilbo.home)
+    deadline = time.monotonic() + 120
+    while not any(
+        len(group["SuspendedProcesses"]) == 3
+        for group in groups.describe_auto_scaling_groups()["AutoScalingGroups"]
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     held = bilbo("create", profile)
     assert "The Terraform of an earlier bilbo has ended" in held.stderr
     assert bilbo.record("cut")["status"] == "ready"
@@ -129,6 +138,9 @@ def test_terraform_is_killed_while_a_group_is_made(bilbo: Bilbo, profile: str) -
         assert f"Found by tag, {word}: cut-dask-worker\n" in bilbo(*command).stderr
         if "imported" in word:
             assert bilbo.record("cut")["status"] == "ready"
+            (made,) = groups.describe_auto_scaling_groups()["AutoScalingGroups"]
+            closed = {each["ProcessName"] for each in made["SuspendedProcesses"]}
+            assert closed == {"AZRebalance", "Launch", "ReplaceUnhealthy"}
             bilbo("destroy", "cut", "-y")
         nothing_is_left(bilbo.home)
 

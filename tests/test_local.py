@@ -57,7 +57,11 @@ class Aws:
         self.admit_ssh(self.ec2)
 
     def client(self, service: AwsService, region: str = "us-east-1", **more: Any) -> Any:
-        return self._session.client(service, region, endpoint_url=self.target.endpoint_url, **more)
+        once = Config(retries={"total_max_attempts": 1})
+        endpoint = self.target.endpoint_url
+        return self._session.client(
+            service, region, endpoint_url=endpoint, **{"config": once, **more}
+        )
 
     def admit_ssh(self, ec2: Any) -> None:
         """Have the default security group of a region admit SSH, which on AWS it does not."""
@@ -117,6 +121,11 @@ class Aws:
     def members(self, name: str) -> list[str]:
         groups = self.asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])
         return [i["InstanceId"] for i in groups["AutoScalingGroups"][0]["Instances"]]
+
+    def health(self, name: str) -> dict[str, str]:
+        groups = self.asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])
+        members = groups["AutoScalingGroups"][0]["Instances"]
+        return {each["InstanceId"]: each["HealthStatus"] for each in members}
 
     def states(self, ids: list[str]) -> set[str]:
         found = self.ec2.describe_instances(InstanceIds=ids)["Reservations"]
@@ -851,6 +860,55 @@ def test_a_group_replaces_what_it_lost(aws: Aws) -> None:
     assert sum(a["Description"].startswith("Terminating") for a in told) == 2
     assert sum(a["Description"].startswith("Launching") for a in told) == 4
     aws.asg.delete_auto_scaling_group(AutoScalingGroupName="whole", ForceDelete=True)
+
+
+def test_what_is_suspended_is_not_done(aws: Aws) -> None:
+    """Without ReplaceUnhealthy an ended instance stays, unhealthy; without Launch nothing comes,
+    whoever asks for more, until it is resumed; without Terminate nothing goes."""
+    name = "still"
+    aws.group(name, 2)
+    first, second = aws.members(name)
+    aws.asg.suspend_processes(
+        AutoScalingGroupName=name, ScalingProcesses=["Launch", "ReplaceUnhealthy", "Terminate"]
+    )
+    aws.ec2.terminate_instances(InstanceIds=[first])
+    assert eventually(lambda: aws.health(name) == {first: "Unhealthy", second: "Healthy"}, 3)
+    aws.asg.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=1)
+    time.sleep(1)
+    assert aws.members(name) == [first, second]
+    aws.asg.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=2)
+    aws.asg.terminate_instance_in_auto_scaling_group(
+        InstanceId=first, ShouldDecrementDesiredCapacity=False
+    )
+    time.sleep(1)
+    assert aws.members(name) == [second]
+    aws.asg.resume_processes(AutoScalingGroupName=name, ScalingProcesses=["Launch"])
+    assert eventually(lambda: len(aws.members(name)) == 2, 3)
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
+
+
+def test_pending_instances_count_and_cannot_be_protected(aws: Aws) -> None:
+    """What a group launches is pending first: it counts, takes no protection, and is not running;
+    a shortage fails while the others are pending."""
+    status = local.status(aws.home)
+    assert status
+    living = sum(i["state"] == "running" for i in status.instances)
+    with fault(aws, f"capacity={living + 1}", "pending=2"):
+        aws.group("coming", 2)
+        (instance,) = aws.members("coming")
+        assert aws.states([instance]) == {"pending"}
+        told = aws.asg.describe_scaling_activities(AutoScalingGroupName="coming")["Activities"]
+        assert {each["StatusCode"] for each in told} == {"Successful", "Failed"}
+        protect = {"AutoScalingGroupName": "coming", "ProtectedFromScaleIn": True}
+        with pytest.raises(ClientError, match="is not in InService"):
+            aws.asg.set_instance_protection(InstanceIds=[instance], **protect)
+        assert eventually(lambda: aws.states([instance]) == {"running"}, 5)
+        assert aws.members("coming") == [instance]
+        aws.asg.set_instance_protection(InstanceIds=[instance], **protect)
+        with pytest.raises(ClientError, match="InsufficientInstanceCapacity") as refused:
+            aws.run()
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="coming", ForceDelete=True)
 
 
 def test_a_group_with_a_bad_template_is_refused(aws: Aws) -> None:

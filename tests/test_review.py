@@ -405,3 +405,22 @@ def test_prices_in_the_text() -> None:
     assert "t3.micro: 1 -> 3, 0.0300 USD per hour" in text
     assert text.endswith("then at least 0.0300 USD per hour")
     assert hours_text([]) == ""
+
+
+def test_what_bilbo_tends_is_no_drift() -> None:
+    """What a worker group may do by itself changes as bilbo works: neither drift nor digests have
+    it, and what else changes there counts."""
+    group = "aws_autoscaling_group"
+
+    def drifted(**after: Any) -> dict[str, Any]:
+        change = {"actions": ["update"], "before": {"suspended_processes": [], "max_size": 2}}
+        change["after"] = {**change["before"], **after}  # type: ignore[dict-item]
+        found = {"address": f"{group}.this", "mode": "managed", "type": group, "change": change}
+        return {"resource_drift": [found]}
+
+    tended = drifted(suspended_processes=["Launch"])
+    assert plans.read(tended).drift == () and plans.drift_digests(tended) == {}
+    grown = drifted(suspended_processes=["Launch"], max_size=3)
+    (change,) = plans.read(grown).drift
+    assert [each.path for each in change.attributes] == ["max_size"]
+    assert plans.drift_digests(grown) == plans.drift_digests(drifted(max_size=3)) != {}

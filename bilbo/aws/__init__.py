@@ -7,11 +7,28 @@ from bilbo.aws.preflight import preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
 from bilbo.aws.tagged import Resource, holders, instance_types, machines, start_instances, tagged
+from bilbo.aws.worker_groups import (
+    LAUNCH,
+    REBALANCE,
+    REPLACE,
+    WorkerGroup,
+    activities,
+    resume_launches,
+    set_healthy,
+    suspend,
+    take_out,
+    worker_groups,
+)
 
 __all__ = [
+    "LAUNCH",
+    "REBALANCE",
+    "REPLACE",
     "Lock",
     "Resource",
+    "WorkerGroup",
     "account",
+    "activities",
     "caller_cidr",
     "client",
     "group_members",
@@ -23,8 +40,13 @@ __all__ = [
     "preflight",
     "protect",
     "refusal",
+    "resume_launches",
+    "set_healthy",
     "shared_state",
     "start_instances",
     "state_lock",
+    "suspend",
     "tagged",
+    "take_out",
+    "worker_groups",
 ]

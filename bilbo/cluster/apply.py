@@ -21,6 +21,7 @@ is never the only place.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,15 @@ from bilbo import addresses, aws
 from bilbo import record as states
 from bilbo.cluster.agreement import agree
 from bilbo.cluster.credentials_watch import CredentialsWatch
+from bilbo.cluster.launches import (
+    activities_so_far,
+    await_workers,
+    groups_now,
+    launching,
+    settle,
+    tidy,
+    too_few,
+)
 from bilbo.cluster.launching import preflight, public_keys
 from bilbo.cluster.leaving import dismiss, leaving
 from bilbo.cluster.orphans import adopt
@@ -38,7 +48,7 @@ from bilbo.cluster.planning import PLAN_FILE, write_rendered
 from bilbo.cluster.reviewed import Reviewed
 from bilbo.cluster.starting import tell
 from bilbo.cluster.work import Work
-from bilbo.errors import BilboError
+from bilbo.errors import AwsError, BilboError
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import ClusterSpec, Inventory
 from bilbo.record import Record
@@ -105,18 +115,20 @@ def apply_changes(task: Undertaking) -> Applied:
     keys = public_keys(task.spec, task.work)
     _prepare(task)
     planned = _planned(task)
-    if not planned.changes and planned.exit_code == 0:
+    short = too_few(task.spec, groups_now(task.spec, task.work))
+    if not planned.changes and planned.exit_code == 0 and not short:
         return Applied(inventory(task.spec, task.terraform.outputs()), changed=False)
     if task.look:
         _preflight(task, keys, planned.changes)
     assert task.before
     agree(task.spec, planned, task.before, task.work, yes=task.yes, scaling=task.scaling)
-    if not planned.changes:  # outputs alone
+    if not planned.changes and not short:  # outputs alone
         return _carry_out(task, _plan_file(task), changed=False)
     _begin(task)
+    opened = _tidied(task, planned.changes)
     if any(each.resource_type == "aws_autoscaling_group" for each in planned.changes):
         _let_leave(task)
-    return _carry_out(task, _plan_file(task))
+    return _carry_out(task, _plan_file(task) if planned.changes else None, opened)
 
 
 def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
@@ -128,9 +140,10 @@ def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
     reviewed.place(task.spec, task.terraform)
     task.terraform.init()
     _begin(task)
+    opened = _tidied(task)
     if task.before:
         _let_leave(task)
-    return _carry_out(task, _plan_file(task))
+    return _carry_out(task, _plan_file(task), opened)
 
 
 # -- steps ---------------------------------------------------------------------------------
@@ -168,14 +181,51 @@ def _begin(task: Undertaking) -> None:
     task.work.store.save(task.record)
 
 
-def _carry_out(task: Undertaking, plan_file: Path | None, *, changed: bool = True) -> Applied:
-    outcome = task.terraform.apply(CredentialsWatch(task.work), plan_file=plan_file)
+def _tidied(task: Undertaking, changes: Collection[PlannedChange] = ()) -> list[str]:
+    """Returns the groups that must launch, without those that are replaced. If AWS refuses, the
+    earlier record is restored."""
+    anew = [each.address for each in changes if each.action != "update"]
+    try:
+        short = tidy(task.spec, task.work) if task.before else []
+    except AwsError:
+        _forget_try(task)
+        raise
+    return [
+        group.instance_name
+        for group in task.spec.workers
+        if group.instance_name in short
+        and addresses.rendered("aws_autoscaling_group", group.role, group.name) not in anew
+    ]
+
+
+def _carry_out(
+    task: Undertaking,
+    plan_file: Path | None,
+    opened: Collection[str] = (),
+    *,
+    changed: bool = True,
+) -> Applied:
+    """Applies the plan while AWS launches; without a plan, the groups `opened` only grow."""
+    spec, work, lack = task.spec, task.work, None
+    only_grow = plan_file is None and bool(opened)
+    known = activities_so_far(work, opened)
+    with launching(spec, work, opened):
+        if only_grow:
+            lack = await_workers(spec, work, known)
+        outcome = _refreshed(task) if only_grow else task.terraform.apply(
+            CredentialsWatch(work), plan_file=plan_file
+        )  # fmt: skip
+        if outcome.ok and not only_grow and opened:
+            lack = await_workers(spec, work, known)
     if outcome.refused:
         _forget_try(task)
-        raise task.terraform.error(outcome, f"cluster {task.spec.name!r} is unchanged")
+        raise task.terraform.error(outcome, f"cluster {spec.name!r} is unchanged")
     if not outcome.ok:
         return _salvage(task, outcome)
-    return Applied(_complete(task, outcome), changed)
+    if lack:
+        settle(spec, work)
+        outcome = _refreshed(task)
+    return Applied(_complete(task, outcome, lack), changed, lack)
 
 
 def _let_leave(task: Undertaking) -> None:
@@ -234,6 +284,8 @@ def _salvage(task: Undertaking, failed: Outcome) -> Applied:
     if task.terraform.unwritten or not task.terraform.state().get("resources"):
         raise error
     _keep(task.terraform)
+    with contextlib.suppress(AwsError):
+        settle(task.spec, task.work)
     refreshed = _refreshed(task)
     found = inventory(task.spec, refreshed.outputs)
     if not refreshed.ok or not any(True for _ in found.nodes()):
@@ -241,9 +293,9 @@ def _salvage(task: Undertaking, failed: Outcome) -> Applied:
     return Applied(found, changed=True, error=error)
 
 
-def _complete(task: Undertaking, applied: Outcome) -> Inventory:
+def _complete(task: Undertaking, applied: Outcome, lack: BilboError | None) -> Inventory:
     """Returns the complete inventory: starts instances that were stopped by hand, and asks AWS
-    again until it gives every address.
+    again until it gives every address, unless workers are known to `lack`.
     """
     spec, outputs = task.spec, applied.outputs
     asleep = stopped(spec, outputs)
@@ -252,7 +304,7 @@ def _complete(task: Undertaking, applied: Outcome) -> Inventory:
         aws.start_instances(task.work.target, asleep)
     found = inventory(spec, outputs)
     deadline = time.monotonic() + _ADDRESS_SECONDS
-    while (asleep or missing(spec, found)) and time.monotonic() < deadline:
+    while (asleep or (missing(spec, found) and not lack)) and time.monotonic() < deadline:
         outputs = _refreshed(task).outputs or task.terraform.outputs()
         asleep = stopped(spec, outputs)
         found = inventory(spec, outputs)

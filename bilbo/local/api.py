@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 _ADMIN_KEY = "HTTP_" + ADMIN_HEADER.upper().replace("-", "_")
+SERVERS_OWN = "500 Internal Server Error"
+# AWS's server errors, which clients try again; moto answers each error with status 400. Source:
+# EC2's API reference, "Error codes", "Server error codes".
+_SERVERS_CODES = (b"<Code>InsufficientInstanceCapacity</Code>",)
 # Actions that AWS checks while it carries out another: (denied, carried out, pattern in the
 # request).
 # supported-iam-actions-tagging.html and ec2-auto-scaling-api-permissions.html list them.
@@ -141,23 +145,23 @@ class Api:
         self, call: Call, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """moto's answer, without what is not to be found yet."""
-        seconds = self._world.faults.lag if call.service == "ec2" else 0.0
-        begun: list[Any] = []
-        answer = self._moto(
-            environ, lambda *head: begun.extend(head) if seconds else start_response(*head)
-        )
+        head: list[Any] = []
+        answer = self._moto(environ, lambda *given: head.extend(given))
         try:
             body = b"".join(answer)
         finally:
             getattr(answer, "close", lambda: None)()
-        if not seconds:
-            return [body]
-        lag, name = self._world.lag, call.action.partition(":")[2]
-        lag.note(name, call.body, body)
-        body = lag.told(name, body, seconds)
-        status, headers = begun[:2]
-        kept = [(key, value) for key, value in headers if key.lower() != "content-length"]
-        start_response(status, [*kept, ("Content-Length", str(len(body)))])
+        status, headers = head[:2]
+        if any(code in body for code in _SERVERS_CODES):
+            status = SERVERS_OWN
+        seconds = self._world.faults.lag if call.service == "ec2" else 0.0
+        if seconds:
+            lag, name = self._world.lag, call.action.partition(":")[2]
+            lag.note(name, call.body, body)
+            body = lag.told(name, body, seconds)
+            headers = [(key, value) for key, value in headers if key.lower() != "content-length"]
+            headers.append(("Content-Length", str(len(body))))
+        start_response(status, headers)
         return [body]
 
     def _administer(

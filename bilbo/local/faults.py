@@ -16,6 +16,7 @@ FORMS = (
     "capacity=N                 N instances can run; then InsufficientInstanceCapacity",
     "limit=N                    N instances may run; then VcpuLimitExceeded",
     "boot=SECONDS               SSH of an instance answers so long after its launch",
+    "pending=SECONDS            instances that a group launches are pending for so long",
     "ssh=INSTANCE:refuse        nothing listens; INSTANCE is an id, an address, a name, or NAME#2",
     "ssh=INSTANCE:silent        the connection is taken and nothing is ever said",
     "ssh=INSTANCE:reject        every key is refused",
@@ -38,6 +39,7 @@ class Faults:
     capacity: int | None = None
     limit: int | None = None
     boot: float = 0.0
+    pending: float = 0.0
     ssh: dict[str, str] = field(default_factory=dict)
     reboots: set[str] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
@@ -58,7 +60,7 @@ class Faults:
             self.expired = True
         elif kind in ("capacity", "limit") and re.fullmatch(r"\d{1,6}", value):
             setattr(self, kind, int(value))
-        elif kind in ("boot", "lag") and re.fullmatch(r"\d{1,5}(\.\d+)?", value):
+        elif kind in ("boot", "lag", "pending") and re.fullmatch(r"\d{1,5}(\.\d+)?", value):
             setattr(self, kind, float(value))
         elif kind == "throttle" and re.fullmatch(r"\d{1,5}(\.\d+)?", value) and float(value):
             self.throttle = float(value)

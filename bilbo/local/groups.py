@@ -7,6 +7,7 @@ an account of what it did. moto does all at once or never, and tells nobody.
 from __future__ import annotations
 
 import copy
+import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models.instances import InstanceState as Condition
 
 from bilbo.local.hooks import ALIVE, World, room, shortage
 from bilbo.local.refusals import check_groups, check_launch, groups_of
@@ -74,7 +76,8 @@ def install(world: World) -> Diary:
     diary = Diary()
     refuse_names_in_use_and_bad_templates(diary)
     launch_what_there_is(world, diary)
-    tell_of_scale_in(diary)
+    change_size_as_processes_allow(diary)
+    count_the_pending_and_protect_the_others()
     tell_activities(diary)
     delete_as_asked(diary)
     keep_policy_when_it_is_not_updated()
@@ -132,7 +135,7 @@ def launch_what_there_is(world: World, diary: Diary) -> None:
         possible = min(count, room(world))
         failure = ""
         try:
-            states = _launch(self, possible, tags) if possible else []
+            states = _launch(self, possible, tags, world.faults.pending) if possible else []
         except EC2ClientError as error:
             states, failure = [], error.message
         self.instance_states.extend(states)
@@ -146,7 +149,7 @@ def launch_what_there_is(world: World, diary: Diary) -> None:
             diary.write(self, description, cause, failure)
 
 
-def _launch(group: Any, count: int, tags: dict[str, str]) -> list[Any]:
+def _launch(group: Any, count: int, tags: dict[str, str], pending: float) -> list[Any]:
     template = None
     if group.ec2_launch_template:
         template = {
@@ -177,16 +180,30 @@ def _launch(group: Any, count: int, tags: dict[str, str]) -> list[Any]:
     for instance in reservation.instances:
         instance.autoscaling_group = group
         protected = group.new_instances_protected_from_scale_in
-        states.append(InstanceState(instance, protected_from_scale_in=protected))
+        state: Any = InstanceState(instance, protected_from_scale_in=protected)
+        states.append(state)
+        if pending:
+            state.lifecycle_state = "Pending"
+            state.bilbo_in_service = time.monotonic() + pending
+            instance._state = Condition("pending", 0)
     return states
 
 
-def tell_of_scale_in(diary: Diary) -> None:
-    """Note which instances a lowered capacity took; moto picks unprotected ones only."""
+def change_size_as_processes_allow(diary: Diary) -> None:
+    """moto launches and terminates, whatever is suspended. Note which instances a lowered capacity
+    took; moto picks unprotected ones only.
+    """
 
     @replace(FakeAutoScalingGroup, "set_desired_capacity")
     def set_desired_capacity(original: Any, self: Any, capacity: int | None) -> None:
         before = {state.instance_id for state in self.instance_states}
+        wanted = self.min_size if capacity is None else capacity
+        more = wanted - len(self.active_instances())
+        if (more > 0 and "Launch" in self._suspended_processes) or (
+            more < 0 and "Terminate" in self._suspended_processes
+        ):
+            self.desired_capacity = wanted
+            return
         original(self, capacity)
         left = before - {state.instance_id for state in self.instance_states}
         for instance_id in sorted(left):
@@ -196,6 +213,26 @@ def tell_of_scale_in(diary: Diary) -> None:
                 "an instance was taken out of service in response to a difference between "
                 f"desired and actual capacity, shrinking the capacity to {capacity}.",
             )
+
+
+def count_the_pending_and_protect_the_others() -> None:
+    """moto knows no member that is still starting, and sets the protection of any instance."""
+
+    @replace(FakeAutoScalingGroup, "active_instances")
+    def active_instances(original: Any, self: Any) -> list[Any]:
+        return [s for s in self.instance_states if s.lifecycle_state in ("InService", "Pending")]
+
+    @replace(AutoScalingBackend, "set_instance_protection")
+    def set_instance_protection(
+        original: Any, self: Any, group_name: str, instance_ids: list[str], protected: bool | None
+    ) -> None:
+        states = {s.instance_id: s for s in self.autoscaling_groups[group_name].instance_states}
+        for name in instance_ids:
+            if name not in states or states[name].lifecycle_state not in ("InService", "Standby"):
+                raise ValidationError(
+                    f"The instance {name} is not in InService or EnteringStandby or Standby."
+                )
+        original(self, group_name, instance_ids, protected)
 
 
 def tell_activities(diary: Diary) -> None:
@@ -286,9 +323,15 @@ def tend(world: World, diary: Diary) -> None:
 
 def _tend(group: Any, diary: Diary) -> None:
     suspended = set(group._suspended_processes)
-    lost = [s for s in group.active_instances() if s.instance.state not in ALIVE]
-    lost += [s for s in group.active_instances() if s.health_status == "Unhealthy"]
-    if lost and not suspended & {"ReplaceUnhealthy", "HealthCheck", "Terminate"}:
+    for state in group.active_instances():
+        if state.lifecycle_state == "Pending" and time.monotonic() > state.bilbo_in_service:
+            state.lifecycle_state = "InService"
+            if state.instance.state == "pending":
+                state.instance._state = Condition("running", 16)
+        if state.instance.state not in ALIVE and "HealthCheck" not in suspended:
+            state.health_status = "Unhealthy"
+    lost = [s for s in group.active_instances() if s.health_status == "Unhealthy"]
+    if lost and not suspended & {"ReplaceUnhealthy", "Terminate"}:
         _give_up(group, diary, lost)
     have, wanted = len(group.active_instances()), group.desired_capacity or 0
     if (have < wanted and "Launch" not in suspended) or (

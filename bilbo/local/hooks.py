@@ -119,8 +119,9 @@ def give_addresses(world: World) -> None:
 
     @replace(Instance, "terminate")
     def terminate(original: Any, self: Any) -> Any:
-        if self.state != "terminated":
-            world.addresses.give_back(self.private_ip)
+        if self.state == "terminated":
+            return copy.deepcopy(self._state)
+        world.addresses.give_back(self.private_ip)
         return original(self)
 
 

@@ -13,6 +13,10 @@ from typing import Any
 
 _EC2 = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_"
 _GROUPS = "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_"
+_PROCESSES = (
+    "https://docs.aws.amazon.com/autoscaling/ec2/userguide/"
+    "understand-how-suspending-processes-affects-other-processes.html"
+)
 _GUIDE = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/"
 _OWN = "the stand-in's own: machines must be reachable on loopback"
 
@@ -56,8 +60,8 @@ REPLACEMENTS = (
     ),
     Replacement(
         "Instance.terminate",
-        "knows nothing of the stand-in's addresses",
-        "frees the private address of a terminated instance",
+        "knows nothing of the stand-in's addresses, and fails if it is terminated already",
+        "frees the private address of a terminated instance, once",
         _GUIDE + "using-instance-addressing.html",
         "test_stop_start_reboot_terminate",
     ),
@@ -175,10 +179,24 @@ REPLACEMENTS = (
     ),
     Replacement(
         "FakeAutoScalingGroup.set_desired_capacity",
-        "records nothing",
-        "records an activity for each instance that it terminates",
-        _GROUPS + "SetDesiredCapacity.html",
-        "test_protected_instances_stay_until_forced",
+        "launches and terminates what is suspended, and records nothing",
+        "does neither while Launch or Terminate is suspended, and records what it terminates",
+        _PROCESSES,
+        "test_what_is_suspended_is_not_done",
+    ),
+    Replacement(
+        "FakeAutoScalingGroup.active_instances",
+        "counts no instance that is still pending, and would launch it twice",
+        "counts it in the group's size",
+        "https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-lifecycle.html",
+        "test_pending_instances_count_and_cannot_be_protected",
+    ),
+    Replacement(
+        "AutoScalingBackend.set_instance_protection",
+        "sets the protection of any instance, and passes over those that it does not know",
+        "refuses what is not in service: ValidationError",
+        "https://github.com/infrahouse/infrahouse-toolkit/issues/223",
+        "test_pending_instances_count_and_cannot_be_protected",
     ),
     Replacement(
         "AutoScalingResponse.describe_scaling_activities",

@@ -26,6 +26,8 @@ _ACTIONS = {
 }
 # Repeats what another attribute says.
 _ECHOES = ("tags_all",)
+# What bilbo changes while it works, and Terraform's configuration ignores: attribute by type.
+_TENDED = {"aws_autoscaling_group": "suspended_processes"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Review:
 def read(document: Mapping[str, Any]) -> Review:
     """Returns the review of `terraform show -json PLAN`."""
     resources = (_change(each) for each in document.get("resource_changes", []) if _managed(each))
-    drift = (_change(each) for each in document.get("resource_drift", []) if _managed(each))
+    drift = (_change(each) for each in _drifted(document))
     # What AWS merely writes differently (null for an empty list) is not a change.
     drift = (change for change in drift if change.attributes or change.action != "update")
     return Review(
@@ -109,9 +111,21 @@ def drift_digests(document: Mapping[str, Any]) -> dict[str, str]:
         each["address"]: hashlib.sha256(
             json.dumps(each["change"], sort_keys=True).encode()
         ).hexdigest()
-        for each in document.get("resource_drift", [])
-        if _managed(each)
+        for each in _drifted(document)
+        if each["change"].get("before") != each["change"].get("after")
     }
+
+
+def _drifted(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yields what changed outside Terraform, without what bilbo itself changes there."""
+    for each in document.get("resource_drift", []):
+        if _managed(each):
+            name = _TENDED.get(each["type"])
+            change = dict(each["change"])
+            for side in ("before", "after"):
+                if isinstance(change.get(side), Mapping):
+                    change[side] = {k: v for k, v in change[side].items() if k != name}
+            yield {**each, "change": change}
 
 
 def _managed(resource: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ Only this package uses python-terraform. Loading the AWS provider costs every pr
 seconds of CPU, so `runner` groups its methods by whether they load it.
 """
 
-from bilbo.terraform.hints import unlock_hint
+from bilbo.terraform.hints import hint_for, unlock_hint
 from bilbo.terraform.planfile import PROVIDERS, locked_providers, state_providers
 from bilbo.terraform.runner import Terraform
 from bilbo.terraform.stream import Diagnostic, Outcome, PlannedChange
@@ -15,6 +15,7 @@ __all__ = [
     "Outcome",
     "PlannedChange",
     "Terraform",
+    "hint_for",
     "locked_providers",
     "state_providers",
     "unlock_hint",

@@ -13,6 +13,7 @@ terraform {
 
 provider "aws" {
   region              = "ap-northeast-2"
+  max_retries         = 6
   allowed_account_ids = ["123456789012"]
 }
 

@@ -12,7 +12,8 @@ terraform {
 }
 
 provider "aws" {
-  region = "us-east-1"
+  region      = "us-east-1"
+  max_retries = 6
 }
 
 module "network" {

@@ -61,7 +61,7 @@ resource "aws_autoscaling_group" "this" {
   desired_capacity          = var.instance_count
   vpc_zone_identifier       = [var.subnet_id]
   wait_for_capacity_timeout = "5m"
-  suspended_processes       = ["AZRebalance"]
+  suspended_processes       = ["AZRebalance", "Launch", "ReplaceUnhealthy"]
   force_delete              = true
 
   # Who leaves is chosen by unprotecting exactly those; see bilbo's scale.
@@ -95,6 +95,9 @@ resource "aws_autoscaling_group" "this" {
   lifecycle {
     # Without this a new AMI or type would change the template and no running worker.
     replace_triggered_by = [aws_launch_template.this.latest_version]
+    # What AWS would launch when nobody looks is billed and computes nothing. Terraform suspends it
+    # once a new group is complete; from then on bilbo resumes and suspends it for each change.
+    ignore_changes = [suspended_processes]
   }
 }
 

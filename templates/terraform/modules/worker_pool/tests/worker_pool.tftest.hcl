@@ -42,8 +42,8 @@ run "is_a_group_of_the_size_asked_for" {
   }
 
   assert {
-    condition     = contains(aws_autoscaling_group.this.suspended_processes, "AZRebalance")
-    error_message = "AWS must not move workers between zones."
+    condition     = length(setsubtract(["AZRebalance", "Launch", "ReplaceUnhealthy"], aws_autoscaling_group.this.suspended_processes)) == 0
+    error_message = "AWS must not launch workers by itself."
   }
 
   assert {
