@@ -17,7 +17,7 @@ help:
 	@echo "make test   install what the tests need, and run them"
 	@echo "make coverage  measure which lines the tests run, in the processes they start too (long)"
 	@echo "make release  build the source archive and the wheel in dist/, and try the wheel elsewhere"
-	@echo "make chaos  kill -9 at N=20 random moments, and check that nothing is orphaned"
+	@echo "make chaos  kill -9 of bilbo at N=20 random moments, and N=50 random faults of a cluster"
 	@echo "make fuzz   feed N=1000 corrupted inputs to each parser of foreign documents"
 	@echo "make permissions  take each action from the policy of its step, and see that the step fails"
 	@echo "make scan   run checkov on the Terraform files that bilbo writes (a large install)"
@@ -80,9 +80,12 @@ requirements:
 	    --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
 	    --custom-compile-command "make requirements" --output-file requirements.txt
 
-# Kills Terraform and bilbo at N random moments; nothing may be orphaned.
+# Kills Terraform and bilbo at N random moments; nothing may be orphaned. Then breaks a cluster's
+# services, connections and machines N times; it must compute after each. BILBO_CHAOS_SEED, which is
+# printed, repeats a run.
 chaos: $(VENV)/test.stamp
-	BILBO_CHAOS=$(or $(N),20) $(BIN)/pytest -s tests/test_faults_interrupt.py -k any_moment
+	BILBO_CHAOS=$(or $(N),20) BILBO_CHAOS_ROUNDS=$(or $(N),50) $(BIN)/pytest -s \
+	    tests/test_faults_interrupt.py tests/test_back_again.py -k "any_moment or any_fault"
 
 # Every input is accepted, or refused with a named error; nothing is written or started elsewhere.
 fuzz: $(VENV)/test.stamp

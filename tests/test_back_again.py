@@ -1,12 +1,18 @@
-"""A cluster whose machines boot and whose services die: it computes again, without bilbo."""
+"""A cluster whose machines boot and whose services die: it computes again, without bilbo.
+
+`make chaos` runs any fault at random for 50 rounds.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +23,12 @@ from reliability import told
 
 from bilbo import local
 
+ROUNDS = int(os.environ.get("BILBO_CHAOS_ROUNDS", "2"))
+SEED = os.environ.get("BILBO_CHAOS_SEED") or str(time.time_ns())
+# Deaths within ten minutes after which a service's supervisor gives up with the next ones: such a
+# service needs `create`, whatever the fault. A fault costs a worker two at most.
+TIRED = 4
+
 
 def eventually(check: Callable[[], Any], seconds: float = 30) -> Any:
     end = time.monotonic() + seconds
@@ -24,6 +36,11 @@ def eventually(check: Callable[[], Any], seconds: float = 30) -> Any:
         assert time.monotonic() < end, "not in time"
         time.sleep(0.1)
     return found
+
+
+def gone(pids: list[int]) -> None:
+    """Until none of the processes is there any more."""
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
 
 
 class Back:
@@ -42,6 +59,17 @@ class Back:
         self.address = self.record["dask_scheduler_address"]
         self.ec2 = client(bilbo.home, "ec2")
 
+    def create(self) -> None:
+        """`create`, and again as it says, until the cluster is whole."""
+
+        def done() -> bool:
+            said = self.bilbo("create", self.profile, code=None)
+            assert said.returncode in (0, 3), said.stderr
+            return said.returncode == 0
+
+        eventually(done, 300)
+        self.record = self.bilbo.record("back")
+
     def home(self, node: dict[str, Any]) -> Path:
         """A machine's folder of the cluster."""
         home = self.bilbo.home / "local" / "instances" / str(node["instance_id"]) / "home"
@@ -50,32 +78,53 @@ class Back:
     def supervisor(self, node: dict[str, Any], service: str) -> int:
         return int(json.loads((self.home(node) / f"{service}.pid").read_text())["pid"])
 
+    def runs(self, node: dict[str, Any], service: str) -> list[int]:
+        """The processes of the service that its supervisor started."""
+        supervisor = self.supervisor(node, service)
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
     def kill(self, node: dict[str, Any], service: str) -> None:
         """Kill the service itself, its supervisor not."""
-        supervisor = self.supervisor(node, service)
-        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-        for pid in children:
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in self.runs(node, service):
+            os.kill(pid, signal.SIGKILL)
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Every machine by its service, a worker's with its place: `dask-worker 0`."""
+        workers = {f"dask-worker {n}": node for n, node in enumerate(self.record["workers"])}
+        return {
+            "jupyter": self.record["notebook"],
+            "dask-scheduler": self.record["scheduler"],
+            **workers,
+        }
+
+    def tired(self) -> bool:
+        """Whether a service has died so often of late that it may not be started again."""
+
+        def deaths(service: str, node: dict[str, Any]) -> int:
+            runs = json.loads((self.home(node) / f"{service.split()[0]}.runs").read_text())
+            return sum(1 for run in runs["ended"] if run["at"] > time.time() - 600)
+
+        return any(deaths(service, node) >= TIRED for service, node in self.nodes().items())
 
     def computes(self, workers: int = 2) -> None:
-        """The scheduler has so many workers, of machines of the cluster, and they compute."""
+        """The scheduler has so many workers, and each of them computes."""
 
         def answers() -> bool:
             try:
                 with Client(self.address, timeout=5, set_as_default=False) as asked:
                     asked.wait_for_workers(workers, timeout=20)
-                    there = asked.scheduler_info(n_workers=-1)["workers"]
-                    assert asked.submit(pow, 2, 5, pure=False).result(timeout=20) == 32
+                    there = list(asked.scheduler_info(n_workers=-1)["workers"])
+                    each = [asked.submit(pow, 2, 5, pure=False, workers=[one]) for one in there]
+                    assert all(one.result(timeout=20) == 32 for one in each)
                     return len(there) == workers
-            except (OSError, TimeoutError):
+            except (OSError, TimeoutError, CancelledError):
                 return False
 
-        eventually(answers, 60)
+        eventually(answers, 300)
 
     def notebook(self) -> bool:
         """Whether JupyterLab answers to the token."""
-        import urllib.request
-
         url = self.record["notebook_url"].replace("?", "api/status?", 1)
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
@@ -114,7 +163,7 @@ def test_machines_that_boot_come_back(back: Back) -> None:
     nodes = [back.record["notebook"], back.record["scheduler"], *back.record["workers"]]
     before = [back.supervisor(node, "dask-worker") for node in back.record["workers"]]
     back.ec2.reboot_instances(InstanceIds=[node["instance_id"] for node in nodes])
-    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before))
+    gone(before)
     back.computes()
     eventually(back.notebook)
     scheduler = [back.record["scheduler"]["instance_id"]]
@@ -125,6 +174,104 @@ def test_machines_that_boot_come_back(back: Back) -> None:
     said = back.bilbo("create", back.profile).stdout
     told("All machines reboot, and the scheduler's is stopped and started in the console", said, 0,
          "the cluster, which computes again")  # fmt: skip
+
+
+class Chaos:
+    """Faults of a cluster of a notebook, a scheduler and two workers, chosen by `chance`. Each
+    returns what it did, and whether waiting alone mends that."""
+
+    def __init__(self, back: Back, chance: random.Random) -> None:
+        self._back = back
+        self._chance = chance
+        self._faults = (
+            self.kill_a_service,
+            self.reboot,
+            self.stop_and_start,
+            self.break_a_connection,
+            self.shut_down,
+            self.kill_a_supervisor,
+        )
+
+    def any_fault(self) -> tuple[str, bool]:
+        """One of the faults."""
+        return self._chance.choice(self._faults)()
+
+    def _service(self) -> tuple[str, dict[str, Any]]:
+        return self._chance.choice(list(self._back.nodes().items()))
+
+    def kill_a_service(self) -> tuple[str, bool]:
+        service, node = self._service()
+        self._back.kill(node, service.split()[0])
+        return f"kill -9 of {service}", True
+
+    def reboot(self) -> tuple[str, bool]:
+        nodes = self._back.nodes()
+        chosen = self._chance.sample(list(nodes), self._chance.randint(1, len(nodes)))
+        ids = [nodes[service]["instance_id"] for service in chosen]
+        before = [self._back.supervisor(nodes[each], each.split()[0]) for each in chosen]
+        self._back.ec2.reboot_instances(InstanceIds=ids)
+        gone(before)
+        return f"reboot of the machines of {', '.join(chosen)}", True
+
+    def stop_and_start(self) -> tuple[str, bool]:
+        """A worker's group takes a machine that is stopped for lost, and launches another."""
+        service, node = self._service()
+        ids = [node["instance_id"]]
+        self._back.ec2.stop_instances(InstanceIds=ids)
+        if "worker" in service:
+            return f"stop of {service}'s machine, which its group replaces", False
+        waiter = self._back.ec2.get_waiter("instance_stopped")
+        waiter.wait(InstanceIds=ids, WaiterConfig={"Delay": 1})
+        self._back.ec2.start_instances(InstanceIds=ids)
+        return f"stop and start of {service}'s machine", True
+
+    def break_a_connection(self) -> tuple[str, bool]:
+        worker = self._chance.choice(self._back.record["workers"])
+        before = self._back.runs(worker, "dask-worker")
+
+        def abort(name: str, dask_scheduler: Any) -> None:
+            dask_scheduler.stream_comms[dask_scheduler.aliases[name]].abort()
+
+        with Client(self._back.address, timeout=60, set_as_default=False) as client:
+            client.run_on_scheduler(abort, worker["instance_id"])
+        gone(before)
+        return "a broken connection between a worker and the scheduler", True
+
+    def shut_down(self) -> tuple[str, bool]:
+        before = self._back.runs(self._back.record["scheduler"], "dask-scheduler")
+        Client(self._back.address, timeout=60, set_as_default=False).shutdown()
+        gone(before)
+        return "Client.shutdown()", True
+
+    def kill_a_supervisor(self) -> tuple[str, bool]:
+        """The service goes on, but nothing would start it again."""
+        service, node = self._service()
+        os.kill(self._back.supervisor(node, service.split()[0]), signal.SIGKILL)
+        return f"kill -9 of {service}'s supervisor", False
+
+
+@pytest.mark.timeout(300 + 300 * ROUNDS)
+def test_any_fault_mends_by_waiting_or_by_create(back: Back) -> None:
+    """Any fault at any service; then `create`, or nothing where the cluster mends itself."""
+    chance = random.Random(SEED)
+    print(f"\nBILBO_CHAOS_SEED={SEED}")
+    chaos = Chaos(back, chance)
+    back.computes()
+    for number in range(1, ROUNDS + 1):
+        waits = chance.choice((True, False))
+        tired = back.tired()
+        what, alone = chaos.any_fault()
+        began = time.monotonic()
+        if waits and alone and not tired:
+            how = "waiting"
+        else:
+            how = "create"
+            back.create()
+        back.computes()
+        eventually(back.notebook, 300)
+        print(f"round {number}: {what}; {how}: {time.monotonic() - began:.0f} s", flush=True)
+    back.create()
+    assert "Nothing to do." in back.bilbo("create", back.profile).stdout
 
 
 def test_what_leaves_or_is_replaced_stays_away(back: Back) -> None:
@@ -139,7 +286,7 @@ def test_what_leaves_or_is_replaced_stays_away(back: Back) -> None:
     back.bilbo("restart", "back")
     before = back.supervisor(stayed, "dask-worker")
     local.inject(back.bilbo.home, f"reboot={stayed['instance_id']}")
-    eventually(lambda: not Path(f"/proc/{before}").exists())
+    gone([before])
     back.computes(1)
     nothing = (
         "rm -r ~/../etc; mkdir ~/../etc; printf '%s\\n' sudo loginctl crontab >~/../etc/refuses"
