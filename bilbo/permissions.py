@@ -88,8 +88,11 @@ ACTIONS = (
     Action("iam:CreateServiceLinkedRole", (APPLY,), LINKED_ROLE, WORKERS),
     Action("iam:PassRole", (APPLY,), PASSING, PROFILE),
     # Changing.
+    Action("autoscaling:ResumeProcesses", (APPLY,), ON_CLUSTER, WORKERS),
+    Action("autoscaling:SetInstanceHealth", (APPLY,), ON_CLUSTER, WORKERS),
     Action("autoscaling:SetInstanceProtection", (APPLY,), ON_CLUSTER, WORKERS),
     Action("autoscaling:SuspendProcesses", (APPLY,), ON_CLUSTER, WORKERS),
+    Action("autoscaling:TerminateInstanceInAutoScalingGroup", (APPLY,), ON_CLUSTER, WORKERS),
     Action("autoscaling:UpdateAutoScalingGroup", (APPLY,), ON_CLUSTER, WORKERS),
     Action("ec2:AuthorizeSecurityGroupEgress", (APPLY,), ON_CLUSTER, GROUP),
     Action("ec2:AuthorizeSecurityGroupIngress", (APPLY,), ON_CLUSTER, GROUP),
