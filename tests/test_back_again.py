@@ -38,7 +38,7 @@ def eventually(check: Callable[[], Any], seconds: float = 30) -> Any:
     return found
 
 
-def gone(pids: list[int]) -> None:
+def ended(pids: list[int]) -> None:
     """Until none of the processes is there any more."""
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
 
@@ -156,6 +156,12 @@ def test_services_that_die_come_back(back: Back) -> None:
     (line,) = (line for line in said.splitlines() if "bilbo: " in line)
     told("A scheduler is killed", line[line.index("bilbo: ") :], 0,
          "the cluster, which computes again; what its workers had in memory is lost")  # fmt: skip
+    os.kill(back.supervisor(back.record["notebook"], "jupyter"), signal.SIGKILL)
+    seen = back.bilbo("desc", "back", "--refresh", code=3).stdout
+    assert back.notebook()  # the next test's boot starts it anew
+    told("`kill -9` of a service's supervisor, as `desc --refresh` tells",
+         "".join(seen[seen.index("Not as recorded:"):].splitlines(keepends=True)[:2]), 3,
+         "the service, which goes on; only `create` or a boot starts it anew")  # fmt: skip
 
 
 def test_machines_that_boot_come_back(back: Back) -> None:
@@ -163,7 +169,7 @@ def test_machines_that_boot_come_back(back: Back) -> None:
     nodes = [back.record["notebook"], back.record["scheduler"], *back.record["workers"]]
     before = [back.supervisor(node, "dask-worker") for node in back.record["workers"]]
     back.ec2.reboot_instances(InstanceIds=[node["instance_id"] for node in nodes])
-    gone(before)
+    ended(before)
     back.computes()
     eventually(back.notebook)
     scheduler = [back.record["scheduler"]["instance_id"]]
@@ -210,7 +216,7 @@ class Chaos:
         ids = [nodes[service]["instance_id"] for service in chosen]
         before = [self._back.supervisor(nodes[each], each.split()[0]) for each in chosen]
         self._back.ec2.reboot_instances(InstanceIds=ids)
-        gone(before)
+        ended(before)
         return f"reboot of the machines of {', '.join(chosen)}", True
 
     def stop_and_start(self) -> tuple[str, bool]:
@@ -234,13 +240,13 @@ class Chaos:
 
         with Client(self._back.address, timeout=60, set_as_default=False) as client:
             client.run_on_scheduler(abort, worker["instance_id"])
-        gone(before)
+        ended(before)
         return "a broken connection between a worker and the scheduler", True
 
     def shut_down(self) -> tuple[str, bool]:
         before = self._back.runs(self._back.record["scheduler"], "dask-scheduler")
         Client(self._back.address, timeout=60, set_as_default=False).shutdown()
-        gone(before)
+        ended(before)
         return "Client.shutdown()", True
 
     def kill_a_supervisor(self) -> tuple[str, bool]:
@@ -286,7 +292,7 @@ def test_what_leaves_or_is_replaced_stays_away(back: Back) -> None:
     back.bilbo("restart", "back")
     before = back.supervisor(stayed, "dask-worker")
     local.inject(back.bilbo.home, f"reboot={stayed['instance_id']}")
-    gone([before])
+    ended([before])
     back.computes(1)
     nothing = (
         "rm -r ~/../etc; mkdir ~/../etc; printf '%s\\n' sudo loginctl crontab >~/../etc/refuses"

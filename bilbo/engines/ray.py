@@ -86,6 +86,12 @@ _SETTINGS = [
     "    done",
     ") &)",
 ]
+# A head that comes back is another cluster to Ray. A worker of the one before ends itself when it
+# asks whether it still counts (src/ray/raylet/node_manager.cc), and its supervisor starts it anew.
+_SELF_CHECKS = [
+    "# How often the worker asks the head whether it still counts, in milliseconds.",
+    "export RAY_raylet_liveness_self_check_interval_ms=10000",
+]
 # The head starts a server for each Ray client.
 _CLIENTS = [
     "# It forks and execs, and gRPC's own handling of forks crashes the server before its exec:",
@@ -153,7 +159,7 @@ def _worker_service(spec: ClusterSpec, node: Node, head: Node, measurement: Meas
         script=_script(
             f"Ray's worker of cluster {spec.name}",
             ["ray start", *options(own)],
-            waits_again(head, GCS_PORT),
+            [*_SELF_CHECKS, *waits_again(head, GCS_PORT)],
         ),
         members=(node.instance_id,),
         facts={"num_cpus": size["num-cpus"]},
