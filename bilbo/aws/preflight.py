@@ -13,6 +13,9 @@ from bilbo.model import CLUSTER_TAG, ClusterSpec, NodeGroup, Target
 # AWS's codes for a user who may not look. The user may be allowed to create all the same.
 _MAY_NOT_LOOK = ("UnauthorizedOperation", "AccessDenied")
 
+# AWS's codes for an AMI that was deregistered or never was.
+_NO_SUCH_IMAGE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable")
+
 
 def preflight(
     spec: ClusterSpec,
@@ -98,7 +101,7 @@ def _images_and_types(
     images = {group.machine.ami for group in groups}
     types = {group.machine.ec2type for group in groups}
     try:
-        answer = ec2.describe_images(Filters=[{"Name": "image-id", "Values": sorted(images)}])
+        found_images = _images(ec2, sorted(images))
         offered = ec2.describe_instance_types(
             Filters=[{"Name": "instance-type", "Values": sorted(types)}]
         )
@@ -106,7 +109,7 @@ def _images_and_types(
         if not error.response["Error"]["Code"].startswith("Invalid"):
             raise
         return [error.response["Error"]["Message"]]
-    built_for = {image["ImageId"]: image.get("Architecture", "") for image in answer["Images"]}
+    built_for = {image["ImageId"]: image.get("Architecture", "") for image in found_images}
     runs = {
         found["InstanceType"]: found.get("ProcessorInfo", {}).get("SupportedArchitectures", [])
         for found in offered["InstanceTypes"]
@@ -118,6 +121,25 @@ def _images_and_types(
         *(f"the instance type {name} is not offered in {spec.region}" for name in not_offered),
         *_disagreements(groups, built_for, runs),
     ]
+
+
+def _images(ec2: Any, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Those of the AMIs that exist, in one call if all do. Raises ClientError.
+
+    Asks by id: a search by filter omits the deprecated AMIs of other accounts, which launch all the
+    same (EC2's DescribeImages, IncludeDeprecated). One unknown id fails the whole call, so each is
+    then asked for alone.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        return list(ec2.describe_images(ImageIds=list(ids))["Images"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _NO_SUCH_IMAGE:
+            raise
+    if len(ids) == 1:
+        return []
+    return [image for each in ids for image in _images(ec2, [each])]
 
 
 def _disagreements(
