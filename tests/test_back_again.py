@@ -220,12 +220,12 @@ class Chaos:
         return f"reboot of the machines of {', '.join(chosen)}", True
 
     def stop_and_start(self) -> tuple[str, bool]:
-        """A worker's group takes a machine that is stopped for lost, and launches another."""
+        """A worker's group takes a machine that is stopped for lost; `create` starts it."""
         service, node = self._service()
         ids = [node["instance_id"]]
         self._back.ec2.stop_instances(InstanceIds=ids)
         if "worker" in service:
-            return f"stop of {service}'s machine, which its group replaces", False
+            return f"stop of {service}'s machine", False
         waiter = self._back.ec2.get_waiter("instance_stopped")
         waiter.wait(InstanceIds=ids, WaiterConfig={"Delay": 1})
         self._back.ec2.start_instances(InstanceIds=ids)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import boto3
 from moto import mock_aws
 
+from bilbo.aws.preflight import _images
+
 GONE = ("ami-00000000000000001", "ami-00000000000000002")
 
 
-def test_images_are_found_by_id_and_those_that_are_gone_hide_no_other(monkeypatch: Any) -> None:
+def test_images_are_found_by_id_and_those_that_are_gone_hide_no_other() -> None:
     """A deprecated AMI launches, so it must not be reported as missing; nor may one that is gone
     make the others look so.
     """
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with mock_aws():
-        ec2 = boto3.client("ec2", region_name="us-east-1")
+        ec2 = boto3.client(
+            "ec2", "us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+        )
         known = ec2.describe_images()["Images"][0]["ImageId"]
         asked: list[dict[str, Any]] = []
         ec2.meta.events.register(
             "provide-client-params.ec2.DescribeImages",
             lambda params, **_: asked.append(params),
         )
-        images = importlib.import_module("bilbo.aws.preflight")._images
-        assert [each["ImageId"] for each in images(ec2, [GONE[0], known, GONE[1]])] == [known]
-        assert images(ec2, [GONE[0]]) == []
-        # AWS leaves deprecated AMIs of other accounts out of a search by filter.
+        assert [each["ImageId"] for each in _images(ec2, [GONE[0], known, GONE[1]])] == [known]
+        assert _images(ec2, [GONE[0]]) == []
+        # AWS leaves deprecated AMIs of other accounts out of a search by filter; moto has none.
         assert asked and not any("Filters" in params for params in asked)
