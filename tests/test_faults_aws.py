@@ -151,9 +151,13 @@ def make_instance_profile(bilbo: Bilbo) -> None:
 
 def test_no_capacity(bilbo: Bilbo) -> None:
     """Of four workers AWS has two, which are still starting when Terraform gives up: they are kept,
-    work, and are never replaced. Nothing comes later until `create` asks for it."""
+    work, and are never replaced. Nothing comes later until `create` asks for it. At last their AMI
+    is gone, which does not keep them."""
     worker = {"count": 4, **ONE_PROCESS}
-    profile = bilbo.profile("short", {"instance": INSTANCE, "dask": {"worker": worker}})
+    ec2, groups = clients(bilbo.home)
+    image = ec2.copy_image(SourceImageId=local.KNOWN_AMI, SourceRegion="us-east-1", Name="copy")
+    instance = {**INSTANCE, "ami": image["ImageId"]}
+    profile = bilbo.profile("short", {"instance": instance, "dask": {"worker": worker}})
     local.inject(bilbo.home, "capacity=3")
     local.inject(bilbo.home, "pending=6")
     done = bilbo("--local", "create", profile, code=3)
@@ -165,7 +169,6 @@ def test_no_capacity(bilbo: Bilbo) -> None:
     assert record["status"] == "partial"
     kept = {worker["instance_id"] for worker in record["workers"]}
     assert len(kept) == 2
-    _, groups = clients(bilbo.home)
     assert suspended(groups) == TENDED
 
     # The group alone is short, and Terraform has nothing to do.
@@ -181,7 +184,8 @@ def test_no_capacity(bilbo: Bilbo) -> None:
     record = bilbo.record("short")
     assert record["status"] == "ready"
     assert kept < {worker["instance_id"] for worker in record["workers"]}
-    bilbo("destroy", "short", "-y")
+    ec2.deregister_image(ImageId=image["ImageId"])
+    assert "destroying without it" in bilbo("destroy", "short", "-y").stderr
     nothing_is_left(bilbo.home)
 
 

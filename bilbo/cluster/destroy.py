@@ -84,6 +84,11 @@ def _record(name: str, work: Work) -> Record:
 def _terraform(name: str, work: Work, terraform: Terraform, own: Own) -> None:
     watch = _Watch(name, work, terraform, own)
     outcome = terraform.destroy(watch)
+    if any("data." in error.address for error in outcome.errors):
+        # Terraform reads data sources even to destroy, and what they ask for may be gone, such as
+        # an AMI. It gives up then, while machines run on.
+        work.progress.say("What the profile names is not in AWS any more; destroying without it.")
+        outcome = terraform.destroy(watch, refresh=False)
     if watch.orphaned:
         # This ends, because each round imports what was created while Terraform was killed.
         adopt_to_destroy(name, work, terraform, own)

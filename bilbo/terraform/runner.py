@@ -319,11 +319,12 @@ class Terraform:
         arguments = [str(plan_file)] if plan_file else []
         return self._streamed("apply", on_event, *arguments, **options)
 
-    def destroy(self, on_event: OnEvent = _ignore) -> Outcome:
-        """Destroys everything in the state."""
-        return self._streamed(
-            "destroy", on_event, json=IsFlagged, input=False, auto_approve=IsFlagged
-        )
+    def destroy(self, on_event: OnEvent = _ignore, *, refresh: bool = True) -> Outcome:
+        """Destroys everything in the state. Without `refresh`, reads nothing from AWS before."""
+        options: dict[str, Any] = {"json": IsFlagged, "input": False, "auto_approve": IsFlagged}
+        if not refresh:
+            options["refresh"] = False
+        return self._streamed("destroy", on_event, **options)
 
     def show(self, plan_file: Path) -> dict[str, Any]:
         """A saved plan as Terraform's JSON. Raises TerraformError."""

@@ -1,4 +1,6 @@
 data "aws_ami" "this" {
+  include_deprecated = true
+
   filter {
     name   = "image-id"
     values = [var.ami]
