@@ -56,8 +56,18 @@ class Back:
         self.profile = bilbo.profile("back", document)
         self.said = bilbo("--local", "create", self.profile).stdout
         self.record = bilbo.record("back")
-        self.address = self.record["dask_scheduler_address"]
         self.ec2 = client(bilbo.home, "ec2")
+
+    def moved(self, url: str, node: dict[str, Any]) -> str:
+        """A recorded address as it is now: a machine that was stopped has another."""
+        (found,) = self.ec2.describe_instances(InstanceIds=[node["instance_id"]])["Reservations"]
+        now = found["Instances"][0].get("PublicIpAddress", "192.0.2.1")
+        return url.replace(f"//{node['public_ip']}:", f"//{now}:")
+
+    @property
+    def address(self) -> str:
+        """Where the scheduler is."""
+        return self.moved(self.record["dask_scheduler_address"], self.record["scheduler"])
 
     def create(self) -> None:
         """`create`, and again as it says, until the cluster is whole."""
@@ -126,6 +136,7 @@ class Back:
     def notebook(self) -> bool:
         """Whether JupyterLab answers to the token."""
         url = self.record["notebook_url"].replace("?", "api/status?", 1)
+        url = self.moved(url, self.record["notebook"])
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return bool(answer.status == 200)
