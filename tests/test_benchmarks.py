@@ -31,7 +31,7 @@ class Started:
 
     def result(self) -> dict[str, Any]:
         """What it found; its output where it failed."""
-        said, _ = self.process.communicate(timeout=280)
+        said, _ = self.process.communicate(timeout=380)
         assert self.process.returncode == 0, said[-4000:]
         found: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
         return found
