@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 # share their clusters and stay together.
 PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 
+# Tests start bilbo hundreds of times; without its compiled modules each start compiles them again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test coverage release bench check chaos fuzz permissions scan clean requirements
 
