@@ -12,7 +12,7 @@ PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test coverage release bench check chaos fuzz permissions scan clean requirements
+.PHONY: help demo quick quick-tests test coverage release bench check chaos fuzz permissions scan clean requirements
 
 help:
 	@echo "make demo   create a cluster on this machine's stand-in AWS, and compute on it"
@@ -51,7 +51,10 @@ check: $(VENV)/test.stamp
 	$(BIN)/vulture
 
 # What a person runs before each commit: tests/touching.py says what it leaves out.
-quick: check
+quick: $(VENV)/test.stamp
+	@$(MAKE) --no-print-directory --output-sync=target -j 2 check quick-tests
+
+quick-tests:
 	BILBO_QUICK=1 $(BIN)/pytest -q -n 3 --dist worksteal -m "not standin and not programs"
 
 # Also of the processes that tests start. TESTS="tests/test_remote.py" measures by these alone.
