@@ -14,6 +14,16 @@ def private_folder(path: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
+def private_append(path: Path, text: str) -> None:
+    """Appends a short `text` to `path`, mode 0600, at once. Raises OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    handle = os.open(path, flags, 0o600)
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)
+
+
 def private_write(path: Path, text: str | bytes) -> None:
     """Replaces `path` by `text` in one step, mode 0600; creates its folder, mode 0700. Raises
     OSError."""

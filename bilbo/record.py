@@ -18,7 +18,7 @@ from typing import Any
 
 from bilbo.engines import ENGINES
 from bilbo.errors import RecordError
-from bilbo.files import private_folder, private_write
+from bilbo.files import private_append, private_folder, private_write
 from bilbo.model import SCHEDULER, Inventory, Node, digest
 
 VERSION = 1
@@ -35,6 +35,8 @@ _LOCK_TRY_SECONDS = 0.2
 _RECORD, _PLACE = "cluster.json", "place.json"
 # The values of the profile's `env` by their hashes, which is all that the record has of them.
 _SECRETS = "env.json"
+# A line for each cluster that was ever made from here: the value of its tag bilbo:owner.
+_OWNERS = "owners"
 _HASH = re.compile("sha256:[0-9a-f]{64}")
 
 
@@ -314,10 +316,24 @@ class Store:
         }
         text = json.dumps(to_json(record), indent=4, ensure_ascii=False, sort_keys=True) + "\n"
         if not place.exists():
+            self._keep_owner(record.owner)
             private_write(place, json.dumps(where))
         self._keep_secrets(record)
         private_write(path, text)
         return record
+
+    def owners(self) -> frozenset[str]:
+        """The owners of all clusters that were ever made from this home."""
+        try:
+            text = (self.home / _OWNERS).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            return frozenset()
+        return frozenset(text.split())
+
+    def _keep_owner(self, owner: str | None) -> None:
+        """Remembers an owner beyond its cluster's end, for what turns up later."""
+        if owner and owner not in self.owners():
+            private_append(self.home / _OWNERS, f"{owner}\n")
 
     def _keep_secrets(self, record: Record) -> None:
         """Writes the values of `env` beside the record, before it names them by their hashes."""

@@ -39,6 +39,7 @@ LONGEST_FIRST = (
     "test_pages",
     "test_packer",
     "test_secrets",
+    "test_sweep",
     "test_modules",
     "test_account",
     "test_benchmarks",

@@ -6,7 +6,15 @@ from bilbo.aws.autoscaling import group_members, protect
 from bilbo.aws.preflight import preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
-from bilbo.aws.tagged import Resource, holders, instance_types, machines, start_instances, tagged
+from bilbo.aws.tagged import (
+    holders,
+    instance_types,
+    machines,
+    regions,
+    start_instances,
+    tagged,
+    tagged_by_any,
+)
 from bilbo.aws.worker_groups import (
     LAUNCH,
     REBALANCE,
@@ -19,6 +27,7 @@ from bilbo.aws.worker_groups import (
     take_out,
     worker_groups,
 )
+from bilbo.held import Resource
 
 __all__ = [
     "LAUNCH",
@@ -40,6 +49,7 @@ __all__ = [
     "preflight",
     "protect",
     "refusal",
+    "regions",
     "resume_launches",
     "set_healthy",
     "shared_state",
@@ -47,6 +57,7 @@ __all__ = [
     "state_lock",
     "suspend",
     "tagged",
+    "tagged_by_any",
     "take_out",
     "worker_groups",
 ]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bilbo.aws.session import asking, client
-from bilbo.aws.tagged import Resource, everything_tagged
+from bilbo.aws.tagged import everything_tagged
 from bilbo.errors import AwsError
+from bilbo.held import Resource
 from bilbo.model import CLUSTER_TAG, ClusterSpec, NodeGroup, Target
 
 # AWS's codes for a user who may not look. The user may be allowed to create all the same.

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from bilbo.aws.session import asking, client
+from bilbo.held import Resource
 from bilbo.model import CLUSTER_TAG, GROUP_TAG, OWNER_TAG, ROLE_TAG, Target
 
 _GONE = ("terminated", "shutting-down")
 # Only AWS can set this tag: the Auto Scaling group that launched an instance.
 _LAUNCHED_BY = "aws:autoscaling:groupName"
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A resource in AWS with a cluster's tag. `kind` is Terraform's resource type; `role`, `group`
-    and `owner` are values of tags. For instances, `public_ip` is the address and `launched_by` the
-    name of the Auto Scaling group.
-    """
-
-    kind: str
-    id: str
-    state: str = ""
-    role: str = ""
-    group: str = ""
-    public_ip: str = ""
-    owner: str = ""
-    launched_by: str = ""
-
-    def __str__(self) -> str:
-        """How messages show a resource with another owner."""
-        return f"{self.kind} {self.id} ({f'owner {self.owner}' if self.owner else 'no owner'})"
+# When an instance started, and a volume or template, and a group of workers was made.
+_SINCE = ("LaunchTime", "CreateTime", "CreatedTime")
 
 
 def tagged(target: Target, cluster: str) -> list[Resource]:
@@ -44,13 +26,29 @@ def tagged(target: Target, cluster: str) -> list[Resource]:
         return list(everything_tagged(target, cluster))
 
 
+def tagged_by_any(target: Target) -> list[Resource]:
+    """Every existing resource in the target's region with any cluster's tag. Five paged calls.
+
+    Raises AwsError if AWS refuses or does not answer.
+    """
+    with asking(f"cannot list the resources in {target.region}"):
+        return list(_everything(target, [{"Name": "tag-key", "Values": [CLUSTER_TAG]}]))
+
+
+def regions(target: Target) -> list[str]:
+    """The regions that the account may use, sorted. One call. Raises AwsError."""
+    with asking("cannot list the regions"):
+        found = client(target, "ec2").describe_regions()["Regions"]
+    return sorted(each["RegionName"] for each in found)
+
+
 def machines(target: Target, cluster: str) -> list[Resource]:
     """The existing instances with the cluster's tag. One paged call.
 
     Raises AwsError if AWS refuses or does not answer.
     """
     with asking(f"cannot list the instances of cluster {cluster!r}"):
-        return list(_instances(client(target, "ec2"), cluster))
+        return list(_instances(client(target, "ec2"), _by_tag(cluster)))
 
 
 def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:
@@ -118,9 +116,12 @@ def start_instances(target: Target, instance_ids: list[str]) -> None:
 
 def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
     """As `tagged`, but raises boto3's own errors."""
+    return _everything(target, _by_tag(cluster))
+
+
+def _everything(target: Target, by_tag: list[dict[str, Any]]) -> Iterator[Resource]:
     ec2 = client(target, "ec2")
-    by_tag = _by_tag(cluster)
-    yield from _instances(ec2, cluster)
+    yield from _instances(ec2, by_tag)
     for page in ec2.get_paginator("describe_security_groups").paginate(Filters=by_tag):
         for group in page["SecurityGroups"]:
             yield _of("aws_security_group", group["GroupId"], "", group)
@@ -144,8 +145,8 @@ def _by_tag(cluster: str) -> list[dict[str, Any]]:
     return [{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
 
 
-def _instances(ec2: Any, cluster: str) -> Iterator[Resource]:
-    for page in ec2.get_paginator("describe_instances").paginate(Filters=_by_tag(cluster)):
+def _instances(ec2: Any, by_tag: list[dict[str, Any]]) -> Iterator[Resource]:
+    for page in ec2.get_paginator("describe_instances").paginate(Filters=by_tag):
         for reservation in page["Reservations"]:
             for instance in reservation["Instances"]:
                 if instance["State"]["Name"] not in _GONE:
@@ -162,9 +163,15 @@ def _of(kind: str, identifier: str, state: str, found: dict[str, Any]) -> Resour
         group=tags.get(GROUP_TAG, ""),
         owner=tags.get(OWNER_TAG, ""),
         launched_by=tags.get(_LAUNCHED_BY, ""),
+        cluster=tags.get(CLUSTER_TAG, ""),
+        since=next((found[key].isoformat() for key in _SINCE if key in found), ""),
     )
 
 
 def _instance(instance: dict[str, Any]) -> Resource:
     resource = _of("aws_instance", instance["InstanceId"], instance["State"]["Name"], instance)
-    return replace(resource, public_ip=instance.get("PublicIpAddress", ""))
+    return replace(
+        resource,
+        public_ip=instance.get("PublicIpAddress", ""),
+        ec2type=instance["InstanceType"],
+    )

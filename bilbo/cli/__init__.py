@@ -42,6 +42,7 @@ _COMMANDS = {
     "scale": ("lifecycle", "Change the number of workers."),
     "ssh": ("hosts", "Open a shell on an instance."),
     "state-bucket": ("team", "Create a bucket for shared state."),
+    "sweep": ("cleanup", "Find what no cluster here owns."),
     "unlock": ("team", "Remove a stale lock from shared state."),
     "version": ("about", "Show bilbo version."),
 }

@@ -332,8 +332,23 @@ class Terraform:
         return self._fits(plan_misfit, shown)
 
     def import_(self, address: str, identifier: str) -> None:
-        """Imports an existing resource into the state. Raises TerraformError."""
-        self._captured("import", address, identifier, input=False, no_color=IsFlagged)
+        """Imports an existing resource into the state. Raises TerraformError.
+
+        `resume` finds it as it finds an apply: it locks the state and writes it, and goes on if
+        bilbo is killed.
+        """
+        log = self.cluster_folder / "import.log"
+        found = running.run(
+            self.argv("import", address, identifier, input=False, no_color=IsFlagged),
+            folder=self.folder,
+            environment=self.environment,
+            log=log,
+            operation="import",
+            on_event=_ignore,
+        )
+        if not found.ok:
+            text = log.read_text(encoding="utf-8", errors="replace")
+            raise self._failed("terraform import failed", text)
 
     # -- together ------------------------------------------------------------------------
 

@@ -1,0 +1,52 @@
+"""What AWS holds with bilbo's tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A resource in AWS with a cluster's tag. `kind` is Terraform's resource type; `role`, `group`,
+    `owner` and `cluster` are values of tags; `since` is when it was made or started, ISO 8601, and
+    empty for a security group. For instances, `public_ip` is the address, `launched_by` the name of
+    the Auto Scaling group, and `ec2type` the instance type.
+    """
+
+    kind: str
+    id: str
+    state: str = ""
+    role: str = ""
+    group: str = ""
+    public_ip: str = ""
+    owner: str = ""
+    launched_by: str = ""
+    cluster: str = ""
+    since: str = ""
+    ec2type: str = ""
+
+    def __str__(self) -> str:
+        """How messages show a resource with another owner."""
+        return f"{self.kind} {self.id} ({f'owner {self.owner}' if self.owner else 'no owner'})"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What AWS holds of a cluster without a record here. `owner` is the resources' tag, empty if
+    they have none; `mine` says whether a cluster of this home had that owner."""
+
+    region: str
+    cluster: str
+    owner: str
+    mine: bool
+    resources: tuple[Resource, ...]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What was found in `regions`; `unseen` are regions that could not be asked, with the cause."""
+
+    regions: tuple[str, ...]
+    leftovers: tuple[Leftover, ...]
+    unseen: Mapping[str, str]
