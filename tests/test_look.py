@@ -42,9 +42,13 @@ def home_of(bilbo: Bilbo, node: dict[str, Any]) -> Path:
 
 def end(bilbo: Bilbo, node: dict[str, Any], service: str) -> None:
     """`kill -9` of a service, its supervisor, and all that it started."""
+    os.killpg(supervisor(bilbo, node, service), signal.SIGKILL)
+
+
+def supervisor(bilbo: Bilbo, node: dict[str, Any], service: str) -> int:
+    """The pid of a service's supervisor."""
     kept = home_of(bilbo, node) / ".bilbo" / NAME / str(node["instance_id"])
-    pids = kept / f"{service}.pid"
-    os.killpg(json.loads(pids.read_text())["pid"], signal.SIGKILL)
+    return int(json.loads((kept / f"{service}.pid").read_text())["pid"])
 
 
 def record_of(bilbo: Bilbo) -> dict[str, Any]:
@@ -126,10 +130,19 @@ def test_jupyterlab_is_killed(bilbo: Bilbo) -> None:
     seen = listed["machines"][0]
     assert seen["mend"] == "start" and not seen["services"][0]["running"]
 
+    worker = before["workers"][0]
+    os.kill(supervisor(bilbo, worker, "dask-worker"), signal.SIGKILL)
+    until_amiss(bilbo, "runs dask-worker, but its supervisor was killed: it must start anew")
+    computes(bilbo)
+    (service,) = machine(bilbo, "worker")["services"]
+    assert service["running"] and not service["supervised"]
+
     done = bilbo("create", PROFILE)
     assert "runs no jupyter" in done.stderr and "Nothing to do" not in done.stdout
+    assert f"worker {worker['instance_id']} runs dask-worker, but its supervisor" in done.stderr
     assert "dask-scheduler is already running" in done.stderr
     assert machine(bilbo, "notebook")["well"]
+    computes(bilbo)
 
 
 def test_one_process_of_a_worker_gives_up(bilbo: Bilbo) -> None:

@@ -96,6 +96,7 @@ def _machine(each: MachineReality) -> dict[str, Any]:
             {
                 "name": service.name,
                 "running": service.running,
+                "supervised": service.running and not service.unsupervised,
                 "age": service.age,
                 "exit_code": service.code,
                 "cause": None if service.running else service.ending,
