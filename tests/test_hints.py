@@ -8,6 +8,7 @@ import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients
 from reliability import errors, told
 
+from bilbo import local
 from bilbo.cluster.starting import conclude
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, PartlyDone, RemoteError, TerraformError
@@ -88,7 +89,11 @@ def test_what_a_change_needs_and_what_not(bilbo: Bilbo) -> None:
     left = "the scheduler; nothing, after `bilbo destroy`"
     told("A launch template of somebody else's has the cluster's name", said, 3, left)
     ec2.delete_launch_template(LaunchTemplateName="hinted-dask-worker")
-    bilbo("create", profile)
+    local.inject(bilbo.home, "lost=autoscaling:CreateAutoScalingGroup")
+    said = bilbo("create", profile, code=3).stderr
+    assert "AlreadyExists" in said and "To complete it, run the same `bilbo create`" in said
+    assert "Found by tag, imported into Terraform's state: hinted-dask-worker" in said
+    assert len(bilbo.record("hinted")["workers"]) == 2
     ec2.delete_key_pair(KeyName="local")
     fewer = bilbo("create", profile, "-p", "dask.worker.count=1", "-y")
     assert "0 to add, 1 to change, 0 to destroy" in fewer.stderr
