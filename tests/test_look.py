@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -188,13 +189,11 @@ def test_the_scheduler_is_dead(bilbo: Bilbo) -> None:
     computes(bilbo)
 
 
-def displaced(bilbo: Bilbo) -> str:
-    """Gives the scheduler another address in the record, as if it had moved; the true one.
-
-    The stand-in's public addresses are the private ones, which do not change.
-    """
+def displaced(bilbo: Bilbo, role: str = "scheduler") -> str:
+    """Gives a machine another address in the record, as if it had moved; the true one. That costs
+    less than to stop and start it, as a test below does."""
     path = path_of(bilbo)
-    address: str = record_of(bilbo)["scheduler"]["public_ip"]
+    address: str = record_of(bilbo)[role]["public_ip"]
     moved = path.read_text().replace(f'"public_ip": "{address}"', '"public_ip": "127.3.3.3"')
     path.write_text(moved)
     return address
@@ -203,22 +202,26 @@ def displaced(bilbo: Bilbo) -> str:
 @pytest.mark.parametrize(
     "reach",
     [
+        lambda bilbo: bilbo("notebook", NAME, "-u"),
         lambda bilbo: bilbo("rcmd", NAME, "scheduler", "true"),
         lambda bilbo: bilbo("logs", NAME, "scheduler", "-n", "1"),
         lambda bilbo: bilbo("dashboard", NAME, "-u"),
         lambda bilbo: bilbo("ssh", NAME, "scheduler"),  # a shell without input, which ends
     ],
-    ids=["rcmd", "logs", "dashboard", "ssh"],
+    ids=["notebook", "rcmd", "logs", "dashboard", "ssh"],
 )
-def test_commands_go_on_at_a_new_address(bilbo: Bilbo, reach: Callable[[Bilbo], Any]) -> None:
+def test_commands_go_on_at_a_new_address(
+    bilbo: Bilbo, reach: Callable[[Bilbo], Any], request: pytest.FixtureRequest
+) -> None:
     """A machine with another public address is found, told, and recorded there."""
-    address = displaced(bilbo)
+    role = request.node.callspec.id if "notebook" in request.node.callspec.id else "scheduler"
+    address = displaced(bilbo, role)
     began = time.monotonic()
     done = reach(bilbo)
     assert time.monotonic() - began < 20
     assert f"has moved to {address}" in done.stderr
-    assert record_of(bilbo)["scheduler"]["public_ip"] == address
-    if done.args[3] == "dashboard":
+    assert record_of(bilbo)[role]["public_ip"] == address
+    if done.args[3] in ("dashboard", "notebook"):
         assert done.stdout.startswith(f"http://{address}:")
 
 
@@ -240,6 +243,11 @@ def test_dask_ends_an_idle_scheduler(bilbo: Bilbo) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.3)
     computes_again(bilbo)
+    said = bilbo("logs", NAME, "scheduler").stdout.splitlines()
+    line = next(each for each in reversed(said) if "bilbo: " in each)
+    told("Dask's `idle-timeout` ends the scheduler",
+         re.sub(r"in \d+ s", "in … s", line[line.index("bilbo: ") :]), 0,
+         "the cluster, which computes again")  # fmt: skip
 
 
 def identity(bilbo: Bilbo) -> str:

@@ -191,6 +191,9 @@ def test_what_is_shown() -> None:
         "",
         "AWS and the hosts match the record.",
     ]
+    again = ServiceStatus("jupyter", running=True, age=100.0, restarts=2)
+    shown = condition(RECORD, judged(INVENTORY, with_host("i-1", HostStatus((again,)))))
+    assert "\n  jupyter runs on 1 of 1 machine(s), for 1m; started again 2 time(s)\n" in shown
     dead = judged(INVENTORY, with_host("i-2", ended("dask-scheduler", 0)))
     assert dead.head_is_dead
     assert amiss(RECORD, dead) == [
