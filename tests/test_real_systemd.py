@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 MANAGER = "/lib/systemd/systemd"
-UNIT = "bilbo-test.service"
+UNIT = "bilbo-test-i-1.service"
 NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts")
 # Where the hierarchies of cgroups that systemd uses are, by what /proc/self/cgroup calls them.
 ROOTS = {
@@ -84,21 +84,25 @@ def inside(home: Path, name: str) -> dict[str, Any]:
     subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
     for path in ("/run/systemd/system", os.environ["XDG_RUNTIME_DIR"]):
         Path(path).mkdir(parents=True)
-    folder = home / ".bilbo" / "test" / "i-1"
-    folder.mkdir(parents=True)
-    for module in ("service", "supervisor"):
-        (folder / f"{module}.py").write_text(agent_source(module))
-    (folder / "sleeper.sh").write_text("echo here we are; exec sleep 1000")
-    wanted = folder / "sleeper.wanted"
-    wanted.write_text(machine())
-    sleeper = HostedService(folder, "sleeper")
+    sleeper, another = (
+        HostedService(home / ".bilbo" / "test" / name, "sleeper") for name in ("i-1", "i-2")
+    )
+    for service in (sleeper, another):
+        service.folder.mkdir(parents=True)
+        for module in ("service", "supervisor"):
+            (service.folder / f"{module}.py").write_text(agent_source(module))
+        service.file(".sh").write_text("echo here we are; exec sleep 1000")
+        service.file(".wanted").write_text(machine())
     found: dict[str, Any] = {}
     with booted():
-        boot.user_unit("test", folder)
+        boot.user_unit("test", sleeper.folder)
+        vars(boot)["machine_id"] = lambda: "f" * 32  # another machine of the same home
+        boot.user_unit("test", another.folder)
         found["installed"] = [systemctl("is-enabled", UNIT), sleeper.supervisor()]
     with booted():
         found["boot"] = until(sleeper.supervisor) and until(lambda: len(sleeper.members()) == 2)
         found["state"] = systemctl("is-active", UNIT)
+        found["another"] = another.supervisor()
         first = sleeper.supervisor()
         systemctl("restart", UNIT)
         found["restart"] = until(lambda: sleeper.supervisor() not in (None, first))
@@ -107,7 +111,7 @@ def inside(home: Path, name: str) -> dict[str, Any]:
         systemctl("start", UNIT)
         found["start"] = until(sleeper.supervisor)
     found["shutdown"] = until(lambda: not sleeper.members())
-    wanted.unlink()
+    sleeper.file(".wanted").unlink()
     with booted():
         found["ended"] = [systemctl("is-active", UNIT), sleeper.supervisor()]
     return found
@@ -116,7 +120,8 @@ def inside(home: Path, name: str) -> dict[str, Any]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes such namespaces")
 def test_a_boot_starts_the_services(tmp_path: Path) -> None:
     """The unit is found and enabled, starts what should run at each boot, ends it with the machine
-    or by name, and leaves ended what a person has ended."""
+    or by name, and leaves ended what a person has ended. Another machine's unit, in the home that
+    both have, starts nothing here."""
     probe = subprocess.run([*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/run"], check=False)
     if probe.returncode or not all(os.access(each.parent, os.W_OK) for each in cgroups("x")):
         pytest.skip("this machine allows no namespaces or no cgroups")
@@ -151,6 +156,7 @@ def test_a_boot_starts_the_services(tmp_path: Path) -> None:
         "installed": ["enabled", None],
         "boot": True,
         "state": "active",
+        "another": None,
         "restart": True,
         "stop": True,
         "start": True,

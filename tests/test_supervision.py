@@ -219,7 +219,7 @@ def test_the_best_boot_entry_that_the_host_allows(host: Agent) -> None:
     }
     own = host.home / ".config/systemd/user"
     assert (
-        (own / "default.target.wants" / "bilbo-test.service")
+        (own / "default.target.wants" / "bilbo-test-test.service")
         .read_text()
         .endswith("WantedBy=default.target\n")
     )
@@ -251,7 +251,8 @@ def test_units_are_what_systemd_takes(tmp_path: Path, target: str) -> None:
     folder.mkdir()
     user = f"User={boot.user_name()}\n" if target.startswith("multi") else ""
     path = tmp_path / boot.unit_name("demo.x-1")
-    path.write_text(boot.unit("demo.x-1", folder, target, user))
+    condition = "" if user else f"ConditionHost={'0123456789abcdef' * 2}\n"
+    path.write_text(boot.unit("demo.x-1", folder, target, user=user, condition=condition))
     done = subprocess.run(
         ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False
     )
