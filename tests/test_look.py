@@ -243,7 +243,7 @@ def test_dask_ends_an_idle_scheduler(bilbo: Bilbo) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.3)
     computes_again(bilbo)
-    said = bilbo("logs", NAME, "scheduler").stdout.splitlines()
+    said = bilbo("logs", NAME, "scheduler", "-n", "2000").stdout.splitlines()
     line = next(each for each in reversed(said) if "bilbo: " in each)
     told("Dask's `idle-timeout` ends the scheduler",
          re.sub(r"in \d+ s", "in … s", line[line.index("bilbo: ") :]), 0,
