@@ -197,6 +197,8 @@ def test_user_data_run_at_the_first_boot_alone(standin: StandIn, by: str) -> Non
     [
         ("#!/bin/sh\nexec /usr/bin/systemctl daemon-reload\n", "/usr/bin/systemctl is the"),
         ("#!/bin/sh\ncat /dev/null >'/etc/cron.d/x'\n", "/etc/cron.d/x is the computer's"),
+        ("#!/bin/sh\necho b >/proc/sysrq-trigger\n", "/proc/sysrq-trigger is the computer's"),
+        ("#!/bin/sh\nmkfs /dev/sdb\n", "/dev/sdb is the computer's"),
         ("#!/bin/sh\nrm -f /usr/lib/systemd/x.service\n", "/usr/lib/systemd/x.service is the"),
         ("#cloud-config\nruncmd: [reboot]\n", "only scripts"),
     ],
@@ -220,4 +222,4 @@ def test_user_data_that_are_refused(tmp_path: Path, text: str, why: str) -> None
 def test_user_data_that_are_not_refused(tmp_path: Path, line: str) -> None:
     """Programs by path that change nothing, and places of the machine's own."""
     (entry,) = user_data(tmp_path, f"#!/bin/sh\n{line}\n".encode())
-    assert entry.user == "root" and Path(entry.commands[0][0]).read_text().endswith(f"{line}\n")
+    assert entry.user == "root" and Path(entry.commands[0][-1]).read_text().endswith(f"{line}\n")

@@ -20,9 +20,11 @@ log = logging.getLogger(__name__)
 
 # A program by the path that it has on the computer.
 _BY_PATH = re.compile(r"(?<![\w./-])/(?:usr/(?:local/)?)?s?bin/([\w.-]+)")
-# Whatever else a script might change there: all but programs, devices and what is read of /proc.
+# Whatever else a script might change there: all but programs, harmless devices and what is read of
+# /proc.
 _PLACE = re.compile(
     r"(?<![\w./~})*-])/(?:(?:boot|etc|home|lib|lib64|media|mnt|opt|root|run|srv|sys|var)\b"
+    r"|proc/sys|dev/(?!null\b|zero\b|u?random\b|std|fd\b|shm\b|tty\b)"
     r"|usr/(?!(?:local/)?s?bin\b))[^\s\"';|&)]*"
 )
 
@@ -67,8 +69,11 @@ def user_data(folder: Path, data: bytes) -> list[BootEntry]:
     for path in (kept, script):
         path.write_bytes(data)
         path.chmod(0o700)
-    entry = BootEntry(script, "root", ((str(script),),), log="cloud-init-output.log")
     text = data.decode(errors="replace")
+    # By its interpreter: while another thread forks, the system may take the file for still open.
+    interpreter = text.partition("\n")[0].removeprefix("#!").strip().split(None, 1)
+    command = _own([*interpreter, str(script)], folder)
+    entry = BootEntry(script, "root", (command,), log="cloud-init-output.log")
     why = [] if text.startswith("#!") else ["only scripts are run, whose first line begins with #!"]
     why += _by_path(text)
     why += [f"{each[0]} is the computer's" for each in _PLACE.finditer(text)]
