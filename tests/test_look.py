@@ -171,7 +171,12 @@ def test_the_scheduler_is_shut_down(bilbo: Bilbo) -> None:
 def test_the_scheduler_is_dead(bilbo: Bilbo) -> None:
     """Where nothing starts the scheduler again, `scale` names it and changes nothing; `restart` has
     all workers in again, wherever AWS has moved the machines meanwhile."""
-    end(bilbo, record_of(bilbo)["scheduler"], "dask-scheduler")
+    scheduler = record_of(bilbo)["scheduler"]
+    os.kill(supervisor(bilbo, scheduler, "dask-scheduler"), signal.SIGKILL)
+    done = bilbo("scale", NAME, "2", code=1)
+    assert "its supervisor was killed: it must start anew" in done.stderr
+    computes(bilbo)  # with all that its workers have in memory
+    end(bilbo, scheduler, "dask-scheduler")
     shown = until_amiss(bilbo, "runs no dask-scheduler")
     told("`kill -9` of the scheduler and its supervisor, as `desc --refresh` tells",
          without_logs(shown), 3, "`create` or `restart` start all anew")  # fmt: skip
