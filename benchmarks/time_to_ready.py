@@ -1,7 +1,8 @@
 """How long until a cluster is ready, stage by stage, and how close is that to the floor?
 
 The floor is raw Terraform (`init`, `apply`), followed by a bare script that starts the same
-services at once. Both begin with an empty folder. `time_to_ready_ray` does the same for Ray.
+services at once. Both begin with an empty folder. `time_to_ready_ray` does the same for Ray. Then
+`create` runs again, which has nothing to do, with the look at AWS and hosts and without.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from bench import (
     INSTANCE,
     ONE_PROCESS,
     Bound,
+    Cost,
     Result,
     Size,
     bilbo,
     environment,
+    interleaved,
     main,
     median,
     ratio,
@@ -45,7 +48,22 @@ from bilbo.profile import building
 from bilbo.terraform.environment import environment as terraform_environment
 
 LIMIT = 1.15
+LOOK_LIMIT = 1.1
 TOKEN = "bare"
+# `create` as it was before it looked.
+WITHOUT_LOOK = """
+from concurrent.futures import Future
+from importlib import import_module
+from bilbo.reality import Reality
+
+def looked(before, work):
+    nothing = Future()
+    nothing.set_result(Reality())
+    return nothing
+
+import_module("bilbo.cluster.create").looked = looked
+import_module("bilbo.cli").main()
+"""
 # What stderr shows when a stage of bilbo has ended. {} are the engine and its head's role.
 ENDS = {
     "init, look": "Create {} cluster",
@@ -112,6 +130,21 @@ def timed_create(home: Path, what: Measured, path: str, name: str) -> dict[str, 
     times = [0.0, *(last[stage] for stage in ENDS), total]
     lasted = [after - before for before, after in pairwise(times)]
     return {**dict(zip(STAGES, lasted, strict=True)), "total": total}
+
+
+def unchanged(home: Path, path: str, name: str, runs: int) -> dict[str, list[Cost]]:
+    """What `create` costs that has nothing to do, with the look and without."""
+    arguments = ("create", path, "-n", name)
+
+    def one(*program: str) -> Cost:
+        cost = run([sys.executable, *program, *arguments], env=environment(home))
+        if "Nothing to do." not in cost.output:
+            raise RuntimeError(cost.output)
+        return cost
+
+    return interleaved(
+        {"with": lambda: one("-m", "bilbo"), "without": lambda: one("-c", WITHOUT_LOOK)}, runs
+    )
 
 
 def timed_terraform(home: Path, folder: Path) -> dict[str, float]:
@@ -196,11 +229,12 @@ def measure(size: Size) -> Result:
 def measured(what: Measured, size: Size) -> Result:
     """Both, in turn; destroys each cluster before the next begins."""
     ours, floor = [], []
+    again: dict[str, list[Cost]] = {"with": [], "without": []}
     with standin_home() as home:
         path = write_profile(home, "ready", what.document())
         if size.smallest:
-            both = smallest(home, what, path)
-            return result(what, [both[0]], [both[1]])
+            mine_, raw_, again = smallest(home, what, path)
+            return result(what, [mine_], [raw_], again)
         for number in range(size.runs):
             folder = rendered(home, path, f"raw{number}")
 
@@ -215,15 +249,19 @@ def measured(what: Measured, size: Size) -> Result:
 
             def mine(name: str = f"ours{number}") -> None:
                 ours.append(timed_create(home, what, path, name))
+                for key, costs in unchanged(home, path, name, 2).items():
+                    again[key] += costs
                 bilbo(home, "destroy", name, "-y")
 
             for each in (raw, mine) if number % 2 else (mine, raw):
                 each()
-    return result(what, ours, floor)
+    return result(what, ours, floor, again)
 
 
-def smallest(home: Path, what: Measured, path: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Both once, with their Terraform parts at the same time; the stand-in's end removes them."""
+def smallest(
+    home: Path, what: Measured, path: str
+) -> tuple[dict[str, float], dict[str, float], dict[str, list[Cost]]]:
+    """All once, with their Terraform parts at the same time; the stand-in's end removes them."""
     from hostless import stop_services
 
     folder = rendered(home, path, "raw")
@@ -232,8 +270,9 @@ def smallest(home: Path, what: Measured, path: str) -> tuple[dict[str, float], d
     beside.start()
     mine = timed_create(home, what, path, "ours")
     beside.join()
+    again = unchanged(home, path, "ours", 1)
     stop_services(home, "ours", what.engine)  # a machine can run only one Ray cluster
-    return mine, summed(terraform | timed_services(home, what, folder))
+    return mine, summed(terraform | timed_services(home, what, folder)), again
 
 
 def summed(stages: dict[str, float]) -> dict[str, float]:
@@ -241,8 +280,13 @@ def summed(stages: dict[str, float]) -> dict[str, float]:
     return {**stages, "total": sum(stages.values())}
 
 
-def result(what: Measured, ours: list[dict[str, float]], floor: list[dict[str, float]]) -> Result:
-    """The table and the bound."""
+def result(
+    what: Measured,
+    ours: list[dict[str, float]],
+    floor: list[dict[str, float]],
+    again: Mapping[str, list[Cost]],
+) -> Result:
+    """The table and the bounds."""
     table: list[list[object]] = [["stage", "bilbo, s", "floor, s"]]
     for stage in (*STAGES, "services", "total"):
         cells = [
@@ -252,13 +296,19 @@ def result(what: Measured, ours: list[dict[str, float]], floor: list[dict[str, f
         table.append([stage, *cells])
     after = [sum(each[stage] for stage in STAGES[2:]) for each in ours]
     table.append(["connect to ready", spread(after), spread([each["services"] for each in floor])])
+    walls = [[each.wall for each in again[key]] for key in ("with", "without")]
+    table.append(["`create` again", spread(walls[0]), ""])
+    table.append(["without the look", spread(walls[1]), ""])
     totals = [each["total"] for each in ours], [each["total"] for each in floor]
     over = [a - b for a, b in zip(*totals, strict=True)]
     engine = ENGINES[what.engine].title
     return Result(
         f"How long until a {engine} cluster is ready, and how close is that to the floor?",
         table,
-        [Bound("time to ready against the floor", LIMIT, ratio(*totals))],
+        [
+            Bound("time to ready against the floor", LIMIT, ratio(*totals)),
+            Bound("unchanged `create` against one that does not look", LOOK_LIMIT, ratio(*walls)),
+        ],
         [
             f"A notebook, a {what.head_role} and two workers on the stand-in; 10 s of `apply` are "
             "the provider's own wait for each aws_instance. Median, minimum and maximum; above the "

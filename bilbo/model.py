@@ -402,7 +402,8 @@ class ServiceStatus:
 
     `age` is how many seconds ago it was started or, if it does not run, ended; None if nobody saw
     it. `rebooted` means that the host has been rebooted since; `restarting` that its supervisor
-    starts it again by itself, as it has done `restarts` times. `log` is the end of its log.
+    starts it again by itself, as it has done `restarts` times; `unsupervised` that it runs, but its
+    supervisor was killed. `log` is the end of its log.
     """
 
     name: str
@@ -412,6 +413,7 @@ class ServiceStatus:
     rebooted: bool = False
     restarting: bool = False
     restarts: int = 0
+    unsupervised: bool = False
     log: tuple[str, ...] = ()
 
     @property

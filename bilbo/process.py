@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import psutil
 
 _POLL_SECONDS = 0.03
+# For what is captured: so much that only what hangs needs more. An `init` downloads providers.
+CAPTURE_SECONDS = 600.0
+INIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -89,21 +92,33 @@ def follow(
 
 
 def capture(
-    argv: Sequence[str], *, folder: Path, environment: Mapping[str, str]
+    argv: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float = CAPTURE_SECONDS,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a short command without side effects and returns its output. Raises OSError."""
-    done: subprocess.CompletedProcess[str] = subprocess.run(
-        argv,
-        cwd=folder,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-        **_private(),  # type: ignore[call-overload]
-    )
+    """Runs a short command and returns its output. Raises OSError.
+
+    One that does not end within `seconds` is killed, and its error output says so.
+    """
+    try:
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            argv,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            **_private(),  # type: ignore[call-overload]
+        )
+    except subprocess.TimeoutExpired:
+        said = f"It did not end within {seconds:.0f} s, and was killed.\n"
+        return subprocess.CompletedProcess(argv, -signal.SIGTERM, "", said)
     return done
 
 

@@ -215,6 +215,8 @@ def _verdict(seen: MachineReality, head: MachineReality | None) -> tuple[str, st
         return WAIT, f"is starting {seen.service} again: it {there.ending}"
     if not there.running:
         return START, f"runs no {seen.service}: it {there.ending}"
+    if there.unsupervised:
+        return RENEW, f"runs {seen.service}, but its supervisor was killed: it must start anew"
     if seen.node.role in HEADS and seen.status.members is None:
         return WAIT, f"runs {seen.service}, but it does not answer"
     if seen.node.role == WORKER and head:

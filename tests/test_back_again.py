@@ -172,7 +172,7 @@ def test_services_that_die_come_back(back: Back) -> None:
     assert back.notebook()  # the next test's boot starts it anew
     told("`kill -9` of a service's supervisor, as `desc --refresh` tells",
          "".join(seen[seen.index("Not as recorded:"):].splitlines(keepends=True)[:2]), 3,
-         "the service, which goes on; only `create` or a boot starts it anew")  # fmt: skip
+         "the service, which goes on; `create` or a boot starts it anew")  # fmt: skip
 
 
 def test_machines_that_boot_come_back(back: Back) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import shlex
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import asyncssh
 import boto3
 import pytest
 from conftest import StandIn
+from test_own_programs import listing
 
 from bilbo import local
+from bilbo.local.boot_entries import user_data
 from bilbo.local.processes import of_standin
 
 UNIT = """[Service]
@@ -35,9 +39,7 @@ class Bootable:
 
     def __init__(self, standin: StandIn, **more: Any) -> None:
         self.home, self.target = standin.home, standin.target
-        env = standin.target.environment
-        session = boto3.Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
-        self.ec2: Any = session.client("ec2", "us-east-1", endpoint_url=self.target.endpoint_url)
+        self.ec2 = self.client(standin)
         tags: Any = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "bootable"}]}]
         made = self.ec2.run_instances(
             ImageId=local.KNOWN_AMI, InstanceType="m5.large", KeyName="local",
@@ -45,6 +47,13 @@ class Bootable:
         )["Instances"][0]  # fmt: skip
         self.id, self.address = made["InstanceId"], made["PrivateIpAddress"]
         self.folder = self.home / "local" / "instances" / self.id
+
+    @staticmethod
+    def client(standin: StandIn) -> Any:
+        """EC2's."""
+        env = standin.target.environment
+        session = boto3.Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+        return session.client("ec2", "us-east-1", endpoint_url=standin.target.endpoint_url)
 
     def run(self, command: str) -> str:
         """What a command says; waits for SSH."""
@@ -144,3 +153,73 @@ def test_a_reboot_needs_an_instance(text: str) -> None:
 
     with pytest.raises(UsageError):
         Faults().apply(text)
+
+
+SCRIPT = """#!/bin/bash
+set -e
+echo "$USER $PWD $(command -v sudo systemctl shutdown | sort -u | xargs -n1 dirname | sort -u)"
+units=$(systemctl show -p UnitPath --value)
+cat >"$units/d.service" <<END
+[Service]
+ExecStart=/bin/sh -c 'echo from user data >>boots'
+[Install]
+WantedBy=multi-user.target
+END
+systemctl enable d.service
+echo once >>boots
+"""
+
+
+@pytest.mark.parametrize("by", ["launch", "template"])
+def test_user_data_run_at_the_first_boot_alone(standin: StandIn, by: str) -> None:
+    """As root, in the machine's home, with its own programs; what they enable runs at later boots.
+    Nothing of this machine changes."""
+    before = listing()
+    if by == "launch":
+        host = Bootable(standin, UserData=SCRIPT)
+    else:
+        data = {"UserData": base64.b64encode(SCRIPT.encode()).decode()}
+        Bootable.client(standin).create_launch_template(
+            LaunchTemplateName="first-boot", LaunchTemplateData=data
+        )
+        host = Bootable(standin, LaunchTemplate={"LaunchTemplateName": "first-boot"})
+    assert eventually(lambda: host.boots() == ["once"])
+    output = host.folder / "var" / "log" / "cloud-init-output.log"
+    assert output.read_text() == f"root {host.folder}/home {host.folder}/own\n"
+    local.inject(host.home, f"reboot={host.id}")
+    assert eventually(lambda: host.boots() == ["from user data", "once"]), host.boots()
+    assert listing() == before
+    host.ec2.terminate_instances(InstanceIds=[host.id])
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("#!/bin/sh\nexec /usr/bin/systemctl daemon-reload\n", "/usr/bin/systemctl is the"),
+        ("#!/bin/sh\ncat /dev/null >'/etc/cron.d/x'\n", "/etc/cron.d/x is the computer's"),
+        ("#!/bin/sh\necho b >/proc/sysrq-trigger\n", "/proc/sysrq-trigger is the computer's"),
+        ("#!/bin/sh\nmkfs /dev/sdb\n", "/dev/sdb is the computer's"),
+        ("#!/bin/sh\nrm -f /usr/lib/systemd/x.service\n", "/usr/lib/systemd/x.service is the"),
+        ("#cloud-config\nruncmd: [reboot]\n", "only scripts"),
+    ],
+)  # fmt: skip
+def test_user_data_that_are_refused(tmp_path: Path, text: str, why: str) -> None:
+    """Nothing is run of what would reach this machine, or is no script; the machine's log says so,
+    once in its life."""
+    assert user_data(tmp_path, text.encode()) == []
+    output = tmp_path / "var" / "log" / "cloud-init-output.log"
+    assert why in output.read_text()
+    assert user_data(tmp_path, text.encode()) == []
+    assert len(output.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["/usr/bin/env true >/dev/null", 'mkdir -p "$HOME/etc/x" ~/var', "cat /proc/meminfo",
+     "curl https://example.com/etc/x", "case $x in */etc/systemd/system) echo;; esac",
+     "PATH=$PATH:/usr/local/bin"],
+)  # fmt: skip
+def test_user_data_that_are_not_refused(tmp_path: Path, line: str) -> None:
+    """Programs by path that change nothing, and places of the machine's own."""
+    (entry,) = user_data(tmp_path, f"#!/bin/sh\n{line}\n".encode())
+    assert entry.user == "root" and Path(entry.commands[0][-1]).read_text().endswith(f"{line}\n")

@@ -109,6 +109,30 @@ def test_what_is_shown_of_such_login_files(host: Host, fault: str, login: str) -
     told(fault, errors(done.stderr), done.returncode, "nothing was started on the host")
 
 
+def test_what_is_shown_of_login_files_that_print(host: Host) -> None:
+    """Nothing of a window's title without a newline, nor of what looks like the agent's JSON."""
+    host.login = f"""echo '{{"event": "login"}}'; {TITLE}"""
+    host.kept.mkdir(parents=True)
+    (host.kept / "said.sh").touch()
+    (host.kept / "said.log").write_text("a line of the log\n")
+    done = told_by([host], host.home.parent / "key.pem", "logs", "test", "--timeout", "10")
+    assert (done.stdout, done.stderr) == ("a line of the log\n", "")
+    told("`~/.profile` on a host prints a window's title or JSON, and `bilbo logs` runs",
+         done.stdout, done.returncode, "all as it was")  # fmt: skip
+
+
+def test_a_log_that_cannot_be_read_ends_the_command(host: Host) -> None:
+    """`--timeout` reaches the wait for the answer, too."""
+    host.kept.mkdir(parents=True)
+    (host.kept / "stuck.sh").touch()
+    os.mkfifo(host.kept / "stuck.log")
+    began = time.monotonic()
+    done = told_by([host], host.home.parent / "key.pem", "logs", "test", "--timeout", "2")
+    assert time.monotonic() - began < 20
+    told("A host accepts a command and then answers nothing, and `bilbo logs --timeout 2` runs",
+         errors(done.stderr), done.returncode, "all as it was")  # fmt: skip
+
+
 def test_ten_seconds_are_enough_for_login_files() -> None:
     """Unless `--timeout` gives them less."""
     assert Deadlines().greeting == 10

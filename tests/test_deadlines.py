@@ -1,5 +1,5 @@
-"""Every wait of what connects to hosts, and of what runs on them, has a deadline: looked at in the
-code itself."""
+"""Every wait of bilbo's commands, and of what runs on hosts, has a deadline: looked at in the code
+itself."""
 
 from __future__ import annotations
 
@@ -83,6 +83,19 @@ ON_THE_HOST = {
     ("agent/supervisor.py", "run", "wait"): "a service runs until it ends",
     ("agent/supervisor.py", "main", "run"): "a service runs until it ends",
 }
+# The person's side, without `await`: by file, function and called name.
+HERE = {
+    ("aws/tagged.py", "start_instances", "wait"): "boto3's waiter gives up after ten minutes",
+    ("cli/commands/hosts.py", "_become", "call"): "a person's ssh",
+    ("cli/streams.py", "read", "acquire"): "a person's input waits for the host, which has one",
+    ("cluster/apply.py", "_prepare", "result"): "`init` has one",
+    ("cluster/create.py", "create", "result"): "`look` has one",
+    ("record.py", "lock", "acquire"): "the lock itself has one",
+    ("remote/host.py", "until_joined", "result"): "it is done",
+    ("remote/bringup.py", "_keep_roll", "result"): "it is done",
+    ("remote/transfer.py", "watched", "result"): "it is done",
+}
+ENDLESS_HERE = (ENDLESS - {"run"}) | {"subprocess.run", "result", "acquire", "recv", "readline"}
 
 
 def sources(*folders: str) -> Iterator[tuple[str, ast.Module]]:
@@ -164,6 +177,37 @@ def test_every_wait_has_a_deadline() -> None:
                 without.append(f"{place}: {function}: {text}")
     assert not without, "\n".join(without)
     assert used == CALLERS_DECIDE.keys() | ELSEWHERE.keys()
+
+
+def test_every_call_here_has_a_deadline() -> None:
+    """What commands call that may wait, beside coroutines: `timeout`, or a reason above. Terraform
+    and Packer at work have deadlines of their own, and follow Ctrl-C."""
+    folders = ("aws", "cli", "cluster", "images", "remote", "terraform", "process.py", "record.py")
+    without, used = [], set()
+    for place, tree in sources(*folders):
+        awaited = {
+            id(part)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Await) or called(node) in ("ensure_future", "wait_for")
+            for part in ast.walk(node)
+        }
+        for function, node in in_functions(tree):
+            if not isinstance(node, ast.Call) or id(node) in awaited:
+                continue
+            name = called(node)
+            name = name if name in ENDLESS_HERE else ast.unparse(node.func)
+            # A number of seconds, or an item of a dict.
+            told = bool(node.args) and name in ("get", "join", "wait", "result")
+            if (
+                name in ENDLESS_HERE
+                and not told
+                and "timeout" not in {each.arg for each in node.keywords}
+            ):
+                used.add((place, function, name))
+                if (place, function, name) not in HERE:
+                    without.append(f"{place}: {function}: {ast.unparse(node)}")
+    assert not without, "\n".join(without)
+    assert used == HERE.keys()
 
 
 def test_every_call_on_a_host_has_a_deadline() -> None:

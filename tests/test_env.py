@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import asyncssh
 import pytest
 from bilbo_cli import INSTANCE
+from reliability import told
 from ssh_hosts import Host, environments, processes_of, running
 
 from bilbo import hostside, services
@@ -211,6 +212,9 @@ def test_a_script_on_a_machine_finds_the_cluster(tmp_path: Path) -> None:
                 assert scheduler == f"tcp://{nodes[1].private_ip}:8786"
                 assert link == f"http://{nodes[1].public_ip}:8787/status"
                 assert both == "common"
+            left = "the cluster's scheduler is asked, and no local one is started"
+            told("A script that `bilbo rcmd` runs asks for a `Client()` without an address",
+                 scheduler, 0, left)  # fmt: skip
             await asyncio.to_thread(terminal_of, machines[0], nodes[0])
             shows = [pid for pid, text in command_lines().items() if SECRET.encode() in text]
             assert shows == []

@@ -15,6 +15,13 @@ from reliability import errors, told
 from bilbo import local
 
 LEFT = "nothing, after `bilbo destroy`"
+# All that creates a cluster: what is asked for once more must not be there twice.
+UNANSWERED = (
+    "ec2:CreateSecurityGroup",
+    "ec2:CreateLaunchTemplate",
+    "ec2:RunInstances",
+    "autoscaling:CreateAutoScalingGroup",
+)
 NOTHING = "nothing: it is found before anything is created"
 
 
@@ -212,9 +219,17 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
         "dask": {"worker": {"count": 2, **ONE_PROCESS}},
     }
     profile = bilbo.profile("hand", document)
-    bilbo("--local", "create", profile)
-    before = bilbo.record("hand")
     ec2, groups = clients(bilbo.home)
+    for action in UNANSWERED:
+        local.inject(bilbo.home, f"lost={action}")
+    said = bilbo("--local", "create", profile).stderr
+    taken = [line for line in said.splitlines() if line.startswith("Found by tag")]
+    assert len(taken) == 2, said
+    told("AWS's answer to CreateSecurityGroup is lost while `create` works", taken[0], 0,
+         "the cluster, which has what the request had made")  # fmt: skip
+    there = ec2.describe_instances()["Reservations"]
+    assert sum(len(each["Instances"]) for each in there) == 4
+    before = bilbo.record("hand")
     lost, asleep = (each["instance_id"] for each in before["workers"])
     ec2.terminate_instances(InstanceIds=[lost, before["notebook"]["instance_id"]])
     ec2.stop_instances(InstanceIds=[before["scheduler"]["instance_id"], asleep])

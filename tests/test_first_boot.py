@@ -67,6 +67,8 @@ def test_commands_are_known_by_place_and_text(tmp_path: Path) -> None:
     ran = (host.home / "ran").read_text().split()
     assert ran == ["update", "add", "update", "install", "other"]
     assert not [each for each in events if each.stage == "boot"]
+    told("`init_cmd` has one command twice, and runs again with another", "nothing", 0,
+         "the host, on which each has run once at its place")  # fmt: skip
 
 
 def test_what_an_earlier_bilbo_ran_is_not_run_again(tmp_path: Path) -> None:

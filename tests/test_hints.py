@@ -8,6 +8,8 @@ import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients
 from reliability import errors, told
 
+from bilbo import local
+from bilbo.cluster import starting
 from bilbo.cluster.starting import conclude
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, PartlyDone, RemoteError, TerraformError
@@ -88,7 +90,11 @@ def test_what_a_change_needs_and_what_not(bilbo: Bilbo) -> None:
     left = "the scheduler; nothing, after `bilbo destroy`"
     told("A launch template of somebody else's has the cluster's name", said, 3, left)
     ec2.delete_launch_template(LaunchTemplateName="hinted-dask-worker")
-    bilbo("create", profile)
+    local.inject(bilbo.home, "lost=autoscaling:CreateAutoScalingGroup")
+    said = bilbo("create", profile, code=3).stderr
+    assert "AlreadyExists" in said and "To complete it, run the same `bilbo create`" in said
+    assert "Found by tag, imported into Terraform's state: hinted-dask-worker" in said
+    assert len(bilbo.record("hinted")["workers"]) == 2
     ec2.delete_key_pair(KeyName="local")
     fewer = bilbo("create", profile, "-p", "dask.worker.count=1", "-y")
     assert "0 to add, 1 to change, 0 to destroy" in fewer.stderr
@@ -96,3 +102,35 @@ def test_what_a_change_needs_and_what_not(bilbo: Bilbo) -> None:
     told("The key pair was deleted; more workers are asked for", more, 1, "the cluster, as it was")
     assert len(bilbo.record("hinted")["workers"]) == 1
     bilbo("destroy", "hinted", "-y")
+
+
+class Said:
+    """Progress that remembers what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize(
+    ("role", "facts", "said"),
+    [
+        ("worker", {"initialised": True, "already": True}, "The new init_cmd take effect in what "
+         "runs (worker) only at a restart: bilbo restart hinted"),
+        ("notebook", {"installed": True, "already": True}, "The new packages take effect in what "
+         "runs (notebook) only at a restart: bilbo restart hinted --notebook"),
+        ("worker", {"initialised": True, "already": False}, ""),
+        ("worker", {"already": True}, ""),
+    ],
+)  # fmt: skip
+def test_what_runs_does_not_see_what_is_prepared_too_late(
+    tmp_path: Path, role: str, facts: dict[str, bool], said: str
+) -> None:
+    """Commands that ran, or packages that were installed, beside a service that ran already."""
+    progress = Said()
+    work = Work(Store(tmp_path), Target("us-east-1"), progress=progress)  # type: ignore[arg-type]
+    results = [HostResult(node(2, role), "ready", True, facts=facts)]
+    starting._prepared_too_late("hinted", work, results)
+    assert "\n".join(progress.lines) == said

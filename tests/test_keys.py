@@ -184,10 +184,23 @@ def test_any_path_works_in_every_command(tmp_path: Path, name: str) -> None:
 
 def test_nothing_is_billed_for_an_unusable_key(bilbo: Bilbo) -> None:
     """`plan` and `create` refuse it before they ask AWS for anything."""
-    keep(bilbo.home / "local" / "blind.pem", codecs.BOM_UTF8 + PEM)
+    key = bilbo.home / "local" / "blind.pem"
     instance = {**INSTANCE, "ssh_private_key": "~/.bilbo/local/blind.pem"}
     profile = bilbo.profile("blind", {"instance": instance, "notebook": {}})
     left = "nothing: it is found before anything is created"
+    for wrong, what in (
+        ("passphrase", "Private key with a passphrase"),
+        ("ppk", "Private key in PuTTY's format"),
+        ("public", "A public key as the private one"),
+        ("mode", "Private key that others can read"),
+        ("folder", "A folder as the private key"),
+    ):
+        WRONG[wrong][0](key)
+        told(
+            f"{what}, in `plan`", errors(bilbo("--local", "plan", profile, code=1).stderr), 1, left
+        )
+        key.rmdir() if key.is_dir() else key.unlink()
+    keep(key, codecs.BOM_UTF8 + PEM)
     for verb in ("plan", "create"):
         said = errors(bilbo("--local", verb, profile, code=1).stderr)
         told(f"Private key with a byte-order mark, in `{verb}`", said, 1, left)

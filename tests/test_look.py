@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -42,9 +43,13 @@ def home_of(bilbo: Bilbo, node: dict[str, Any]) -> Path:
 
 def end(bilbo: Bilbo, node: dict[str, Any], service: str) -> None:
     """`kill -9` of a service, its supervisor, and all that it started."""
+    os.killpg(supervisor(bilbo, node, service), signal.SIGKILL)
+
+
+def supervisor(bilbo: Bilbo, node: dict[str, Any], service: str) -> int:
+    """The pid of a service's supervisor."""
     kept = home_of(bilbo, node) / ".bilbo" / NAME / str(node["instance_id"])
-    pids = kept / f"{service}.pid"
-    os.killpg(json.loads(pids.read_text())["pid"], signal.SIGKILL)
+    return int(json.loads((kept / f"{service}.pid").read_text())["pid"])
 
 
 def record_of(bilbo: Bilbo) -> dict[str, Any]:
@@ -126,10 +131,19 @@ def test_jupyterlab_is_killed(bilbo: Bilbo) -> None:
     seen = listed["machines"][0]
     assert seen["mend"] == "start" and not seen["services"][0]["running"]
 
+    worker = before["workers"][0]
+    os.kill(supervisor(bilbo, worker, "dask-worker"), signal.SIGKILL)
+    until_amiss(bilbo, "runs dask-worker, but its supervisor was killed: it must start anew")
+    computes(bilbo)
+    (service,) = machine(bilbo, "worker")["services"]
+    assert service["running"] and not service["supervised"]
+
     done = bilbo("create", PROFILE)
     assert "runs no jupyter" in done.stderr and "Nothing to do" not in done.stdout
+    assert f"worker {worker['instance_id']} runs dask-worker, but its supervisor" in done.stderr
     assert "dask-scheduler is already running" in done.stderr
     assert machine(bilbo, "notebook")["well"]
+    computes(bilbo)
 
 
 def test_one_process_of_a_worker_gives_up(bilbo: Bilbo) -> None:
@@ -157,7 +171,12 @@ def test_the_scheduler_is_shut_down(bilbo: Bilbo) -> None:
 def test_the_scheduler_is_dead(bilbo: Bilbo) -> None:
     """Where nothing starts the scheduler again, `scale` names it and changes nothing; `restart` has
     all workers in again, wherever AWS has moved the machines meanwhile."""
-    end(bilbo, record_of(bilbo)["scheduler"], "dask-scheduler")
+    scheduler = record_of(bilbo)["scheduler"]
+    os.kill(supervisor(bilbo, scheduler, "dask-scheduler"), signal.SIGKILL)
+    done = bilbo("scale", NAME, "2", code=1)
+    assert "its supervisor was killed: it must start anew" in done.stderr
+    computes(bilbo)  # with all that its workers have in memory
+    end(bilbo, scheduler, "dask-scheduler")
     shown = until_amiss(bilbo, "runs no dask-scheduler")
     told("`kill -9` of the scheduler and its supervisor, as `desc --refresh` tells",
          without_logs(shown), 3, "`create` or `restart` start all anew")  # fmt: skip
@@ -175,13 +194,11 @@ def test_the_scheduler_is_dead(bilbo: Bilbo) -> None:
     computes(bilbo)
 
 
-def displaced(bilbo: Bilbo) -> str:
-    """Gives the scheduler another address in the record, as if it had moved; the true one.
-
-    The stand-in's public addresses are the private ones, which do not change.
-    """
+def displaced(bilbo: Bilbo, role: str = "scheduler") -> str:
+    """Gives a machine another address in the record, as if it had moved; the true one. That costs
+    less than to stop and start it, as a test below does."""
     path = path_of(bilbo)
-    address: str = record_of(bilbo)["scheduler"]["public_ip"]
+    address: str = record_of(bilbo)[role]["public_ip"]
     moved = path.read_text().replace(f'"public_ip": "{address}"', '"public_ip": "127.3.3.3"')
     path.write_text(moved)
     return address
@@ -190,22 +207,26 @@ def displaced(bilbo: Bilbo) -> str:
 @pytest.mark.parametrize(
     "reach",
     [
+        lambda bilbo: bilbo("notebook", NAME, "-u"),
         lambda bilbo: bilbo("rcmd", NAME, "scheduler", "true"),
         lambda bilbo: bilbo("logs", NAME, "scheduler", "-n", "1"),
         lambda bilbo: bilbo("dashboard", NAME, "-u"),
         lambda bilbo: bilbo("ssh", NAME, "scheduler"),  # a shell without input, which ends
     ],
-    ids=["rcmd", "logs", "dashboard", "ssh"],
+    ids=["notebook", "rcmd", "logs", "dashboard", "ssh"],
 )
-def test_commands_go_on_at_a_new_address(bilbo: Bilbo, reach: Callable[[Bilbo], Any]) -> None:
+def test_commands_go_on_at_a_new_address(
+    bilbo: Bilbo, reach: Callable[[Bilbo], Any], request: pytest.FixtureRequest
+) -> None:
     """A machine with another public address is found, told, and recorded there."""
-    address = displaced(bilbo)
+    role = request.node.callspec.id if "notebook" in request.node.callspec.id else "scheduler"
+    address = displaced(bilbo, role)
     began = time.monotonic()
     done = reach(bilbo)
     assert time.monotonic() - began < 20
     assert f"has moved to {address}" in done.stderr
-    assert record_of(bilbo)["scheduler"]["public_ip"] == address
-    if done.args[3] == "dashboard":
+    assert record_of(bilbo)[role]["public_ip"] == address
+    if done.args[3] in ("dashboard", "notebook"):
         assert done.stdout.startswith(f"http://{address}:")
 
 
@@ -227,6 +248,11 @@ def test_dask_ends_an_idle_scheduler(bilbo: Bilbo) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.3)
     computes_again(bilbo)
+    said = bilbo("logs", NAME, "scheduler", "-n", "2000").stdout.splitlines()
+    line = next(each for each in reversed(said) if "bilbo: " in each)
+    told("Dask's `idle-timeout` ends the scheduler",
+         re.sub(r"in \d+ s", "in … s", line[line.index("bilbo: ") :]), 0,
+         "the cluster, which computes again")  # fmt: skip
 
 
 def identity(bilbo: Bilbo) -> str:

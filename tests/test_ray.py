@@ -140,9 +140,19 @@ class Client:
 
 def alive(record: dict[str, Any]) -> set[str]:
     """The instances on which a node of Ray's lives, as its dashboard tells."""
-    with urllib.request.urlopen(record["ray_dashboard_url"] + "/api/v0/nodes") as answer:
-        nodes = json.load(answer)["data"]["result"]["result"]
-    return {each["node_name"] for each in nodes if each["state"] == "ALIVE"}
+    return {*nodes_of(record)}
+
+
+def nodes_of(record: dict[str, Any]) -> dict[str, str]:
+    """The living nodes by instance, each with what tells it from the one before; none where nobody
+    answers."""
+    page = record["ray_dashboard_url"] + "/api/v0/nodes"
+    try:
+        with urllib.request.urlopen(page, timeout=20) as answer:
+            nodes = json.load(answer)["data"]["result"]["result"]
+    except OSError:
+        return {}
+    return {each["node_name"]: each["node_id"] for each in nodes if each["state"] == "ALIVE"}
 
 
 def eventually_alive(record: dict[str, Any], instances: set[str]) -> None:
@@ -220,16 +230,48 @@ def test_a_team_mate_has_it_too(bilbo: Bilbo, record: dict[str, Any], tmp_path: 
     assert other("rcmd", NAME, "gpu", "echo here", around=aws).stdout == "here\n"
 
 
+def seen_dead(bilbo: Bilbo, what: str) -> None:
+    """`desc --refresh` tells that this was killed, which its page then shows."""
+    shown = bilbo("desc", NAME, "--refresh", code=3).stdout
+    first, *lines, hint = shown[shown.index("Not as recorded:") :].splitlines()
+    (line,) = (line for line in lines if f"runs no ray-{what}" in line)
+    told(f"`kill -9` of Ray's {what} and its supervisor, as `desc --refresh` tells",
+         f"{first}\n{line}\n{hint}", 3,
+         "`restart` starts head and workers anew, `create` what is dead")  # fmt: skip
+
+
 def test_a_killed_worker_costs_no_result(bilbo: Bilbo, record: dict[str, Any]) -> None:
-    """From this machine: a worker dies in the middle, the result is right; restart mends it."""
+    """From this machine: a worker dies in the middle, the result is right. The look tells of it,
+    and of the head that dies next; restart mends both."""
     computing = Client(record, 24)
     computing.computes()
-    kill = "kill -9 -- -$(grep -o '[0-9][0-9]*' ~/.bilbo/ray/*/ray-worker.pid | head -1)"
-    bilbo("rcmd", NAME, "4", kill)
+    kill = "kill -9 -- -$(grep -o '[0-9][0-9]*' ~/.bilbo/ray/*/ray-{}.pid | head -1)"
+    bilbo("rcmd", NAME, "4", kill.format("worker"))
     computing.is_right()
+    seen_dead(bilbo, "worker")
+    bilbo("rcmd", NAME, "head", kill.format("head"))
+    seen_dead(bilbo, "head")
     again = bilbo("restart", NAME)
     assert "Restart ray head & workers.\n" in again.stderr
     assert {each["instance_id"] for each in record["workers"]} <= alive(record)
+
+
+def test_machines_that_boot_come_back(bilbo: Bilbo, record: dict[str, Any]) -> None:
+    """The head's and a worker's reboot at once: they start again by themselves, and the worker that
+    stayed joins the new head. The look finds nothing amiss."""
+    rebooted = [record["head"]["instance_id"], record["workers"][1]["instance_id"]]
+    before = nodes_of(record)
+    client(bilbo.home, "ec2").reboot_instances(InstanceIds=rebooted)
+    deadline = time.monotonic() + 240
+    while before.keys() != (now := nodes_of(record)).keys() or now.items() & before.items():
+        assert time.monotonic() < deadline, (before, now)
+        time.sleep(0.5)
+    computing = Client(record, 4)
+    computing.computes()
+    computing.is_right()
+    while "AWS and the hosts match" not in bilbo("desc", NAME, "--refresh", code=None).stdout:
+        assert time.monotonic() < deadline
+        time.sleep(1)
 
 
 def test_scales_while_it_computes(bilbo: Bilbo, record: dict[str, Any]) -> None:

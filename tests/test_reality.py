@@ -45,6 +45,12 @@ def runs(name: str, *, age: float = 100.0, members: frozenset[str] | None = None
     return HostStatus((ServiceStatus(name, running=True, age=age),), members)
 
 
+def unsupervised(name: str) -> HostStatus:
+    """A host whose service runs, and only its supervisor was killed."""
+    service = ServiceStatus(name, running=True, age=100.0, unsupervised=True)
+    return HostStatus((service,), ALL_IN if name == "dask-scheduler" else None)
+
+
 def ended(name: str, code: int | None = 1, **more: Any) -> HostStatus:
     """A host whose service has ended."""
     return HostStatus((ServiceStatus(name, running=False, code=code, log=("why",), **more),))
@@ -103,6 +109,9 @@ OLDER_THAN_ITS_HEAD = with_host(
          "runs dask-worker, but there is no scheduler"),
         (with_host("i-3", ended("dask-worker", None)), "i-3", START,
          "runs no dask-worker: it was killed together with its supervisor"),
+        (with_host("i-2", unsupervised("dask-scheduler")), "i-2", RENEW,
+         "runs dask-scheduler, but its supervisor was killed: it must start anew"),
+        (with_host("i-2", unsupervised("dask-scheduler")), "i-3", NOTHING, ""),
         (with_host("i-3", ended("dask-worker", None, rebooted=True)), "i-3", START,
          "runs no dask-worker: it ended when its machine was rebooted"),
         (with_host("i-3", ended("dask-worker", 1, restarting=True)), "i-3", WAIT,
@@ -182,6 +191,9 @@ def test_what_is_shown() -> None:
         "",
         "AWS and the hosts match the record.",
     ]
+    again = ServiceStatus("jupyter", running=True, age=100.0, restarts=2)
+    shown = condition(RECORD, judged(INVENTORY, with_host("i-1", HostStatus((again,)))))
+    assert "\n  jupyter runs on 1 of 1 machine(s), for 1m; started again 2 time(s)\n" in shown
     dead = judged(INVENTORY, with_host("i-2", ended("dask-scheduler", 0)))
     assert dead.head_is_dead
     assert amiss(RECORD, dead) == [
@@ -200,7 +212,7 @@ def test_what_programs_read() -> None:
     assert not document["well"] and document["aws"] is None and document["differences"] == []
     first, second, third, _ = document["machines"]
     assert first["services"] == [
-        {"name": "jupyter", "running": False, "age": None, "exit_code": -9,
+        {"name": "jupyter", "running": False, "supervised": False, "age": None, "exit_code": -9,
          "cause": "was ended by signal 9", "restarts": 0, "log": ["why"]}
     ]  # fmt: skip
     assert first["mend"] == "start" and second["answers"] and third["joined"] == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from reliability import told
 
 from bilbo.engines import ray
 from bilbo.errors import ProfileError
@@ -51,6 +52,8 @@ def test_the_remedy_for_a_resource_of_rays_own() -> None:
     """The message names the key that asks for a GPU."""
     said = refusal(resources={"GPU": 1})
     assert "ray.worker.resources.GPU: Ray counts this itself: set num_cpus, num_gpus" in said
+    told("Ray's own `GPU` among a profile's `resources`", said, 1,
+         "nothing: it is found before anything is created")  # fmt: skip
 
 
 def test_every_example_of_the_schema_is_valid() -> None:
@@ -74,4 +77,7 @@ def test_an_object_store_that_does_not_fit(role: str, store: int | None, warns: 
     group = NodeGroup(role, role, role, machine, settings=settings)
     said = ray.estimate(group, Measurement(4, 2, 15 * GIB))
     assert ("Ray will not start" in said) == warns
+    if (role, store) == (WORKER, 64):
+        told("Ray's object store is larger than the machine's memory, in `plan`", said, 0,
+             "nothing: `plan` creates nothing")  # fmt: skip
     assert bool(said) == (warns or role == WORKER)

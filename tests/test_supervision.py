@@ -135,6 +135,33 @@ def test_what_bilbo_ends_stays_ended(host: Agent, waiting: bool) -> None:
     assert not host.pids()
 
 
+def test_a_killed_supervisor_is_told(host: Agent) -> None:
+    """The service runs without it, and is started anew; what only sleeps in another session, as a
+    kernel does, is not the service. A death that the supervisor saw keeps its exit code."""
+    kept(host, "setsid sleep 500 & " + FOREVER)
+    eventually(lambda: len(host.pids(program=b"sleep")) == 2)
+    before = host.pids(program=b"sleep")
+    supervisor = json.loads((host.folder / "sleeper.pid").read_text())["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    row = eventually(lambda: found if (found := status(host))["unsupervised"] else None)
+    assert (row["running"], row["restarting"], row["code"]) == (True, False, None)
+    assert row["age"] is not None and host.pids(program=b"sleep") == before
+    kill({pid for pid in before if os.getpgid(pid) == supervisor})
+    row = eventually(lambda: None if (found := status(host))["running"] else found)
+    assert (row["unsupervised"], row["code"], len(host.pids(program=b"sleep"))) == (False, None, 1)
+    assert kept(host)["event"] == "kept"
+    assert not before & host.pids()
+
+    slow = agent_source("supervisor").replace(PAUSES, "PAUSES = (60,) * 5")
+    host.start(script=FOREVER, supervisor=slow, fresh=True)
+    host.ask("keep", service="sleeper")
+    kill(host.pids(program=b"sleep"))
+    eventually(lambda: status(host)["restarting"])
+    kill({json.loads((host.folder / "sleeper.pid").read_text())["pid"]})
+    row = eventually(lambda: None if (found := status(host))["running"] else found)
+    assert (row["unsupervised"], row["code"]) == (False, -9)
+
+
 def test_a_boot_starts_what_ran(host: Agent) -> None:
     """By the unit's own command, in the environment of before; neither what was stopped, nor what
     ran on another machine, whose disk was copied."""
@@ -192,7 +219,7 @@ def test_the_best_boot_entry_that_the_host_allows(host: Agent) -> None:
     }
     own = host.home / ".config/systemd/user"
     assert (
-        (own / "default.target.wants" / "bilbo-test.service")
+        (own / "default.target.wants" / "bilbo-test-test.service")
         .read_text()
         .endswith("WantedBy=default.target\n")
     )
@@ -224,7 +251,8 @@ def test_units_are_what_systemd_takes(tmp_path: Path, target: str) -> None:
     folder.mkdir()
     user = f"User={boot.user_name()}\n" if target.startswith("multi") else ""
     path = tmp_path / boot.unit_name("demo.x-1")
-    path.write_text(boot.unit("demo.x-1", folder, target, user))
+    condition = "" if user else f"ConditionHost={'0123456789abcdef' * 2}\n"
+    path.write_text(boot.unit("demo.x-1", folder, target, user=user, condition=condition))
     done = subprocess.run(
         ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bilbo import process
 from bilbo.addresses import RESOURCE_TYPES
 from bilbo.errors import TerraformError
 from bilbo.resources import folder
@@ -30,6 +31,14 @@ def terraform(tmp_path: Path) -> Terraform:
     root = tmp_path / "clusters" / "test" / "terraform"
     root.mkdir(parents=True)
     return Terraform(root.parent, {}, tmp_path)
+
+
+def test_what_hangs_is_killed(tmp_path: Path) -> None:
+    """A captured program has a deadline, and is told as one that failed."""
+    began = time.monotonic()
+    done = process.capture(["sleep", "60"], folder=tmp_path, environment=os.environ, seconds=0.3)
+    assert time.monotonic() - began < 30
+    assert done.returncode and done.stderr == "It did not end within 0 s, and was killed.\n"
 
 
 def test_argv_is_what_terraform_is_given(terraform: Terraform) -> None:

@@ -26,7 +26,7 @@ UNIT = """\
 Description=bilbo: the services of cluster {cluster}
 Wants=network-online.target
 After=network-online.target
-
+{condition}
 [Service]
 Type=oneshot
 RemainAfterExit=yes
@@ -73,22 +73,30 @@ def system_unit(cluster: str, folder: Path) -> None:
     """Install a unit of the host's systemd, unless it is there. Raises Failure."""
     place = unit_folder(["systemctl"])
     name = unit_name(cluster)
-    text = unit(cluster, folder, "multi-user.target", f"User={user_name()}\n")
+    text = unit(cluster, folder, "multi-user.target", user=f"User={user_name()}\n")
     if read_text(place / name) == text and (place / "multi-user.target.wants" / name).exists():
         return
     said(["sudo", "-n", "sh", "-c", PUT, "sh", str(place / name), name], text)
 
 
 def user_unit(cluster: str, folder: Path) -> None:
-    """Install a unit of the user's own systemd, which runs without a login. Raises Failure."""
+    """Install a unit of the user's own systemd, which runs without a login. Raises Failure.
+
+    Machines may share one home, and so the folder of these units: each has its own, for it alone.
+    """
     systemctl = ["systemctl", "--user"]
+    name = unit_name(f"{cluster}-{folder.name}")
+    here = machine_id()
+    text = unit(
+        cluster, folder, "default.target", condition=f"ConditionHost={here}\n" if here else ""
+    )
     unit_folder(systemctl)
     said(["loginctl", "enable-linger"])
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     place = Path(base) / "systemd" / "user"
     place.mkdir(parents=True, exist_ok=True)
-    write_private(place / unit_name(cluster), unit(cluster, folder, "default.target", ""))
-    said([*systemctl, "enable", unit_name(cluster)])
+    write_private(place / name, text)
+    said([*systemctl, "enable", name])
 
 
 def crontab(cluster: str, folder: Path) -> None:
@@ -112,10 +120,18 @@ def unit_name(cluster: str) -> str:
     return f"bilbo-{cluster}.service"
 
 
-def unit(cluster: str, folder: Path, target: str, user: str) -> str:
-    """The unit's text."""
+def unit(cluster: str, folder: Path, target: str, *, user: str = "", condition: str = "") -> str:
+    """The unit's text. `user` and `condition` are whole lines, or empty."""
     command = " ".join(map(quoted, starter(folder)))
-    return UNIT.format(cluster=cluster, command=command, target=target, user=user)
+    return UNIT.format(
+        cluster=cluster, command=command, target=target, user=user, condition=condition
+    )
+
+
+def machine_id() -> str:
+    """What systemd calls this machine; empty if it calls it nothing. Source: machine-id(5)."""
+    found = read_text(Path("/etc/machine-id")).strip()
+    return found if len(found) == 32 else ""
 
 
 def starter(folder: Path) -> List[str]:

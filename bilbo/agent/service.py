@@ -140,6 +140,14 @@ def processes_with(variable: bytes) -> Set[int]:
     return found - {os.getpid()}
 
 
+def _group(pid: int) -> Optional[int]:
+    """A process's group; None if it has ended."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
 def send(number: int, pids: Iterable[int]) -> None:
     """Send a signal to processes, some of which may have ended."""
     for pid in pids:
@@ -195,19 +203,24 @@ class HostedService:
         """What has become of the service, with the last `lines` of its log.
 
         `running` is true also while a dead one waits for its restart: then it is `restarting`, and
-        `code` is how its last run ended. `age` is how many seconds ago the present run began or, if
-        there is none, was seen to end. `wanted` are started again; `restarts` counts how often they
-        were, and `ended` has the `at` and `code` of the last runs.
+        `code` is how its last run ended. It is `unsupervised` if only its supervisor was killed.
+        `age` is how many seconds ago the present run began or, if there is none, was seen to end.
+        `wanted` are started again; `restarts` counts how often they were, and `ended` has the `at`
+        and `code` of the last runs.
         """
-        running, runs = self.supervisor() is not None, self.runs()
+        supervised, runs = self.supervisor() is not None, self.runs()
         since, ended = runs.get("since"), runs.get("ended") or []
-        restarting = running and bool(ended) and since is None
+        unsupervised = not supervised and self._goes_on()
+        running = supervised or unsupervised
         code = None if running else self.exit_code()
+        if code is None and ended and since is None:  # its supervisor has seen its end at least
+            code = ended[-1]["code"]
         return {
             "service": self.name,
             "running": running,
-            "restarting": restarting,
-            "code": ended[-1]["code"] if restarting else code,
+            "unsupervised": unsupervised,
+            "restarting": supervised and bool(ended) and since is None,
+            "code": code,
             "age": self._age(running, since),
             "rebooted": not running and self._is_of_another_boot(),
             "wanted": self.wanted(),
@@ -227,6 +240,17 @@ class HostedService:
             return bool(seen["boot_id"] != boot_id())
         except (ValueError, KeyError, TypeError):
             return False
+
+    def _goes_on(self) -> bool:
+        """Whether processes of the dead supervisor's own group run. What the service put into other
+        sessions, such as JupyterLab's kernels, may outlive it."""
+        if self.exit_code() is not None:
+            return False
+        try:
+            group = int(json.loads(read_text(self.file(".pid")))["pid"])
+        except (ValueError, KeyError, TypeError):
+            return False
+        return any(_group(pid) == group for pid in self.members())
 
     def tail(self, lines: int) -> List[str]:
         """The last lines of the log, including the rotated one, without reading all of it."""

@@ -52,7 +52,7 @@ from bilbo.errors import AwsError, BilboError
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import ClusterSpec, Inventory
 from bilbo.record import Record
-from bilbo.terraform import Outcome, PlannedChange, Terraform
+from bilbo.terraform import NAME_TAKEN, Outcome, PlannedChange, Terraform
 
 # How long AWS may omit addresses after the instances exist.
 _ADDRESS_SECONDS = 60
@@ -221,7 +221,10 @@ def _carry_out(
         _forget_try(task)
         raise task.terraform.error(outcome, f"cluster {spec.name!r} is unchanged")
     if not outcome.ok:
-        return _salvage(task, outcome)
+        lost = _take_what_is_ours(task, outcome)
+        if lost and plan_file is None:
+            return _carry_out(task, None, opened)
+        return _salvage(task, outcome, lost=lost)
     if lack:
         settle(spec, work)
         outcome = _refreshed(task)
@@ -276,10 +279,25 @@ def _refreshed(task: Undertaking) -> Outcome:
     return task.terraform.apply(task.work.progress.terraform, refresh_only=True)
 
 
-def _salvage(task: Undertaking, failed: Outcome) -> Applied:
-    """Keeps what AWS did create: a group that is short of machines must not be replaced."""
+def _take_what_is_ours(task: Undertaking, failed: Outcome) -> bool:
+    """Whether a name was taken by the cluster itself, whose resource is now in the state.
+
+    If AWS's answer is lost, the provider asks again, and finds the name taken: CreateSecurityGroup
+    and CreateAutoScalingGroup know no client token that would tell.
+    """
+    taken = any(sign in each.detail + each.summary for each in failed.errors for sign in NAME_TAKEN)
+    return taken and not task.terraform.unwritten and bool(
+        adopt(task.spec, task.work, task.terraform)
+    )  # fmt: skip
+
+
+def _salvage(task: Undertaking, failed: Outcome, *, lost: bool = False) -> Applied:
+    """Keeps what AWS did create: a group that is short of machines must not be replaced. `lost` is
+    what `_take_what_is_ours` returned."""
     name, store = task.spec.name, task.work.store
     error = task.terraform.error(failed, f"Terraform could not create all of cluster {name!r}")
+    if lost:
+        error.lasts, error.hint = False, "That was the cluster's own: AWS's answer was lost."
     store.save(store.load(name).changed(status=states.FAILED))
     if task.terraform.unwritten or not task.terraform.state().get("resources"):
         raise error

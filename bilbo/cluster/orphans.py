@@ -50,8 +50,8 @@ def orphans(
     return [each for each in mine if each.launched_by not in groups], others
 
 
-def adopt(spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
-    """Imports the orphans that the rendered files have an address for.
+def adopt(spec: ClusterSpec, work: Work, terraform: Terraform) -> int:
+    """Imports the orphans that the rendered files have an address for; returns how many.
 
     Others (such as a second notebook) are left to `destroy`, and resources of other owners are left
     alone. Raises AwsError, TerraformError and Interrupted. Side effects: changes the state, reports
@@ -65,6 +65,7 @@ def adopt(spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
         # What the state has there may be gone, if the stand-in was killed and started again.
         terraform.apply(work.progress.terraform, refresh_only=True)
         taken = _taken(terraform)
+    before = len(taken)
     for resource in mine:
         address = _place(resource)
         if address is None or address in taken:
@@ -73,11 +74,13 @@ def adopt(spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
         work.progress.say(f"Found by tag, imported into Terraform's state: {resource.id}")
         terraform.import_(address, resource.id)
         taken.add(address)
+    adopted = len(taken) - before
     anywhere = any(group.machine.subnet is None for group in spec.groups())
     if taken and anywhere and addresses.ZONE not in taken:
         # While it is unknown, so are the network and the subnets of what is there, and Terraform
         # would replace that.
         terraform.apply(work.progress.terraform, target=addresses.ZONE)
+    return adopted
 
 
 def adopt_to_destroy(name: str, work: Work, terraform: Terraform, own: Own) -> int:

@@ -19,7 +19,7 @@ from bilbo.cluster.work import Work, interruptible
 from bilbo.errors import QUOTE, BilboError, RemoteError, UsageError
 from bilbo.model import ClusterSpec, worker_part
 from bilbo.profile import building
-from bilbo.reality import LAUNCH, Reality, absent, joined
+from bilbo.reality import LAUNCH, RENEW, Reality, absent, joined
 from bilbo.record import Record
 
 # After an interruption nothing is certain, so everything is checked.
@@ -78,14 +78,15 @@ def scale(
 def _look_at_head(before: Record, work: Work, *, force: bool) -> Reality:
     """Returns what runs on the head's machine.
 
-    Unless `force`, raises RemoteError if the head is dead, and records that not all is ready.
+    Unless `force`, raises RemoteError if the head is dead, or has to start anew and would lose all
+    that it holds; records that not all is ready.
     """
     head = before.inventory.head
     if head is None:
         return Reality()
     seen = look(before, work, only=[head.instance_id], others=False)
     found = seen.head
-    if found and seen.head_is_dead and not force:
+    if found and (seen.head_is_dead or found.mend == RENEW) and not force:
         again = f"bilbo restart {before.name}"
         if found.mend == LAUNCH:
             again = f"bilbo create, with its profile and -n {before.name}"

@@ -160,7 +160,12 @@ def _fetch_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> No
         return
     plugins = recipe.template / "plugins"
     place = plugins if plugins.is_dir() else recipe.template
-    done = process.capture([packer, "init", str(place)], folder=recipe.cwd, environment=around)
+    done = process.capture(
+        [packer, "init", str(place)],
+        folder=recipe.cwd,
+        environment=around,
+        seconds=process.INIT_SECONDS,
+    )
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()
         raise PackerError(

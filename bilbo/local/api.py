@@ -85,6 +85,7 @@ class Api:
         self._calls: Counter[str] = Counter()
         self._requests: set[tuple[str, int]] = set()
         self._objects: Counter[str] = Counter()
+        self._answers: dict[tuple[str, int], tuple[list[Any], bytes]] = {}
         self._throttle = throttling.Throttle()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -110,7 +111,10 @@ class Api:
         """Have moto answer a request to AWS, or refuse it."""
         self._calls[call.action] += 1
         asked = f"{environ.get('PATH_INFO', '')}?{environ.get('QUERY_STRING', '')}".encode()
-        self._requests.add((call.action, hash(asked + body)))
+        request = (call.action, hash(asked + body))
+        if request in self._requests and not call.reads_only:
+            log.info("%s was asked for again, word for word", call.action)
+        self._requests.add(request)
         if call.service == "s3" and call.action.endswith("Object"):
             self._objects[f"{call.action} {environ.get('PATH_INFO', '').strip('/')}"] += 1
         with self._world.lock:
@@ -120,7 +124,9 @@ class Api:
         try:
             # moto's models are not made for several threads; Terraform comes with ten.
             with self._world.lock:
-                return self._asked_of_moto(call, environ, start_response)
+                answer = self._once(request, call, environ, start_response)
+                lost = call.action in self._world.faults.lost
+                self._world.faults.lost.discard(call.action)
         except Exception as error:
             # Status 400: clients try again for minutes on what they think is the server's day.
             log.exception("%s failed", call.action)
@@ -129,6 +135,9 @@ class Api:
         finally:
             if not call.reads_only:
                 self._on_change()
+        if lost:  # werkzeug closes the connection without a word
+            raise ConnectionAbortedError(f"the answer to {call.action} is lost, as a fault says")
+        return answer
 
     def _too_soon(self, call: Call) -> tuple[str, str, str] | None:
         """How a call is refused for its time alone: too many at once, or too early."""
@@ -140,6 +149,23 @@ class Api:
         if not faults.lag or call.service != "ec2":
             return None
         return self._world.lag.too_early(call.action.partition(":")[2], call.body, faults.lag)
+
+    def _once(
+        self, request: tuple[str, int], call: Call, environ: Environ, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """moto's answer; the earlier one if a client token says that this is the same request, as
+        ec2-api-idempotency.html has it. moto would launch twice."""
+        if "ClientToken=" not in call.body:
+            return self._asked_of_moto(call, environ, start_response)
+        if request in self._answers:
+            head, body = self._answers[request]
+        else:
+            head = []
+            body = b"".join(self._asked_of_moto(call, environ, lambda *given: head.extend(given)))
+            if head[0].startswith("200"):
+                self._answers[request] = head, body
+        start_response(*head[:2])
+        return [body]
 
     def _asked_of_moto(
         self, call: Call, environ: Environ, start_response: StartResponse

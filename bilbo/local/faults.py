@@ -22,6 +22,7 @@ FORMS = (
     "ssh=INSTANCE:reject        every key is refused",
     "reboot=INSTANCE            the machine reboots, once, by itself",
     "deny=SERVICE:ACTION        the permission is missing, as in deny=ec2:RunInstances",
+    "lost=SERVICE:ACTION        the next such call is carried out, and its answer lost, once",
     "expired                    the credentials have expired",
     "policy=FILE                the user may do what the IAM policy in FILE allows, nothing else",
     "lag=SECONDS                EC2 does not find what was just made, for so long",
@@ -33,7 +34,8 @@ FORMS = (
 @dataclass
 class Faults:
     """What is wrong at present. `ssh` maps an instance as the user named it to its mode; `reboots`
-    are those that are about to reboot, `policy` is the text of an IAM policy, and `lag` is seconds.
+    are those that are about to reboot, `lost` the actions whose next answer will be. `policy` is
+    the text of an IAM policy, `lag` is seconds.
     """
 
     capacity: int | None = None
@@ -43,6 +45,7 @@ class Faults:
     ssh: dict[str, str] = field(default_factory=dict)
     reboots: set[str] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
     expired: bool = False
     policy: str = ""
     lag: float = 0.0
@@ -68,6 +71,8 @@ class Faults:
             self.policy = _policy(Path(value))
         elif kind == "deny" and re.fullmatch(r"[a-z0-9-]+:[A-Za-z0-9*]+", value):
             self.denied.add(value)
+        elif kind == "lost" and re.fullmatch(r"[a-z0-9-]+:[A-Za-z0-9]+", value):
+            self.lost.add(value)
         elif kind == "ssh" and value.rpartition(":")[0] and value.rpartition(":")[2] in SSH_MODES:
             instance, _, mode = value.rpartition(":")
             self.ssh[instance] = mode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import time
@@ -15,7 +16,7 @@ import asyncssh
 
 from bilbo.local import ssh
 from bilbo.local.admission import Admission, admission
-from bilbo.local.boot_entries import boot_entries
+from bilbo.local.boot_entries import boot_entries, user_data
 from bilbo.local.hooks import World, all_instances, power, tags_of
 from bilbo.local.openings import Opening, Socket
 from bilbo.local.processes import end_of_standin
@@ -29,7 +30,7 @@ LOOK_EVERY = 0.25  # seconds; a change by the API is looked at at once
 @dataclass(frozen=True)
 class Wanted:
     """A running instance as moto has it. `public` is empty where it has no public address.
-    `names` are all that a fault may call it by.
+    `user_data` are moto's, still encoded; `names` are all that a fault may call it by.
     """
 
     instance_id: str
@@ -38,6 +39,7 @@ class Wanted:
     admits: Admission
     public_key: bytes | None
     boots: int
+    user_data: Any = None
     names: tuple[str, ...] = ()
 
 
@@ -159,7 +161,7 @@ class LiveMachines:
             up = machine.opens_at <= now
             if up and not machine.booted:
                 machine.booted = True
-                self._boot(machine.host)
+                self._boot(machine)
             await self._show(machine, up=up)
 
     def _snapshot(self) -> tuple[dict[str, Wanted], set[str]]:
@@ -186,6 +188,7 @@ class LiveMachines:
                     admits[_groups(i)],
                     i.bilbo_key,
                     i.bilbo_boots,
+                    i.user_data,
                     names.get(i.id, ()),
                 )
                 for i in alive
@@ -212,9 +215,12 @@ class LiveMachines:
                     path.unlink()
         return asked
 
-    def _boot(self, host: ssh.Host) -> None:
-        """Run the machine's boot entries, all at once."""
-        for entry in boot_entries(host.folder):
+    def _boot(self, machine: LiveMachine) -> None:
+        """Run the machine's boot entries and, at its first boot, its user data, all at once."""
+        host, data = machine.host, machine.wanted.user_data
+        ssh.make_home(host)
+        given = base64.b64decode(str(data)) if data else b""
+        for entry in [*boot_entries(host.folder), *user_data(host.folder, given)]:
             task = asyncio.ensure_future(ssh.run_entry(host, entry))
             self._working.add(task)
             task.add_done_callback(self._working.discard)

@@ -177,6 +177,11 @@ def _web_server(api: Any, api_socket: socket.socket) -> Any:
         def log_request(self, *args: Any) -> None:
             """Say nothing."""
 
+        def connection_dropped(self, error: BaseException, environ: Any = None) -> None:
+            """The client does not learn what was done, and may ask again, over a new connection."""
+            log.warning("an answer was not delivered: %s", error)
+            self.close_connection = True
+
     host, port = api_socket.getsockname()
     return make_server(
         host, port, api, threaded=True, request_handler=Quiet, fd=api_socket.fileno()

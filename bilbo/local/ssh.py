@@ -215,11 +215,11 @@ def own_environment(host: Host, user: str) -> dict[str, str]:
 
 
 async def run_entry(host: Host, entry: BootEntry) -> None:
-    """Run a boot entry's commands until one fails, with their output in the machine's boot log."""
+    """Run a boot entry's commands until one fails, with their output in the machine's log."""
     environment = own_environment(host, entry.user) | entry.environment
     logs = host.folder / "var" / "log"
     logs.mkdir(parents=True, exist_ok=True)
-    with (logs / "boot.log").open("ab") as output:
+    with (logs / entry.log).open("ab") as output:
         for command in entry.commands:
             try:
                 child = await asyncio.create_subprocess_exec(

@@ -66,6 +66,9 @@ def _services(seen: Reality) -> Iterator[str]:
         ages = [each.age for each in running if each.age is not None]
         if ages:
             line += f", for {age_of(min(ages))}"
+        deaths = sum(each.restarts for each in running)
+        if deaths:
+            line += f"; started again {deaths} time(s)"
         told = [each for each in machines if each.joined is not None]
         if told:
             members = sum(each.members for each in machines)
@@ -96,6 +99,7 @@ def _machine(each: MachineReality) -> dict[str, Any]:
             {
                 "name": service.name,
                 "running": service.running,
+                "supervised": service.running and not service.unsupervised,
                 "age": service.age,
                 "exit_code": service.code,
                 "cause": None if service.running else service.ending,

@@ -64,6 +64,7 @@ _DETAILS: Mapping[str, Check] = {
     "age": _age,
     "rebooted": _flag,
     "restarting": _flag,
+    "unsupervised": _flag,
     "restarts": _ran,
     "log": is_texts,
 }

@@ -81,6 +81,7 @@ def _status(event: Event) -> HostStatus:
                 rebooted=row.get("rebooted", False),
                 restarting=row.get("restarting", False),
                 restarts=row.get("restarts", 0),
+                unsupervised=row.get("unsupervised", False),
                 log=tuple(row.get("log", ())),
             )
             for row in event["services"]

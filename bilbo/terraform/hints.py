@@ -32,6 +32,8 @@ LOCKED = "Error acquiring the state lock"
 # Terraform's message when the state has changed since the plan.
 STALE = "Saved plan is stale"
 
+# In messages on a name that is in use.
+NAME_TAKEN = ("AlreadyExists", "InvalidGroup.Duplicate")
 _NAME_TAKEN = (
     "AWS has something of that name that is not this cluster's: choose another name with -n, or "
     "remove it if it is yours and nobody uses it."
@@ -61,8 +63,7 @@ _HINTS = (
     ),
     ("InvalidKeyPair", _KEY_PAIR),
     ("The key pair '", _KEY_PAIR),  # an Auto Scaling group's activity has no code
-    ("AlreadyExists", _NAME_TAKEN),
-    ("InvalidGroup.Duplicate", _NAME_TAKEN),
+    *((sign, _NAME_TAKEN) for sign in NAME_TAKEN),
     (
         "InvalidGroup",
         "Check the profile's security_group: it must exist in this region, in the subnet's VPC.",

@@ -147,7 +147,10 @@ class Terraform:
         if self.moves():
             options |= {"migrate_state": IsFlagged, "force_copy": IsFlagged}
         done = process.capture(
-            self.argv("init", **options), folder=self.folder, environment=self.environment
+            self.argv("init", **options),
+            folder=self.folder,
+            environment=self.environment,
+            seconds=process.INIT_SECONDS,
         )
         if done.returncode:
             raise self._failed("terraform init failed", done.stdout + done.stderr)
