@@ -86,6 +86,7 @@ class Api:
         self._requests: set[tuple[str, int]] = set()
         self._objects: Counter[str] = Counter()
         self._throttle = throttling.Throttle()
+        self._throttled: Counter[str] = Counter()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request. Of one without the key nothing but the head is read."""
@@ -136,6 +137,7 @@ class Api:
         if faults.throttle and self._throttle.refuses(
             faults.throttle, call.action, call.region, call.body
         ):
+            self._throttled[call.action] += 1
             return throttling.refusal(call.service)
         if not faults.lag or call.service != "ec2":
             return None
@@ -180,6 +182,7 @@ class Api:
                 self._calls.clear()
                 self._requests.clear()
                 self._objects.clear()
+                self._throttled.clear()
             return _answer(start_response, "200 OK", told)
         if route == ("POST", "fault"):
             try:
@@ -196,7 +199,8 @@ class Api:
         """The counts that are asked for; None for what is not counted."""
         if what == "requests":
             return Counter(action for action, _ in self._requests)
-        return {"calls": self._calls, "objects": self._objects}.get(what)
+        counts = {"calls": self._calls, "objects": self._objects, "throttled": self._throttled}
+        return counts.get(what)
 
 
 class TooLarge(Exception):
