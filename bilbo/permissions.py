@@ -267,8 +267,10 @@ def _ec2(spec: ClusterSpec, kind: str) -> str:
 def _role(spec: ClusterSpec, narrowed: str) -> dict[str, Any]:
     iam = f"arn:{_partition(spec.region)}:iam::*:role"
     if narrowed == PASSING:
-        # A profile names the instance profile, not the role in it.
-        return {"Resource": f"{iam}/*", **_equals({"iam:PassedToService": "ec2.amazonaws.com"})}
+        # A profile names the instance profile, not the role in it. EC2 is ec2.amazonaws.com.cn in
+        # China, hence the asterisk, as in AWS's own AutoScalingServiceRolePolicy.
+        to_ec2 = {"iam:PassedToService": "ec2.amazonaws.com*"}
+        return {"Resource": f"{iam}/*", "Condition": {"StringLike": to_ec2}}
     service = "autoscaling.amazonaws.com"
     return {
         "Resource": f"{iam}/aws-service-role/{service}/AWSServiceRoleForAutoScaling",

@@ -922,6 +922,31 @@ def test_a_group_with_a_bad_template_is_refused(aws: Aws) -> None:
     ]
 
 
+@pytest.mark.parametrize("denied", ["deny=iam:PassRole", "policy"])
+def test_a_group_passes_its_templates_role(aws: Aws, tmp_path: Path, denied: str) -> None:
+    """Who may not pass the role of a template's instance profile may have no group launch from it,
+    neither a new one nor one that takes up the template."""
+    plain, template = (
+        f"plain-{denied[:4]}",
+        aws.template(f"role-{denied[:4]}", IamInstanceProfile={"Name": "reader"}),
+    )
+    if denied == "policy":
+        statement = {"Effect": "Allow", "Action": ["ec2:*", "autoscaling:*"], "Resource": "*"}
+        file = tmp_path / "policy.json"
+        file.write_text(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+        denied = f"policy={file}"
+    aws.group(plain, 0)
+    taken = {"LaunchTemplateId": template, "Version": "$Latest"}
+    with fault(aws, denied):
+        with pytest.raises(ClientError, match=f"not authorized to use launch template: {template}"):
+            aws.group("role", 0, template=template)
+        with pytest.raises(ClientError, match="not authorized to use launch template"):
+            aws.asg.update_auto_scaling_group(AutoScalingGroupName=plain, LaunchTemplate=taken)
+    aws.asg.update_auto_scaling_group(AutoScalingGroupName=plain, LaunchTemplate=taken)
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName=plain, ForceDelete=True)
+    aws.ec2.delete_launch_template(LaunchTemplateId=template)
+
+
 # --- faults --------------------------------------------------------------------------------
 
 
@@ -1129,7 +1154,9 @@ def test_bilbos_own_calls_survive_throttling(aws: Aws) -> None:
     with fault(aws, "throttle=0.1"), ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: machines(aws.target, "nobody"), range(8)))
     assert found == [[]] * 8
-    assert local.calls(aws.home)["ec2:DescribeInstances"] > 8  # the buckets are nearly empty yet
+    asked = local.calls(aws.home)["ec2:DescribeInstances"]
+    assert local.throttled(aws.home) == {"ec2:DescribeInstances": asked - 8}
+    assert asked > 8  # the buckets are nearly empty yet
 
 
 @pytest.mark.parametrize(

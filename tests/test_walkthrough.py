@@ -27,6 +27,12 @@ client.wait_for_workers({count}, timeout=30)
 print(client.scheduler.address, client.submit(sum, range(10)).result())
 """
 
+STAGES = (
+    "Create dask cluster 'test-cluster'.\n",
+    "Start dask scheduler & workers.\n",
+    "Waiting for Dask dashboard ready.\n",
+)
+
 
 @pytest.fixture(scope="module")
 def bilbo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bilbo]:
@@ -101,31 +107,8 @@ def test_a_notebook_alone(bilbo: Bilbo) -> None:
     nothing_is_left(bilbo.home)
 
 
-def test_dask_from_a_local_client(bilbo: Bilbo) -> None:
-    """Dask without a notebook computes for a client at the scheduler's public address, in an EC2
-    that does not find at once what was just made."""
-    local.start(bilbo.home)
-    local.inject(bilbo.home, "lag=3")
-    worker = {"count": 2, **ONE_PROCESS}
-    dask = {"scheduler": {}, "worker": worker}
-    profile = bilbo.profile("test", {"instance": INSTANCE, "dask": dask})
-    created = bilbo("--local", "create", profile, "-n", "test-cluster")
-    said = created.stderr
-    stages = (
-        "Create dask cluster 'test-cluster'.\n",
-        "Start dask scheduler & workers.\n",
-        "Waiting for Dask dashboard ready.\n",
-    )
-    assert [said.find(stage) for stage in stages] == sorted(said.find(stage) for stage in stages)
-    assert all(stage in said for stage in stages)
-    layout = (
-        r"\nName: test-cluster\nReady Time: .+\nType: dask\n"
-        r"\nScheduler:\n\[1\] instance_id: .+, public_ip: .+\n"
-        r"\nWorkers:\n\[2\] instance_id: .+, public_ip: .+\n\[3\] instance_id: .+, public_ip: .+\n"
-    )
-    assert re.fullmatch(layout, created.stdout), created.stdout
-
-    record = bilbo.record("test-cluster")
+def a_local_client_computes(bilbo: Bilbo, record: Mapping[str, Any]) -> None:
+    """At the scheduler's public address, where a browser finds the dashboard, too."""
     from distributed import Client  # late, as it is slow to import
 
     with Client(record["dask_scheduler_address"], timeout=30) as client:
@@ -136,13 +119,9 @@ def test_dask_from_a_local_client(bilbo: Bilbo) -> None:
         futures = client.map(lambda number: number**2, range(100))
         assert sum(client.gather(futures)) == sum(number**2 for number in range(100))
     with chromium() as browser:
-        browser.get(bilbo("dashboard", "test-cluster", "-u").stdout.strip())
+        browser.get(bilbo("dashboard", record["name"], "-u").stdout.strip())
         shown(browser, ".bk-Figure")
         assert "Dask" in browser.title
-
-    bilbo("destroy", "test-cluster", "-y")
-    local.inject(bilbo.home, "clear")
-    nothing_is_left(bilbo.home)
 
 
 def plan_by_terraform_alone(bilbo: Bilbo, folder: Path) -> None:
@@ -200,6 +179,9 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
         r"\nWorkers:\n\[3\] instance_id: .+\n\[4\] instance_id: .+\n"
     )
     assert re.fullmatch(layout, created.stdout), created.stdout
+    said = created.stderr
+    assert [said.find(stage) for stage in STAGES] == sorted(said.find(stage) for stage in STAGES)
+    assert all(stage in said for stage in STAGES)
     record = bilbo.record("test-cluster")
     assert record["notebook"]["ec2type"] == "m5.large"
     plan_by_terraform_alone(bilbo, Path(record["terraform_dir"]))
@@ -210,6 +192,7 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     with chromium() as browser:
         pane = pane_of_dask(browser, record["notebook_url"], link)
     assert pane == link.replace("status", "individual-task-stream")
+    a_local_client_computes(bilbo, record)
     members_are_admitted(bilbo, record)
 
     document["dask"] = {"worker": {"count": 3, **ONE_PROCESS}}

@@ -41,7 +41,8 @@ def needed(argv: Sequence[str], environment: Mapping[str, str]) -> str | None:
         return None
     home = Path(environment.get("BILBO_HOME", "/nonexistent"))
     standin = (home / "local" / "state.json").is_file()
-    return STANDIN if "--local" in argv or "AWS_ENDPOINT_URL" in environment or standin else None
+    on_aws = {"AWS_ENDPOINT_URL", "BILBO_AWS"} & set(environment)
+    return STANDIN if "--local" in argv or on_aws or standin else None
 
 
 class Watcher:

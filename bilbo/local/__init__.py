@@ -26,7 +26,10 @@ from bilbo.local import faults, processes, standin_state
 from bilbo.local.sdk_environment import environment
 from bilbo.model import Target
 
-__all__ = ["Status", "calls", "inject", "objects", "owns", "start", "status", "stop", "target"]
+__all__ = [
+    "Status", "calls", "inject", "objects", "owns", "start", "status", "stop", "target",
+    "throttled",
+]  # fmt: skip
 
 KNOWN_AMI = "ami-0f49fa254e1806b72"
 START_WITHIN = 30.0
@@ -151,6 +154,12 @@ def objects(home: Path) -> Mapping[str, int]:
     """As `calls`, the requests for objects in S3, each with its place:
     `s3:PutObject BUCKET/KEY`."""
     counted: dict[str, int] = _ask(_needed(home), "GET", "objects")
+    return counted
+
+
+def throttled(home: Path) -> Mapping[str, int]:
+    """As `calls`, those that were refused because there were too many."""
+    counted: dict[str, int] = _ask(_needed(home), "GET", "throttled")
     return counted
 
 

@@ -87,6 +87,7 @@ class Api:
         self._objects: Counter[str] = Counter()
         self._answers: dict[tuple[str, int], tuple[list[Any], bytes]] = {}
         self._throttle = throttling.Throttle()
+        self._throttled: Counter[str] = Counter()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request. Of one without the key nothing but the head is read."""
@@ -145,6 +146,7 @@ class Api:
         if faults.throttle and self._throttle.refuses(
             faults.throttle, call.action, call.region, call.body
         ):
+            self._throttled[call.action] += 1
             return throttling.refusal(call.service)
         if not faults.lag or call.service != "ec2":
             return None
@@ -206,6 +208,7 @@ class Api:
                 self._calls.clear()
                 self._requests.clear()
                 self._objects.clear()
+                self._throttled.clear()
             return _answer(start_response, "200 OK", told)
         if route == ("POST", "fault"):
             try:
@@ -222,7 +225,8 @@ class Api:
         """The counts that are asked for; None for what is not counted."""
         if what == "requests":
             return Counter(action for action, _ in self._requests)
-        return {"calls": self._calls, "objects": self._objects}.get(what)
+        counts = {"calls": self._calls, "objects": self._objects, "throttled": self._throttled}
+        return counts.get(what)
 
 
 class TooLarge(Exception):

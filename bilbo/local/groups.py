@@ -28,6 +28,7 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import InstanceState as Condition
 
 from bilbo.local.hooks import ALIVE, World, room, shortage
+from bilbo.local.policies import allows
 from bilbo.local.refusals import check_groups, check_launch, groups_of
 from bilbo.local.replacements import replace
 
@@ -74,18 +75,18 @@ class Diary:
 def install(world: World) -> Diary:
     """Mend moto's Auto Scaling, for the life of this process."""
     diary = Diary()
-    refuse_names_in_use_and_bad_templates(diary)
+    refuse_names_in_use_and_bad_templates(world, diary)
     launch_what_there_is(world, diary)
     change_size_as_processes_allow(diary)
     count_the_pending_and_protect_the_others()
     tell_activities(diary)
     delete_as_asked(diary)
-    keep_policy_when_it_is_not_updated()
+    keep_policy_when_it_is_not_updated(world)
     leave_replacing_to_tend()
     return diary
 
 
-def refuse_names_in_use_and_bad_templates(diary: Diary) -> None:
+def refuse_names_in_use_and_bad_templates(world: World, diary: Diary) -> None:
     """moto overwrites a group of the same name, whose instances are then nobody's; and finds
     out at the launch what AWS says when the group is created.
     """
@@ -99,12 +100,12 @@ def refuse_names_in_use_and_bad_templates(diary: Diary) -> None:
                 "AutoScalingGroup by this name already exists - A group with the name "
                 f"{name} already exists",
             )
-        _check_template(self.ec2_backend, kwargs)
+        _check_template(world, self.ec2_backend, kwargs)
         diary.activities.pop((self.region_name, name), None)
         return original(self, *args, **kwargs)
 
 
-def _check_template(ec2: Any, kwargs: dict[str, Any]) -> None:
+def _check_template(world: World, ec2: Any, kwargs: dict[str, Any]) -> None:
     mixed = (kwargs.get("mixed_instances_policy") or {}).get("LaunchTemplate", {})
     wanted = kwargs.get("launch_template") or mixed.get("LaunchTemplateSpecification")
     if not wanted:
@@ -118,6 +119,14 @@ def _check_template(ec2: Any, kwargs: dict[str, Any]) -> None:
     except EC2ClientError as error:
         words = f"You must use a valid fully-formed launch template. {error.message}"
         raise ValidationError(words) from None
+    # Whoever has a group launch from a template needs what launching from it needs:
+    # https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-launch-template-permissions.html
+    faults, passing = world.faults, "iam:PassRole"
+    denied = faults.denies(passing) or not allows(faults.policy, passing)
+    if denied and data.get("IamInstanceProfile"):
+        named = wanted.get("LaunchTemplateId") or wanted.get("LaunchTemplateName")
+        words = f"You are not authorized to use launch template: {named}"
+        raise AutoscalingClientError("AccessDenied", words)
 
 
 def launch_what_there_is(world: World, diary: Diary) -> None:
@@ -287,8 +296,9 @@ def delete_as_asked(diary: Diary) -> None:
         return EmptyResult()
 
 
-def keep_policy_when_it_is_not_updated() -> None:
-    """moto forgets a group's mixed instances policy at the next change of anything else."""
+def keep_policy_when_it_is_not_updated(world: World) -> None:
+    """moto forgets a group's mixed instances policy at the next change of anything else, and does
+    not look into a template that is named anew."""
 
     @replace(FakeAutoScalingGroup, "update")
     def update(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
@@ -298,6 +308,8 @@ def keep_policy_when_it_is_not_updated() -> None:
             # moto adds the name to the id, and refuses both when it gets them back.
             policy["LaunchTemplate"]["LaunchTemplateSpecification"].pop("LaunchTemplateName", None)
             kwargs["mixed_instances_policy"] = policy
+        else:
+            _check_template(world, self.autoscaling_backend.ec2_backend, kwargs)
         original(self, *args, **kwargs)
 
 
