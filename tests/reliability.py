@@ -19,8 +19,8 @@ and checks each row. `…` replaces ids, addresses, times and folders.
 
 A laptop that dies while `create` or `scale` works leaves a worker group open. AWS goes on to launch
 the workers that were asked for, and no more; the next `create`, `scale` or `restart` closes the
-group, and `create` or `scale` takes them in. Terraform itself closes a new group that has all of its
-workers. AWS may replace workers of a new group in its first 2 seconds alone, which the provider
+group, and `create` or `scale` takes them in. A new group is closed by Terraform, too, once it has
+its workers. AWS may replace workers of a new group in its first 2 seconds alone, which the provider
 cannot prevent; after that, only if bilbo died within them and Terraform could not close the group.
 
 | fault | what is shown | exit code | what is left |
