@@ -280,7 +280,8 @@ def _salvage(task: Undertaking, failed: Outcome) -> Applied:
     name, store = task.spec.name, task.work.store
     error = task.terraform.error(failed, f"Terraform could not create all of cluster {name!r}")
     store.save(store.load(name).changed(status=states.FAILED))
-    if task.terraform.unwritten or not task.terraform.state().get("resources"):
+    lost = task.terraform.unwritten or task.terraform.cut_off
+    if lost or not task.terraform.state().get("resources"):
         raise error
     _keep(task.terraform)
     with contextlib.suppress(AwsError):
