@@ -198,7 +198,12 @@ class Target:
     environment: Mapping[str, str] = field(default_factory=dict)
     ssh_port: int | None = None
     caller_cidrs: tuple[str, ...] = ()
-    check_ip_url: str = "https://checkip.amazonaws.com"
+
+    @property
+    def check_ip_url(self) -> str:
+        """What tells the caller's public address. China's network may let the usual one through
+        from another address, or not at all."""
+        return f"https://checkip.amazonaws.com{'.cn' * self.region.startswith('cn-')}"
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ ACTIONS = (
     Action("ec2:DeleteSecurityGroup", (IMAGE,)),
     Action("ec2:DescribeImages", (IMAGE,)),
     Action("ec2:DescribeInstances", (IMAGE,)),
+    Action("ec2:DescribeKeyPairs", (IMAGE,)),
     Action("ec2:DescribeRegions", (IMAGE,)),
     Action("ec2:DescribeSecurityGroups", (IMAGE,)),
     Action("ec2:DescribeVolumes", (IMAGE,)),

@@ -92,6 +92,8 @@ source "amazon-ebs" "image" {
     }
   }
 
+  # IMDSv2 is required here where Packer can; see bilbo/images/packer.py.
+
   ssh_username                          = var.ssh_username
   ssh_port                              = var.ssh_port
   temporary_security_group_source_cidrs = var.source_cidrs

@@ -18,9 +18,10 @@ What you see when something breaks, and what is left behind. A test on the stand
 and checks each row. `…` replaces ids, addresses, times and folders.
 
 A laptop that dies while `create` or `scale` works leaves a worker group open. AWS goes on to launch
-the workers that were asked for, and no more; the next `create` or `scale` takes them in and closes
-the group. AWS may replace workers of a new group in its first 2 seconds alone; after that, only if
-bilbo died within them.
+the workers that were asked for, and no more; the next `create`, `scale` or `restart` closes the
+group, and `create` or `scale` takes them in. A new group is closed by Terraform, too, once it has
+its workers. AWS may replace workers of a new group in its first 2 seconds alone, which the provider
+cannot prevent; after that, only if bilbo died within them and Terraform could not close the group.
 
 | fault | what is shown | exit code | what is left |
 |---|---|---|---|

@@ -125,6 +125,9 @@ class Team:
         ec2type = held["module.notebook.aws_instance"]["instance_type"]
         if ec2type != INSTANCE["ec2type"]:
             document["notebook"] = {"instance": {"ec2type": ec2type}}
+        ec2type = held["module.worker.aws_launch_template"]["instance_type"]
+        if ec2type != INSTANCE["ec2type"]:
+            document["dask"]["worker"]["instance"] = {"ec2type": ec2type}
         return document
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, nothing_is_left
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, clients, nothing_is_left
 
 from bilbo import local
 
@@ -90,6 +90,12 @@ def completed(bilbo: Bilbo, name: str, profile: str) -> None:
     """`create` brings a cluster to its end, wherever it was."""
     bilbo("--local", "create", profile, "-n", name)
     assert bilbo.record(name)["status"] == "ready", name
+    _, groups = clients(bilbo.home)
+    (group,) = groups.describe_auto_scaling_groups(AutoScalingGroupNames=[f"{name}-dask-worker"])[
+        "AutoScalingGroups"
+    ]
+    closed = {each["ProcessName"] for each in group["SuspendedProcesses"]}
+    assert closed == {"AZRebalance", "Launch", "ReplaceUnhealthy"}, name
 
 
 def destroyed(bilbo: Bilbo, name: str) -> None:

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, client, clients, nothing_is_left
 from reliability import errors, told
+from test_crash_contract import kill, terraform_pid
 
 from bilbo import local
 
@@ -240,6 +242,8 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
     told("Instances terminated and stopped by hand, as `desc --refresh` tells",
          shown, 3, "`create` repairs it; " + LEFT)  # fmt: skip
 
+    planned = bilbo("plan", profile, "--detailed-exitcode", code=2).stdout
+    assert "worker: 0 of 2 workers run; `create` starts 1 stopped and has AWS launch 1" in planned
     assert members(groups) == {lost, asleep}
     assert "aws_autoscaling_group" not in bilbo("drift", "hand", code=None).stdout
     said = bilbo("create", profile, "-y").stderr
@@ -274,6 +278,35 @@ def test_a_worker_is_replaced_by_its_group(bilbo: Bilbo) -> None:
     assert after["status"] == "ready"
     assert set(after["instances"]) == set(before["instances"]) - {lost} | {new}
     assert {"Launch", "ReplaceUnhealthy"} <= suspended(groups)
+
+
+def test_killed_while_it_scales(bilbo: Bilbo) -> None:
+    """bilbo and Terraform are killed while workers start, which leaves the group open: AWS launches
+    what was asked for. The next command closes it, and waits for what starts before it ends that.
+    """
+    _, groups = clients(bilbo.home)
+    before = members(groups)
+    local.inject(bilbo.home, "pending=5")
+    running = Running(bilbo.start("scale", "hand", "4"))
+    deadline = time.monotonic() + 120
+    while len(members(groups)) < 4:
+        assert time.monotonic() < deadline, running.said
+        time.sleep(0.05)
+    kill(running.process)
+    kill(psutil.Process(terraform_pid(bilbo.home / "clusters" / "hand")))
+    assert bilbo.record("hand")["status"] == "creating"
+    assert "Launch" not in suspended(groups) and "ReplaceUnhealthy" in suspended(groups)
+    pending = {each for each in members(groups) if each not in before}
+    done = bilbo("scale", "hand", "2")
+    local.inject(bilbo.home, "clear")
+    assert suspended(groups) == TENDED
+    assert len(members(groups)) == 2 and len(pending) == 2
+    (line,) = [each for each in done.stderr.splitlines() if "by itself" in each]
+    told("`kill -9` of bilbo and Terraform while `scale` adds workers; then `scale`",
+         line, 0, "nothing: AWS had gone on to launch what was asked for, and no more")  # fmt: skip
+    after = bilbo.record("hand")
+    assert after["status"] == "ready"
+    assert {each["instance_id"] for each in after["workers"]} == members(groups)
 
 
 def instead_of(groups: Any, known: set[str]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from bilbo_cli import INSTANCE, Bilbo, Running, nothing_is_left
+from bilbo_cli import INSTANCE, Bilbo, Running, clients, nothing_is_left
 from reliability import errors, told
 
 from bilbo import local
@@ -127,12 +129,7 @@ def test_a_full_disk(bilbo: Bilbo, profile: str, tmp_path: Path) -> None:
         })  # fmt: skip
         environment = {key: value for key, value in target.environment.items() if value}
         small("clusters")
-        with (home / "filler").open("wb", buffering=0) as filler:
-            try:
-                while True:
-                    filler.write(b"0" * 4096)
-            except OSError:
-                pass
+        fill(home)
         said = small("create", "kept.json", code=1, around=environment).stderr
         assert "No space left" in said
         told("The disk is full", errors(said).replace(str(home), "…"), 1, "nothing")
@@ -140,3 +137,53 @@ def test_a_full_disk(bilbo: Bilbo, profile: str, tmp_path: Path) -> None:
         subprocess.run(["umount", str(home)], check=True)
     nothing_is_left(bilbo.home)
     assert os.path.isdir(home)  # noqa: PTH112 - the mount point itself
+
+
+def fill(folder: Path) -> Path:
+    """Fills the file system of a folder to its last byte, by a file."""
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as filler:
+        for size in (4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    filler.write(b"0" * size)
+    return path
+
+
+def test_the_disk_fills_up_while_it_creates(bilbo: Bilbo) -> None:
+    """Neither Terraform nor bilbo can write what exists: that is said, and once there is room, the
+    next create finds the machine by its tags and keeps it. Leaves its cluster to the stand-in.
+    """
+    folder = bilbo.home / "clusters" / "full"
+    folder.mkdir(parents=True, mode=0o700)
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False).returncode:
+        pytest.skip("only root may mount the small file system that this test fills")
+    try:
+        profile = bilbo.profile("full", {"instance": INSTANCE, "notebook": {}})
+        running = Running(bilbo.start("--local", "create", profile))
+        deadline = time.monotonic() + 120
+        while not machines(bilbo):
+            assert time.monotonic() < deadline, running.said
+            time.sleep(0.05)
+        filler = fill(folder)
+        assert running.end() == 1
+        said = errors(running.said)
+        told("The disk fills up while Terraform creates", said, 1,
+             "what AWS has; the next `create` finds it by its tags and keeps it")  # fmt: skip
+        (machine,) = machines(bilbo)
+        filler.unlink()
+        done = bilbo("--local", "create", profile)
+        assert done.stderr.count("it is set aside: ") == 2
+        assert machines(bilbo) == [machine]
+        assert bilbo.record("full")["notebook"]["instance_id"] == machine
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def machines(bilbo: Bilbo) -> list[str]:
+    """The ids of the instances that run or start."""
+    ec2, _ = clients(bilbo.home)
+    alive = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    found = ec2.describe_instances(Filters=alive)["Reservations"]
+    return [each["InstanceId"] for one in found for each in one["Instances"]]

@@ -195,6 +195,28 @@ def test_changed_by_hand_since(team: Team, ada: Machine, ben: Machine, change: P
     assert team.state()["serial"] == serial
 
 
+def test_a_group_that_is_replaced_launches_nothing(team: Team, ada: Machine) -> None:
+    """A reviewed plan that replaces a group which lacks a worker brings none back in the old one,
+    where it would be billed for nothing."""
+    document = team.present()
+    document["dask"]["worker"]["instance"] = {"ec2type": "t3.small"}
+    before, file = types(team), ada.path("replaced.plan")
+    profile = ada.profile(document)
+    planned = json.loads(ada("plan", profile, "-o", file, "--format", "json").stdout)
+    assert [each["how"] for each in planned["effects"]] == ["replace"]
+    assert planned["shortages"] == []
+    ada("create", profile, "--plan", file, "--digest", planned["digest"])
+    new = [each for name, each in types(team).items() if name not in before]
+    assert new == ["t3.small"] * document["dask"]["worker"]["count"]
+
+
+def types(team: Team) -> dict[str, str]:
+    """The type of every instance that there ever was, by id."""
+    ec2, _ = clients(team.standin)
+    found = [each["Instances"] for each in ec2.describe_instances()["Reservations"]]
+    return {each["InstanceId"]: each["InstanceType"] for one in found for each in one}
+
+
 # -- locks ----------------------------------------------------------------------------------
 
 

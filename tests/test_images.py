@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, clients
+from reliability import told
 from wheels import wheel
 
 from bilbo import local
@@ -147,7 +149,8 @@ def test_a_failed_build_names_the_cause_and_leaves_nothing(workshop: Workshop) -
     """What setup.sh says of its failure is shown, and no image is remembered."""
     done = workshop.build("--var", "python=9.9", code=1)
     assert "packer could not build the image" in done.stderr
-    assert "there is no python9.9 here" in (workshop.bilbo.home / "logs/packer.log").read_text()
+    found = re.search(r"Its output is in (\S+)\.$", done.stderr, re.MULTILINE)
+    assert found and "there is no python9.9 here" in Path(found[1]).read_text()
     assert "exit status: 1" in done.stderr or "exit code" in done.stderr
     workshop.nothing_is_left_of_building()
     assert len(workshop.images()) == 1
@@ -170,6 +173,38 @@ def test_ctrl_c_leaves_nothing(workshop: Workshop) -> None:
     assert "Packer has removed everything that it created" in said
     workshop.nothing_is_left_of_building()
     assert len(workshop.images()) == 1
+
+
+def test_a_killed_build_is_named_with_what_it_left(workshop: Workshop) -> None:
+    """bilbo and Packer are killed: `images` names what is there, until that is removed."""
+    recipe = str(workshop.base / "small.pkrvars.hcl")
+    running = Running(workshop.bilbo.start("--local", "image", "build", recipe))
+    running.wait_for("installing Python packages")
+    running.process.kill()
+    running.process.wait()
+    (path,) = (workshop.bilbo.home / "images" / "builds").glob("*.json")
+    os.killpg(json.loads(path.read_text())["packer"][0], signal.SIGKILL)
+    said = workshop.bilbo("images").stderr
+    told("`kill -9` of bilbo and Packer while an image is built, as `bilbo images` tells",
+         re.sub(r"\(/\S+\)", "(LOG)", re.sub("packer_[0-9a-f-]+", "packer_…", said)), 0,
+         "what it names, until that is removed; after `kill -9` of bilbo alone, "
+         "the image")  # fmt: skip
+    ec2, _ = clients(workshop.bilbo.home)
+    kinds = {
+        "terminate-instances": lambda name: ec2.terminate_instances(InstanceIds=[name]),
+        "delete-key-pair": lambda name: ec2.delete_key_pair(KeyName=name),
+        "delete-security-group": lambda name: ec2.delete_security_group(GroupId=name),
+    }
+    commands = re.findall(r"^  aws ec2 (\S+) .*?(\S+) --region us-east-1 ", said, re.MULTILINE)
+    assert [kind for kind, _ in commands] == [
+        "terminate-instances", "wait", "delete-key-pair", "delete-security-group",
+    ]  # fmt: skip
+    for kind, name in commands:
+        if kind in kinds:
+            kinds[kind](name)
+    assert "has left nothing" in workshop.bilbo("images").stderr
+    assert workshop.bilbo("images").stderr == ""
+    workshop.nothing_is_left_of_building()
 
 
 def test_wrong_calls_are_named_before_anything_is_built(workshop: Workshop) -> None:
@@ -292,8 +327,7 @@ def test_a_later_build_changes_nothing_until_the_next_plan(workshop: Workshop) -
     """A new image of the name leaves the rendered HCL and a restart as they are; the next plan
     takes the new id and shows what would be replaced."""
     before = main_tf(workshop)
-    later = workshop.build("--json", "--var", "extra_requirements=[]")
-    ami = json.loads(later.stdout)["ami"]
+    ami = built_without_bilbo(workshop, "--var", "extra_requirements=[]")
     first, second = workshop.images()[::-1]
     assert (first["ami"], second["ami"]) == (workshop.ami, ami)
     assert first["recipe"] != second["recipe"]
@@ -302,6 +336,25 @@ def test_a_later_build_changes_nothing_until_the_next_plan(workshop: Workshop) -
     planned = workshop.bilbo("plan", "made.json").stdout
     assert f"AMI: {ami} (image small)" in planned
     assert main_tf(workshop) == before.replace(workshop.ami, ami)
+
+
+def built_without_bilbo(workshop: Workshop, *more: str) -> str:
+    """The image of a build whose bilbo has lost its terminal, which ends it; `images` lists it."""
+    recipe = str(workshop.base / "small.pkrvars.hcl")
+    running = Running(workshop.bilbo.start("--local", "image", "build", recipe, *more))
+    running.wait_for("installing Python packages")
+    running.process.send_signal(signal.SIGHUP)
+    running.process.wait()
+    goes_on = workshop.bilbo("images").stderr
+    assert "goes on without bilbo" in goes_on or "has ended without bilbo" in goes_on
+    deadline = time.monotonic() + 200
+    before = {each["ami"] for each in workshop.images()}
+    while len(before) < 2:
+        assert time.monotonic() < deadline
+        before = {each["ami"] for each in workshop.images()}
+    (ami,) = before - {workshop.ami}
+    assert workshop.bilbo("images").stderr == ""
+    return str(ami)
 
 
 # -- profiles that are written into ------------------------------------------------------------

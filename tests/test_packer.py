@@ -22,6 +22,7 @@ from bilbo.errors import PackerError, UsageError
 from bilbo.images import Event
 from bilbo.images.packer import arguments, binary, environment
 from bilbo.images.packer_output import built, parse
+from bilbo.model import Target
 from bilbo.resources import folder
 
 PACKER = folder("packer")
@@ -395,6 +396,59 @@ def fake_packer(folder: Path, monkeypatch: pytest.MonkeyPatch, build: str) -> No
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
 
+def test_a_packer_with_plugins_requires_imdsv2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It builds from a copy of the template with the block that Packer 1.6 rejects, and nothing
+    else of which it rejects."""
+    program = tmp_path / "packer"
+    program.write_text(
+        '#!/bin/sh\ncase "$1" in version) echo "Packer v1.15.0";; build)\n'
+        f'for each; do :; done; echo "$each" >{tmp_path}/built\n'
+        "echo 1,x,artifact,0,id,r:ami-1;; esac\n"
+    )
+    program.chmod(0o755)
+    real = shutil.which("packer")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    strict = tmp_path / "strict"
+    images.build(
+        images.read_recipe(None), {}, [], extra={}, log=tmp_path / "log", strict=strict,
+        on_event=lambda event: None,
+    )  # fmt: skip
+    assert (tmp_path / "built").read_text() == f"{strict}\n"
+    ours, theirs = ((each / "image.pkr.hcl").read_text() for each in (PACKER, strict))
+    added = set(theirs.splitlines()) - set(ours.splitlines())
+    assert {line.strip() for line in added} >= {"metadata_options {", 'http_tokens   = "required"'}
+    assert (strict / "setup.sh").read_text() == (PACKER / "setup.sh").read_text()
+    done = subprocess.run([str(real), "validate", str(strict)], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.stdout.count("Error: ") == 1 and '"metadata_options"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("region", "url"),
+    [
+        ("us-gov-west-1", "https://checkip.amazonaws.com"),
+        ("cn-north-1", "https://checkip.amazonaws.com.cn"),
+    ],
+)
+def test_each_partition_tells_the_callers_address(region: str, url: str) -> None:
+    """China's regions have a service of their own."""
+    assert Target(region).check_ip_url == url
+
+
+def test_what_a_recipe_sets(tmp_path: Path) -> None:
+    """The region of a build may be in its file of values, as HCL or as JSON."""
+    for name, text in (
+        ("a.pkrvars.hcl", 'name = "x"\nregion = "eu-west-1"\n'),
+        ("a.pkrvars.json", '{"name": "x",\n "region": "eu-west-1"}'),
+    ):
+        (tmp_path / name).write_text(text)
+        found = images.read_recipe(str(tmp_path / name))
+        assert found.set_in_values("region") == "eu-west-1"
+        assert found.set_in_values("subnet") == ""
+
+
 def test_a_killed_packer_is_not_said_to_have_cleaned_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,5 +457,6 @@ def test_a_killed_packer_is_not_said_to_have_cleaned_up(
     with pytest.raises(PackerError) as caught:
         recipe = images.read_recipe(None)
         images.build(recipe, {}, [], extra={}, log=tmp_path / "log", on_event=lambda event: None)
+    assert isinstance(caught.value, images.PackerKilled)
     assert "may have left a machine" in caught.value.hint
     assert "has removed" not in caught.value.hint

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from bilbo import bundle, plans
+from bilbo.cluster.planning import Planned
 from bilbo.errors import ReviewError
 from bilbo.model import ClusterSpec, Machine, NodeGroup
-from bilbo.plans import InstanceHours, Review, open_to_world
+from bilbo.plans import InstanceHours, Review, Shortage, open_to_world
 from bilbo.plans.effects import effects, machines
 from bilbo.plans.exposure import exposure, is_world
 from bilbo.present.document import drift_document, plan_document
 from bilbo.present.markdown import code, drift_markdown, plan_markdown
-from bilbo.present.review_text import drift_text, hours_text
+from bilbo.present.review_text import drift_text, hours_text, shortages_text
 from bilbo.present.state_listing import state_document, state_text
+from bilbo.terraform import Outcome
 
 SCHEMA = json.loads(
     (Path(__file__).parent.parent / "schemas" / "plan-01.schema.json").read_text(encoding="utf-8")
@@ -289,7 +291,13 @@ def test_the_documents_have_their_schema() -> None:
         drift=(resource(GROUP, "update", {"desired_capacity": 2}, {"desired_capacity": 1}),),
     )  # fmt: skip
     document = plan_document(
-        spec(), found, sizes={"worker": "x"}, prices={"m5.large": 0.1}, warnings=["w"], digest="d"
+        spec(),
+        found,
+        sizes={"worker": "x"},
+        prices={"m5.large": 0.1},
+        warnings=["w"],
+        digest="d",
+        shortages=[Shortage("worker", 2, 1)],
     )
     jsonschema.validate(document, SCHEMA)
     gone = {"instance_id": "i-1", "role": "worker", "state": "gone", "public_ip": ""}
@@ -313,6 +321,23 @@ def test_nothing_to_do() -> None:
     text = markdown(read(resource(NOTEBOOK, "none", tagged("notebook"), tagged("notebook"))))
     assert "**Nothing to do.**" in text
     assert "<details>" not in text
+
+
+@pytest.mark.parametrize(
+    ("shortage", "does"),
+    [
+        (Shortage("worker", 4, 2), "has AWS launch 2"),
+        (Shortage("worker", 4, 2, stopped=2), "starts 2 stopped"),
+        (Shortage("worker", 4, 2, stopped=1), "starts 1 stopped and has AWS launch 1"),
+    ],
+)
+def test_missing_workers(shortage: Shortage, does: str) -> None:
+    """Workers that are missing are work to do, though Terraform has none."""
+    text = markdown(read(), shortages=[shortage])
+    assert "**0 to add, 0 to change, 0 to destroy**, **2 workers missing**" in text
+    assert f"worker: 2 of 4 workers run; `create` {does}" in text
+    assert does in shortages_text([shortage]) and not shortages_text([])
+    assert Planned(spec(), Outcome(0), (), (shortage,)).has_changes
 
 
 def test_the_state_for_people() -> None:

@@ -3,6 +3,7 @@
 from bilbo.aws.address import caller_cidr
 from bilbo.aws.amis import image_tags, newest_images
 from bilbo.aws.autoscaling import group_members, protect
+from bilbo.aws.build_leftovers import left_of_build
 from bilbo.aws.preflight import preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
@@ -44,6 +45,7 @@ __all__ = [
     "holders",
     "image_tags",
     "instance_types",
+    "left_of_build",
     "machines",
     "newest_images",
     "preflight",

@@ -52,11 +52,13 @@ class Member:
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """A group of a cluster, without the instances that are leaving it."""
+    """A group of a cluster, without the instances that are leaving it; `size` is what AWS was asked
+    for."""
 
     name: str
     suspended: frozenset[str] = frozenset()
     members: tuple[Member, ...] = field(default=())
+    size: int = 0
 
     @property
     def running(self) -> int:
@@ -116,7 +118,8 @@ def _group(found: dict[str, Any], states: dict[str, str]) -> WorkerGroup:
         if not each["LifecycleState"].startswith(_LEAVING)
     ]
     suspended = frozenset(each["ProcessName"] for each in found.get("SuspendedProcesses", []))
-    return WorkerGroup(found["AutoScalingGroupName"], suspended, tuple(members))
+    size = found["DesiredCapacity"]
+    return WorkerGroup(found["AutoScalingGroupName"], suspended, tuple(members), size)
 
 
 def suspend(target: Target, group: str, processes: Collection[str]) -> None:

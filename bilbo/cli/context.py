@@ -49,22 +49,28 @@ def home() -> Path:
 
 def target_of(context: Context, record: Record) -> Target:
     """Returns the target of an existing cluster. Raises LocalError if the stand-in is stopped."""
-    from bilbo import local
-    from bilbo.model import Target
-
-    if record.endpoint_url is None:
-        return Target(region=record.region)
-    if not local.owns(context.home, record.endpoint_url):
-        environment = {"AWS_ENDPOINT_URL": record.endpoint_url}
-        return Target(record.region, record.endpoint_url, environment)
-    running = local.target(context.home)
-    if running is None:
+    found = target_at(context, record.region, record.endpoint_url)
+    if found is None:
         raise LocalError(
             f"cluster {record.name!r} is in the stand-in AWS, which is not running",
             hint="Its machines stopped with it. Run `bilbo local start`, then "
             f"`bilbo destroy {record.name}` to clean up or `bilbo create` to create it again.",
         )
-    return replace(running, region=record.region)
+    return found
+
+
+def target_at(context: Context, region: str, endpoint_url: str | None) -> Target | None:
+    """Returns the target at an endpoint, None for AWS's own; None if it is the stand-in, and that
+    is stopped."""
+    from bilbo import local
+    from bilbo.model import Target
+
+    if endpoint_url is None:
+        return Target(region=region)
+    if not local.owns(context.home, endpoint_url):
+        return Target(region, endpoint_url, {"AWS_ENDPOINT_URL": endpoint_url})
+    running = local.target(context.home)
+    return replace(running, region=region) if running else None
 
 
 def load(

@@ -57,20 +57,19 @@ def show_plan(
     from bilbo.present import report
     from bilbo.present.document import plan_document
     from bilbo.present.markdown import ApplyCommand, plan_markdown
-    from bilbo.present.review_text import hours_text, warnings_text
+    from bilbo.present.review_text import hours_text, shortages_text, warnings_text
     from bilbo.present.settings import overrides_text, settings_text
 
     warnings = [] if planned.spec.public else open_to_world(planned.spec)
     if form == "text":
-        beside = (overrides_text(overrides), settings_text(planned.settings))
+        beside = (
+            overrides_text(overrides),
+            settings_text(planned.settings),
+            shortages_text(planned.shortages),
+        )
+        more: dict[str, Any] = {"beside": beside, "has_changes": planned.has_changes}
         parts = [
-            report.plan_text(
-                planned.spec,
-                sizes,
-                planned.outcome,
-                beside=beside,
-                has_changes=planned.has_changes,
-            ),
+            report.plan_text(planned.spec, sizes, planned.outcome, **more),
             warnings_text(warnings),
             hours_text(machines(read(planned.shown), prices)) if prices else "",
             f"Digest: {digest}\nApply exactly this: {command}" if digest else "",
@@ -81,6 +80,7 @@ def show_plan(
         "prices": prices,
         "warnings": warnings,
         "settings": planned.settings,
+        "shortages": planned.shortages,
         "overrides": overrides,
     }
     found = read(planned.shown)

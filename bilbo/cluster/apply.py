@@ -35,6 +35,8 @@ from bilbo.cluster.credentials_watch import CredentialsWatch
 from bilbo.cluster.launches import (
     activities_so_far,
     await_workers,
+    close,
+    groups_anew,
     groups_now,
     launching,
     settle,
@@ -115,7 +117,9 @@ def apply_changes(task: Undertaking) -> Applied:
     keys = public_keys(task.spec, task.work)
     _prepare(task)
     planned = _planned(task)
-    short = too_few(task.spec, groups_now(task.spec, task.work))
+    groups = groups_now(task.spec, task.work)
+    close(task.spec, task.work, groups)
+    short = too_few(task.spec, groups)
     if not planned.changes and planned.exit_code == 0 and not short:
         return Applied(inventory(task.spec, task.terraform.outputs()), changed=False)
     if task.look:
@@ -136,11 +140,11 @@ def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
     workers cannot be retired."""
     task.work.progress.status("Preparing Terraform and checking AWS")
     _preflight(task, public_keys(task.spec, task.work))
-    reviewed.still_true(task.spec, task.work, task.terraform)
+    changes = reviewed.still_true(task.spec, task.work, task.terraform)
     reviewed.place(task.spec, task.terraform)
     task.terraform.init()
     _begin(task)
-    opened = _tidied(task)
+    opened = _tidied(task, changes)
     if task.before:
         _let_leave(task)
     return _carry_out(task, _plan_file(task), opened)
@@ -181,21 +185,16 @@ def _begin(task: Undertaking) -> None:
     task.work.store.save(task.record)
 
 
-def _tidied(task: Undertaking, changes: Collection[PlannedChange] = ()) -> list[str]:
+def _tidied(task: Undertaking, changes: Collection[PlannedChange]) -> list[str]:
     """Returns the groups that must launch, without those that are replaced. If AWS refuses, the
     earlier record is restored."""
-    anew = [each.address for each in changes if each.action != "update"]
     try:
         short = tidy(task.spec, task.work) if task.before else []
     except AwsError:
         _forget_try(task)
         raise
-    return [
-        group.instance_name
-        for group in task.spec.workers
-        if group.instance_name in short
-        and addresses.rendered("aws_autoscaling_group", group.role, group.name) not in anew
-    ]
+    anew = groups_anew(task.spec, changes)
+    return [name for name in short if name not in anew]
 
 
 def _carry_out(
@@ -299,7 +298,8 @@ def _salvage(task: Undertaking, failed: Outcome, *, lost: bool = False) -> Appli
     if lost:
         error.lasts, error.hint = False, "That was the cluster's own: AWS's answer was lost."
     store.save(store.load(name).changed(status=states.FAILED))
-    if task.terraform.unwritten or not task.terraform.state().get("resources"):
+    lost = task.terraform.unwritten or task.terraform.cut_off
+    if lost or not task.terraform.state().get("resources"):
         raise error
     _keep(task.terraform)
     with contextlib.suppress(AwsError):

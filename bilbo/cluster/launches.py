@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 
-from bilbo import aws
+from bilbo import addresses, aws
 from bilbo.aws import LAUNCH, REBALANCE, REPLACE, WorkerGroup
 from bilbo.cluster.work import Work
 from bilbo.errors import AwsError
 from bilbo.model import ClusterSpec
-from bilbo.terraform import hint_for
+from bilbo.plans import Shortage
+from bilbo.terraform import PlannedChange, hint_for
 
 # How often bilbo looks at the groups while Terraform works: so long may AWS replace workers of a
 # new group. Terraform's provider suspends only once it has all of them, and never if one fails.
@@ -35,10 +36,50 @@ def groups_now(spec: ClusterSpec, work: Work) -> list[WorkerGroup]:
     return aws.worker_groups(work.target, _counts(spec), spec.owner, spec.name)
 
 
+def close(spec: ClusterSpec, work: Work, groups: Collection[WorkerGroup] | None = None) -> None:
+    """Ends what AWS does by itself in groups that a killed bilbo left open; asks AWS for the
+    `groups` unless they are given. Raises AwsError."""
+    if groups is None:
+        groups = aws.worker_groups(work.target, _counts(spec), spec.owner)
+    for group in groups:
+        if LAUNCH not in group.suspended:
+            work.progress.say(f"AWS launches no more workers in {group.name} by itself.")
+    _close(work, groups)
+
+
 def too_few(spec: ClusterSpec, groups: Collection[WorkerGroup]) -> list[str]:
     """Returns the names of the groups with fewer running instances than specified."""
     counts = _counts(spec)
     return [group.name for group in groups if group.running < counts[group.name]]
+
+
+def shortages(
+    spec: ClusterSpec, work: Work, changes: Collection[PlannedChange]
+) -> tuple[Shortage, ...]:
+    """Returns the groups with fewer running instances than their size, as far as it remains their
+    size under these `changes`. Two calls. Raises AwsError."""
+    anew = groups_anew(spec, changes)
+    if len(anew) == len(spec.workers):
+        return ()
+    found = []
+    for each in groups_now(spec, work):
+        (group,) = [one for one in spec.workers if one.instance_name == each.name]
+        size = min(each.size, group.count)
+        if each.running < size and each.name not in anew:
+            asleep = sum(member.stopped for member in each.members)
+            found.append(Shortage(group.name, size, each.running, min(asleep, size - each.running)))
+    return tuple(found)
+
+
+def groups_anew(spec: ClusterSpec, changes: Collection[PlannedChange]) -> list[str]:
+    """Returns the names of the groups that Terraform creates or replaces: none of these may launch
+    before it has."""
+    anew = [each.address for each in changes if each.action != "update"]
+    return [
+        group.instance_name
+        for group in spec.workers
+        if addresses.rendered("aws_autoscaling_group", group.role, group.name) in anew
+    ]
 
 
 def tidy(spec: ClusterSpec, work: Work) -> list[str]:
@@ -48,7 +89,7 @@ def tidy(spec: ClusterSpec, work: Work) -> list[str]:
     Stopped ones are started, those that run count as healthy, and ended ones leave the group, which
     keeps its size. Raises AwsError.
     """
-    _close(spec, work, groups_now(spec, work))
+    close(spec, work)
     if not settle(spec, work):
         raise AwsError(
             f"instances of cluster {spec.name!r} are still starting; nothing was changed",
@@ -88,7 +129,7 @@ def launching(spec: ClusterSpec, work: Work, opened: Collection[str] = ()) -> It
             watcher.join(timeout=60)
         try:
             found = aws.worker_groups(work.target, _counts(spec), spec.owner)
-            _close(spec, work, found)
+            _close(work, found)
         except AwsError as error:
             work.progress.say(
                 f"{error}\nAWS may launch workers that are missing until bilbo works on this "
@@ -170,7 +211,7 @@ def _watch(spec: ClusterSpec, work: Work, ended: threading.Event) -> None:
                 _suspend(work, group, [*_NEVER, LAUNCH] if full else _NEVER)
 
 
-def _close(spec: ClusterSpec, work: Work, groups: Collection[WorkerGroup]) -> None:
+def _close(work: Work, groups: Collection[WorkerGroup]) -> None:
     for group in groups:
         _suspend(work, group, [*_NEVER, LAUNCH])
 

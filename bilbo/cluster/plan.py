@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bilbo.cluster.host_settings import known
+from bilbo.cluster.launches import shortages
 from bilbo.cluster.launching import public_keys
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
@@ -47,6 +50,9 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         outcome = terraform.plan(path, work.progress.terraform)
         if not outcome.ok:
             raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
+        short = shortages(spec, work, outcome.changes)
+        planned = Planned(spec, outcome, settings, short)
         if not show:
-            return Planned(spec, outcome, settings)
-        return Planned(spec, outcome, settings, files, path.read_bytes(), terraform.show(path))
+            return planned
+        shown = terraform.show(path)
+        return replace(planned, files=files, saved=path.read_bytes(), shown=shown)

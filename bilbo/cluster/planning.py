@@ -8,6 +8,7 @@ from typing import Any
 
 from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec
+from bilbo.plans import Shortage
 from bilbo.render import render
 from bilbo.terraform import Outcome, Terraform
 
@@ -29,7 +30,8 @@ PLAN_FILE = "plan.tfplan"
 class Planned:
     """What was requested and what Terraform would do; `outcome` is None if there is nothing.
 
-    `settings` are the differences outside Terraform's plan: see `hostside`.
+    `settings` are the differences outside Terraform's plan: see `hostside`. `shortages` are the
+    worker groups that have lost machines, which Terraform does not see.
 
     `files` are the rendered files, `saved` is Terraform's own plan, and `shown` is that plan as
     Terraform's JSON, if requested.
@@ -38,13 +40,15 @@ class Planned:
     spec: ClusterSpec
     outcome: Outcome | None
     settings: tuple[Setting, ...] = ()
+    shortages: tuple[Shortage, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     saved: bytes = field(default=b"", repr=False)
     shown: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def has_changes(self) -> bool:
-        """Whether a resource, or a setting outside HCL, would change. A changed output alone does
-        not count."""
+        """Whether a resource, or a setting outside HCL, would change, or workers are missing. A
+        changed output alone does not count."""
         resources = self.outcome is not None and bool(self.outcome.changes)
-        return resources or any(each.changed for each in self.settings)
+        beside = any(each.changed for each in self.settings) or bool(self.shortages)
+        return resources or beside

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bilbo import record as states
+from bilbo.cluster.launches import close
 from bilbo.cluster.settling import settle
 from bilbo.cluster.starting import conclude, start, with_nodes
+from bilbo.cluster.unwritten import finish
 from bilbo.cluster.whereabouts import addresses_now, at_present
 from bilbo.cluster.work import Work, interruptible
 from bilbo.engines import ENGINES
@@ -37,6 +42,9 @@ def restart(name: str, work: Work, *, notebook: bool = False) -> Record | None:
         record = _reachable(record, work)
         spec = building.build(record.profile, name, record.region)
         spec = settle(spec, work, record, my_ip=False)
+        if record.status == states.CREATING:
+            finish(name, work)
+            close(replace(spec, owner=record.owner), work)
         record = work.store.save(with_nodes(record, spec, record.inventory))
         fresh: tuple[str, ...] = ()
         if record.type:

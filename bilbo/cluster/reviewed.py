@@ -17,10 +17,10 @@ from bilbo.cluster.work import Work
 from bilbo.errors import RenderError, ReviewError
 from bilbo.files import private_write
 from bilbo.model import ClusterSpec
-from bilbo.plans import drift_digests, open_to_world
+from bilbo.plans import drift_digests, open_to_world, read
 from bilbo.record import Store
 from bilbo.render import render
-from bilbo.terraform import PROVIDERS, Terraform, locked_providers
+from bilbo.terraform import PROVIDERS, PlannedChange, Terraform, locked_providers
 from bilbo.terraform import planfile as terraform_plan
 
 # The platforms of reviewers, and of runners that apply.
@@ -200,9 +200,11 @@ class Reviewed:
         terraform.write_extra(_LOCK_FILE, lock)
         private_write(terraform.cluster_folder / PLAN_FILE, self.bundle.contents[bundle.PLAN])
 
-    def still_true(self, spec: ClusterSpec, work: Work, terraform: Terraform) -> None:
+    def still_true(
+        self, spec: ClusterSpec, work: Work, terraform: Terraform
+    ) -> list[PlannedChange]:
         """Checks that versions, state and AWS are unchanged, and that the plan changes only what
-        bilbo renders. Works in a scratch folder, not in the cluster's."""
+        bilbo renders. Returns its changes. Works in a scratch folder, not in the cluster's."""
         not_moving(spec, terraform)
         with TemporaryDirectory(prefix="bilbo-review-") as scratch:
             looking = work.terraform(spec.name, Path(scratch))
@@ -210,10 +212,11 @@ class Reviewed:
             self.place(spec, looking)
             self._versions(looking)  # from the lock file: nothing is installed yet
             looking.init()
-            self._types(looking)
+            changes = self._changes(looking)
             self._state(looking)
             self._reality(spec, work, looking)
             terraform.inherit(looking)
+        return changes
 
     def _versions(self, terraform: Terraform) -> None:
         reviewed = {**self.bundle.manifest.versions}
@@ -221,12 +224,14 @@ class Reviewed:
         for name in sorted(reviewed.keys() | now.keys()):
             self._same(f"made with {name}", reviewed.get(name, "none"), now.get(name, "none"))
 
-    def _types(self, terraform: Terraform) -> None:
-        """Checks that every resource to change is of a type that bilbo renders."""
-        changes = terraform.show(terraform.cluster_folder / PLAN_FILE).get("resource_changes", [])
-        for change in changes:
+    def _changes(self, terraform: Terraform) -> list[PlannedChange]:
+        """Returns what it changes, and checks that all is of types that bilbo renders."""
+        shown = terraform.show(terraform.cluster_folder / PLAN_FILE)
+        for change in shown.get("resource_changes", []):
             if change["type"] not in addresses.RESOURCE_TYPES:
                 raise self._forged(f"it would change {change['address']}")
+        changes = read(shown).changes
+        return [PlannedChange(each.address, each.kind, each.action) for each in changes]
 
     def _state(self, terraform: Terraform) -> None:
         state = terraform.state()

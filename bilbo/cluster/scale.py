@@ -9,6 +9,7 @@ from dataclasses import replace
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes
 from bilbo.cluster.host_settings import must_be_alike
+from bilbo.cluster.launches import close
 from bilbo.cluster.look import look
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.settling import settle
@@ -56,6 +57,8 @@ def scale(
         state = stored(work.target, terraform, name, spec.state)
         spec = owned(settle(spec, work, before, my_ip=False), work, before, state)
         must_be_alike(spec, work)
+        if before.status == states.CREATING:
+            close(spec, work)
         certain = before.status in _CERTAIN
         seen = _look_at_head(before, work, force=force or not certain)
         record = before.changed(

@@ -11,6 +11,7 @@ from bilbo.aws import Lock
 from bilbo.cluster.ownership import kept_in
 from bilbo.cluster.work import Work, finish_earlier
 from bilbo.terraform import Terraform
+from bilbo.terraform.state_files import set_aside
 
 
 def finish(name: str, work: Work) -> None:
@@ -26,10 +27,16 @@ def write_unwritten(name: str, work: Work) -> None:
     """Writes the state that an earlier Terraform left in the cluster's folder where it belongs.
 
     Without it, what runs would be made again. Removes the lock that the same Terraform could not
-    release. Raises AwsError, and TerraformError if someone else holds the lock or the state has
-    changed since; the file is then kept.
+    release. A file that was cut off is set aside: what AWS has is then found by its tags. Raises
+    AwsError, OSError, and TerraformError if someone else holds the lock or the state has changed
+    since; the file is then kept.
     """
     terraform = work.terraform(name)
+    if terraform.cut_off:
+        finish_earlier(terraform, work)  # which may be writing it
+        for damaged in terraform.cut_off:
+            aside = set_aside(damaged)
+            work.progress.say(f"A state was cut off, as on a full disk; it is set aside: {aside}")
     path = terraform.unwritten
     if path is None:
         return

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bilbo import process
 from bilbo.errors import Interrupted, PackerError, UsageError
-from bilbo.files import private_folder
+from bilbo.files import private_folder, private_write
 from bilbo.images.packer_output import Event, built, parse
 from bilbo.programs import find
 from bilbo.resources import folder
@@ -18,6 +18,13 @@ from bilbo.resources import folder
 OnEvent = Callable[[Event], None]
 
 _SUFFIXES = (".pkrvars.hcl", ".pkrvars.json")
+# What stands in bilbo's template where a Packer with plugins gets the block. Source: Packer's
+# Amazon plugin, "EC2 Metadata Options"; plugins.pkr.hcl asks for a release that has it.
+_IMDS_PLACE = "  # IMDSv2 is required here where Packer can; see bilbo/images/packer.py."
+_IMDS_BLOCK = """  metadata_options {
+    http_endpoint = "enabled"
+    http_tokens   = "required"
+  }"""
 _VARIABLE = re.compile(r'^variable\s+"([\w-]+)"', re.MULTILINE)
 
 
@@ -32,6 +39,16 @@ class Recipe:
     values: Path | None = None
     cwd: Path = field(default_factory=Path.cwd)
     variables: frozenset[str] = frozenset()
+
+    def set_in_values(self, variable: str) -> str:
+        """The plain text that the file of values gives to a variable; empty if it gives none."""
+        text = self.values.read_text(encoding="utf-8") if self.values else ""
+        found = re.search(rf'^\s*"?{variable}"?\s*[=:]\s*"([^"$]*)"', text, re.MULTILINE)
+        return found[1] if found else ""
+
+
+class PackerKilled(PackerError):
+    """Packer was killed, and has not removed what it made."""
 
 
 def read_recipe(path: str | None) -> Recipe:
@@ -104,21 +121,35 @@ def build(
     extra: Mapping[str, str],
     log: Path,
     on_event: OnEvent,
+    on_start: Callable[[int], object] = lambda _pid: None,
+    strict: Path | None = None,
 ) -> tuple[str, str]:
     """Builds the image. Returns its region and AMI id. Packer's output goes to `log` (0600).
 
-    Ctrl-C interrupts Packer once and waits until it has removed what it created. Raises
-    PackerError and Interrupted.
+    `on_start` gets the number of Packer's process. A Packer that knows how gets a machine that
+    requires IMDSv2, from a copy of bilbo's template in the folder `strict`. Ctrl-C interrupts
+    Packer once and waits until it has removed what it created. Raises PackerError, PackerKilled and
+    Interrupted.
     """
     around = environment(os.environ, extra)
     packer = binary(around)
-    _fetch_plugins(packer, recipe, around)
+    if _has_plugins(packer, recipe, around):
+        _fetch_plugins(packer, recipe, around)
+        if strict and recipe.template == folder("packer"):
+            recipe = replace(recipe, template=_stricter(recipe.template, strict))
     events, ended = _run(
-        [packer, *arguments(recipe, preset, asked)], recipe.cwd, around, log, on_event
+        [packer, *arguments(recipe, preset, asked)], recipe.cwd, around, log, on_event, on_start
     )
+    return _judged(events, ended, log)
+
+
+def _judged(events: list[Event], ended: process.Ended, log: Path) -> tuple[str, str]:
+    """The region and the AMI that was built. Raises as `build` does."""
     errors = tuple(line for event in events if event.kind == "error" for line in _lines(event))
     found = built(events)
-    if ended.interrupted and (ended.code or not found):
+    if found and not ended.code:
+        return found
+    if ended.interrupted:
         left = tuple(line for line in errors if not line.startswith("Cancelling build"))
         what = "could not remove everything" if left else "has removed everything"
         raise Interrupted(
@@ -126,20 +157,34 @@ def build(
             details=left,
             hint=f"Its output is in {log}." if left else "No image was built.",
         )
-    if ended.code or not found:
-        said = errors or tuple(_tail(log)) or ("its output names no AMI",)
-        removed = "Packer has removed the machine, its key and its security group."
-        if (ended.code or 0) < 0 or any("killed" in line for line in errors):
-            removed = (
-                "Packer was killed, so it may have left a machine, a key pair and a security group:"
-                " look for the machine's tag bilbo:image, and for names that begin with packer_."
-            )
-        raise PackerError(
-            "packer could not build the image",
+    said = errors or tuple(_tail(log)) or ("its output names no AMI",)
+    what = "packer could not build the image"
+    if (ended.code or 0) < 0 or any("killed" in line for line in errors):
+        raise PackerKilled(
+            what,
             details=said[-20:],
-            hint=f"{removed} Its output is in {log}.",
+            hint="Packer was killed, so it may have left a machine, a key pair and a security "
+            "group: `bilbo images` names what is there, and how to remove it. Its output is in "
+            f"{log}.",
         )
-    return found
+    raise PackerError(
+        what,
+        details=said[-20:],
+        hint="Packer has removed the machine, its key and its security group. Its output is in "
+        f"{log}.",
+    )
+
+
+def _stricter(template: Path, place: Path) -> Path:
+    """Copies bilbo's template into the folder `place`, with IMDSv2 for the build machine.
+
+    The template itself cannot have that block: Packer 1.6 rejects it. Raises OSError.
+    """
+    for path in template.iterdir():
+        if path.is_file():
+            text = path.read_text(encoding="utf-8").replace(_IMDS_PLACE, _IMDS_BLOCK)
+            private_write(place / path.name, text)
+    return place
 
 
 def _lines(event: Event) -> list[str]:
@@ -152,12 +197,15 @@ def _tail(log: Path) -> list[str]:
     return [line for event in events if event for line in _lines(event)] or text.splitlines()
 
 
-def _fetch_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> None:
-    """Installs Packer's plugins with `packer init`: since 1.7, builders are plugins."""
+def _has_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> bool:
+    """Whether Packer's builders are plugins, as they are since 1.7."""
     answer = process.capture([packer, "version"], folder=recipe.cwd, environment=around).stdout
     version = re.search(r"v(\d+)\.(\d+)", answer)
-    if version is None or (int(version[1]), int(version[2])) < (1, 7):
-        return
+    return version is not None and (int(version[1]), int(version[2])) >= (1, 7)
+
+
+def _fetch_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> None:
+    """Installs Packer's plugins with `packer init`."""
     plugins = recipe.template / "plugins"
     place = plugins if plugins.is_dir() else recipe.template
     done = process.capture(
@@ -177,7 +225,12 @@ def _fetch_plugins(packer: str, recipe: Recipe, around: Mapping[str, str]) -> No
 
 
 def _run(
-    argv: Sequence[str], cwd: Path, around: Mapping[str, str], log: Path, on_event: OnEvent
+    argv: Sequence[str],
+    cwd: Path,
+    around: Mapping[str, str],
+    log: Path,
+    on_event: OnEvent,
+    on_start: Callable[[int], object],
 ) -> tuple[list[Event], process.Ended]:
     """Packer's events, and how it ended.
 
@@ -192,8 +245,10 @@ def _run(
             on_event(event)
 
     private_folder(log.parent)
+    packer = process.start(argv, folder=cwd, environment=around, log=log)
+    on_start(packer.pid)
     ended = process.follow(
-        process.start(argv, folder=cwd, environment=around, log=log),
+        packer,
         log,
         on_line=on_line,
         on_interrupt=lambda: on_event(

@@ -7,12 +7,14 @@ Terraform marks as sensitive never leave `reading`.
 from bilbo.plans.effects import InstanceHours, machines
 from bilbo.plans.exposure import open_to_world
 from bilbo.plans.reading import Attribute, ResourceChange, Review, drift_digests, read
+from bilbo.plans.shortages import Shortage
 
 __all__ = [
     "Attribute",
     "InstanceHours",
     "ResourceChange",
     "Review",
+    "Shortage",
     "drift_digests",
     "machines",
     "open_to_world",

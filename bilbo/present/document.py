@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from bilbo.hostside import Setting
@@ -10,6 +11,7 @@ from bilbo.model import ClusterSpec, NodeGroup
 from bilbo.plans.effects import effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import ResourceChange, Review
+from bilbo.plans.shortages import Shortage
 from bilbo.present.report import counts
 from bilbo.present.settings import redacted, shown_override
 
@@ -24,15 +26,16 @@ def plan_document(
     prices: Mapping[str, float],
     warnings: Sequence[str],
     settings: Sequence[Setting] = (),
+    shortages: Sequence[Shortage] = (),
     overrides: Sequence[str] = (),
     digest: str = "",
 ) -> dict[str, Any]:
     """Returns what is requested, what would happen, and what that ends, opens and costs.
 
     `sizes` are estimates by group, `prices` USD per hour by instance type, `settings` what HCL does
-    not hold, `overrides` the values of `-p`, `digest` the bundle's.
+    not hold, `shortages` the groups with missing workers, `overrides` the values of `-p`, `digest`
+    the bundle's.
     """
-    reached = exposure(review)
     return {
         "version": VERSION,
         "kind": "plan",
@@ -43,17 +46,14 @@ def plan_document(
         "groups": [_group(spec, group, sizes) for group in spec.groups()],
         "changes": [_change(change) for change in review.changes],
         "settings": [_setting(each) for each in settings],
+        "shortages": [asdict(each) for each in shortages],
         "overrides": [shown_override(each) for each in overrides],
         "drift": [_change(change) for change in review.drift],
         "effects": [
             {"address": e.address, "how": e.how, "because": list(e.because), "lost": e.lost}
             for e in effects(review)
         ],
-        "exposure": {
-            "opened": [_rule(rule) for rule in reached.opened],
-            "closed": [_rule(rule) for rule in reached.closed],
-            "public_addresses": list(reached.public_addresses),
-        },
+        "exposure": _exposure(review),
         "machines": [
             {
                 "ec2type": each.ec2type,
@@ -108,6 +108,15 @@ def _setting(setting: Setting) -> dict[str, Any]:
         "before": redacted(setting.before),
         "after": redacted(setting.after),
         "changed": setting.changed,
+    }
+
+
+def _exposure(review: Review) -> dict[str, Any]:
+    reached = exposure(review)
+    return {
+        "opened": [_rule(rule) for rule in reached.opened],
+        "closed": [_rule(rule) for rule in reached.closed],
+        "public_addresses": list(reached.public_addresses),
     }
 
 

@@ -13,6 +13,7 @@ from bilbo.model import ClusterSpec
 from bilbo.plans.effects import InstanceHours, effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import UNKNOWN, ResourceChange, Review
+from bilbo.plans.shortages import Shortage, missing
 from bilbo.present.report import counts
 from bilbo.present.review_text import PUBLIC_HINT
 from bilbo.present.settings import counted, diff, shown_override, title
@@ -48,15 +49,16 @@ def plan_markdown(
     prices: Mapping[str, float],
     warnings: Sequence[str],
     settings: Sequence[Setting] = (),
+    shortages: Sequence[Shortage] = (),
     overrides: Sequence[str] = (),
     applied: ApplyCommand | None = None,
 ) -> str:
     """Returns the review of a plan. Takes the arguments of `plan_document`."""
-    beside = [*_overrides(overrides), *_settings(settings)]
+    beside = [*_overrides(overrides), *_settings(settings), *_shortages(shortages)]
     room = _DIFF_CHARACTERS - sum(len(each) for each in beside)
     sections = [
         f"## Plan for cluster {code(spec.name)} in {code(spec.region)}",
-        _counts(review, settings),
+        _counts(review, settings, shortages),
         *_ends(review),
         *_reach(review, warnings),
         *beside,
@@ -96,8 +98,8 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _counts(review: Review, settings: Sequence[Setting]) -> str:
-    beside = f", **{said}**" if (said := counted(settings)) else ""
+def _counts(review: Review, settings: Sequence[Setting], shortages: Sequence[Shortage]) -> str:
+    beside = "".join(f", **{said}**" for said in (counted(settings), missing(shortages)) if said)
     if not review.changes and not beside:
         return "**Nothing to do.**"
     more = []
@@ -157,6 +159,12 @@ def _settings(settings: Sequence[Setting]) -> Iterator[str]:
     if lines:
         yield "### On the hosts, outside Terraform"
         yield _fenced("diff", "\n".join(lines), _SETTINGS_CHARACTERS // 2)
+
+
+def _shortages(shortages: Sequence[Shortage]) -> Iterator[str]:
+    if shortages:
+        yield "### Missing workers, outside Terraform"
+        yield "\n".join(f"- {each.text}" for each in shortages)
 
 
 def _overrides(overrides: Sequence[str]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bilbo.plans.effects import InstanceHours
 from bilbo.plans.reading import Review
+from bilbo.plans.shortages import Shortage
 
 _SYMBOLS = {"create": "+", "update": "~", "replace": "-/+", "delete": "-", "forget": "-"}
 
@@ -22,6 +23,12 @@ def hours_text(found: Sequence[InstanceHours]) -> str:
     total = sum((each.price or 0) * each.after for each in found)
     least = "at least " * any(each.price is None and each.after for each in found)
     return "\n".join(["Instance-hours per hour:", *rows, f"  then {least}{total:.4f} USD per hour"])
+
+
+def shortages_text(found: Sequence[Shortage]) -> str:
+    """Returns the worker groups that have lost machines; empty if none has."""
+    lines = [f"    {each.text}" for each in found]
+    return "\n".join(["  Missing workers, outside Terraform:", *lines]) if lines else ""
 
 
 def warnings_text(warnings: list[str]) -> str:

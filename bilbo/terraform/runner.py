@@ -18,7 +18,7 @@ from bilbo import process
 from bilbo.errors import TerraformError
 from bilbo.files import private_write
 from bilbo.shape import Check, anything, having, mapped, string
-from bilbo.terraform import running
+from bilbo.terraform import running, state_files
 from bilbo.terraform.environment import binary, environment
 from bilbo.terraform.planfile import plan_misfit
 from bilbo.terraform.stream import Diagnostic, OnEvent, Outcome, to_error
@@ -26,6 +26,10 @@ from bilbo.tfstate import misfit
 
 _OUTPUTS = mapped(having({"value": anything}))
 _TOLD = "rendered.json"
+_MAKE_ROOM = (
+    "Free some space, then run the same command again: what AWS has of the cluster is found by its "
+    "tags."
+)
 _VERSIONS = having({}, provider_selections=mapped(string))
 
 
@@ -252,12 +256,14 @@ class Terraform:
 
     @property
     def unwritten(self) -> Path | None:
-        """The state that Terraform could not write where it belongs; None if there is none.
+        """The state that Terraform could not write where it belongs; None if there is none."""
+        path = self.folder / state_files.ERRORED
+        return path if state_files.is_whole(path) else None
 
-        Source: writeLocalErroredState in Terraform's internal/backend/local/backend_apply.go.
-        """
-        path = self.folder / "errored.tfstate"
-        return path if path.is_file() else None
+    @property
+    def cut_off(self) -> list[Path]:
+        """The files with a state that were not written to their end."""
+        return state_files.cut_off(self.folder)
 
     def push_unwritten(self) -> None:
         """Writes that state where it belongs. Raises TerraformError, with the file kept: if the
@@ -356,8 +362,15 @@ class Terraform:
     # -- together ------------------------------------------------------------------------
 
     def error(self, outcome: Outcome, what: str) -> TerraformError:
-        """The outcome's errors as one error for people, and where an unwritten state is."""
+        """The outcome's errors as one error for people, and where an unwritten state is.
+
+        If the disk is full, that is the cause, which Terraform could not write down either.
+        """
         error = to_error(outcome, what, self.cluster_folder)
+        full = state_files.full_text(self.cluster_folder)
+        if full:
+            error.details = (full, *(error.details if outcome.errors else ()))
+            error.hint = _MAKE_ROOM
         if text := self.unwritten_text():
             error.details = (*error.details, text)
         return error
@@ -380,6 +393,9 @@ class Terraform:
 
     def _no_terraform(self, command: str, said: str) -> TerraformError:
         """The error for output that is not Terraform's. It must never pass as `Nothing to do.`"""
+        if full := state_files.full_text(self.cluster_folder):
+            what = f"cannot know how `terraform {command}` ended: its output was cut off"
+            return TerraformError(what, details=(full,), hint=_MAKE_ROOM)
         written = [line for line in said.splitlines() if line.strip()]
         lines = [line[:200] for line in filter(running.is_odd, written)] or written
         return TerraformError(

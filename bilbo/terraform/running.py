@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import psutil
 
 PID_FILE = "terraform.pid"
+# Terraform prints a state that it can write nowhere. It holds secrets, and a full disk cuts it off.
+_STATE_DUMP = "Emergency state dump"
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def _follow(
 def _with_raw_output(result: Outcome, log: Path) -> Outcome:
     """For a failure before Terraform wrote any JSON: its text becomes the diagnostic."""
     raw = log.read_text(encoding="utf-8", errors="replace")
-    plain = [line for line in raw.splitlines() if line.strip() and is_odd(line)]
+    lines = (line for line in raw.splitlines() if _STATE_DUMP not in line)
+    plain = [line for line in lines if line.strip() and is_odd(line)]
     if not plain:
         return result
     crash = Diagnostic("error", "Terraform said", "\n".join(plain[-20:]))

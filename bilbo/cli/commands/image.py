@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bilbo.cli.context import Context, default_target, pass_context, work
+from bilbo.cli.context import Context, default_target, pass_context, target_at, work
 from bilbo.cli.output import echo, echo_table, print_json
 from bilbo.cli.params import JSON_OPTION, PROFILE
-from bilbo.errors import UsageError
+from bilbo.errors import BilboError, UsageError
 
 if TYPE_CHECKING:
     from bilbo.images import Image
@@ -83,7 +83,8 @@ def build(
 
     \b
     A profile with "image": "NAME" uses the newest image of that name.
-    Ctrl-C ends the build and removes what it created.
+    Ctrl-C ends the build and removes what it created. If bilbo is killed, the build
+    goes on, and the next `bilbo images` lists its image.
 
     \b
     Examples:
@@ -97,6 +98,7 @@ def build(
     from bilbo.profile import naming
     from bilbo.profile.writing import with_ami, write_ami
 
+    _conclude_builds(context)
     found = images.read_recipe(recipe)
     path = naming.find(write_profile, context.home) if write_profile else None
     if path:
@@ -108,7 +110,11 @@ def build(
         echo(f"Wrote {built.ami} into {path}.", err=True)
     if as_json:
         print_json(asdict(built))
-        return
+    else:
+        _tell(built)
+
+
+def _tell(built: Image) -> None:
     echo(f"\nName: {built.name}\nAMI: {built.ami}\nRegion: {built.region}")
     for title, value in (("Python", built.python), ("Recipe", built.recipe)):
         if value:
@@ -124,6 +130,9 @@ def images(context: Context, as_json: bool) -> None:
     """List the machine images that `bilbo image build` built on this machine, newest first.
 
     \b
+    Of a build that was killed, it says what is left in AWS, and how to remove it.
+
+    \b
     Examples:
       bilbo images
       bilbo images --json
@@ -131,6 +140,7 @@ def images(context: Context, as_json: bool) -> None:
     from bilbo.images import all_images
     from bilbo.present.report import local_time
 
+    _conclude_builds(context)
     found = all_images(context.home)
     if as_json:
         print_json([asdict(each) for each in found])
@@ -152,6 +162,25 @@ def images(context: Context, as_json: bool) -> None:
         for each in found
     ]
     echo_table(rows)
+
+
+def _conclude_builds(context: Context) -> None:
+    """Concludes the builds that a killed bilbo has left; those of a stand-in that was stopped went
+    with it."""
+    from bilbo import images
+
+    for build in images.abandoned(context.home):
+        target = target_at(context, build.region, build.endpoint_url)
+        if target is None:
+            images.conclude(context.home, build)
+            continue
+        from bilbo.cluster.earlier_builds import conclude
+
+        with work(context, target) as w:
+            try:
+                conclude(build, w)
+            except BilboError as error:  # which is told again next time
+                w.progress.say(f"{error}")
 
 
 def _engines(image: Image) -> str:
