@@ -298,8 +298,8 @@ def _salvage(task: Undertaking, failed: Outcome, *, lost: bool = False) -> Appli
     if lost:
         error.lasts, error.hint = False, "That was the cluster's own: AWS's answer was lost."
     store.save(store.load(name).changed(status=states.FAILED))
-    lost = task.terraform.unwritten or task.terraform.cut_off
-    if lost or not task.terraform.state().get("resources"):
+    partial = task.terraform.unwritten or task.terraform.cut_off
+    if partial or not task.terraform.state().get("resources"):
         raise error
     _keep(task.terraform)
     with contextlib.suppress(AwsError):
