@@ -3,7 +3,7 @@
 from bilbo.aws.address import caller_cidr
 from bilbo.aws.amis import image_tags, newest_images
 from bilbo.aws.autoscaling import group_members, protect
-from bilbo.aws.preflight import preflight
+from bilbo.aws.preflight import limits, preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
 from bilbo.aws.tagged import Resource, holders, instance_types, machines, start_instances, tagged
@@ -35,6 +35,7 @@ __all__ = [
     "holders",
     "image_tags",
     "instance_types",
+    "limits",
     "machines",
     "newest_images",
     "preflight",
