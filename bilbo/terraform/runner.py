@@ -18,9 +18,9 @@ from bilbo import process
 from bilbo.errors import TerraformError
 from bilbo.files import private_write
 from bilbo.shape import Check, anything, having, mapped, string
-from bilbo.terraform import running
+from bilbo.terraform import installing, running
 from bilbo.terraform.environment import binary, environment
-from bilbo.terraform.planfile import plan_misfit
+from bilbo.terraform.planfile import LOCK_FILE, plan_misfit
 from bilbo.terraform.stream import Diagnostic, OnEvent, Outcome, to_error
 from bilbo.tfstate import misfit
 
@@ -137,20 +137,25 @@ class Terraform:
 
         Copies the state to a new backend. Returns whether it ran. Raises TerraformError.
         """
-        stamp = self.folder / ".terraform" / "bilbo-init"
+        stamp = self.folder / installing.STAMP
         wanted = self._init_digest()
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        if (
+            stamp.is_file()
+            and stamp.read_text(encoding="utf-8") == wanted
+            and installing.installed(self.folder)
+        ):
             return False
         options: dict[str, Any] = {"input": False, "no_color": IsFlagged}
         if self.backend() and self._backend_extra:
             options["backend_config"] = self._backend_extra
         if self.moves():
             options |= {"migrate_state": IsFlagged, "force_copy": IsFlagged}
-        done = process.capture(
-            self.argv("init", **options), folder=self.folder, environment=self.environment
-        )
-        if done.returncode:
-            raise self._failed("terraform init failed", done.stdout + done.stderr)
+        code, said = installing.install(
+            self.argv("init", **options), self.folder, self.environment, self._home,
+            new=not self.keeps_state(),
+        )  # fmt: skip
+        if code:
+            raise self._failed("terraform init failed", said)
         private_write(stamp, self._init_digest())
         return True
 
@@ -206,7 +211,7 @@ class Terraform:
 
         If `init` used a registry, they are all there already (`zh:`).
         """
-        lock = self.folder / ".terraform.lock.hcl"
+        lock = self.folder / LOCK_FILE
         if not lock.is_file() or '"zh:' in lock.read_text(encoding="utf-8"):
             return lock.is_file()
         try:
@@ -340,6 +345,8 @@ class Terraform:
     def error(self, outcome: Outcome, what: str) -> TerraformError:
         """The outcome's errors as one error for people, and where an unwritten state is."""
         error = to_error(outcome, what, self.cluster_folder)
+        if installing.is_altered(str(error)):
+            installing.discard(self.folder, self.environment, self._home)
         if text := self.unwritten_text():
             error.details = (*error.details, text)
         return error
@@ -419,7 +426,7 @@ class Terraform:
             for line in (main.read_text(encoding="utf-8").splitlines() if main.is_file() else [])
             if line.strip().startswith(("source", "version", "module", "backend", "bucket", "key "))
         ]
-        lock = self.folder / ".terraform.lock.hcl"
+        lock = self.folder / LOCK_FILE
         parts = [
             self._builder.terraform_bin_path,
             *looked_at,
