@@ -12,7 +12,7 @@ PYTEST ?= -n 2 --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick quick-tests test coverage release bench check chaos fuzz permissions aws terraforms scan clean requirements
+.PHONY: help demo quick quick-tests test coverage release bench check chaos fuzz permissions aws terraforms scan clean requirements provider-locks
 
 help:
 	@echo "make demo   create a cluster on this machine's stand-in AWS, and compute on it"
@@ -87,6 +87,19 @@ requirements:
 	cd packer && uv pip compile requirements.in --upgrade --quiet --no-annotate \
 	    --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
 	    --custom-compile-command "make requirements" --output-file requirements.txt
+
+# Pins the AWS provider that new clusters get, for every platform: VERSION=5.100.0. Needs both
+# registries, terraform and tofu. Without tofu, its file keeps the version alone.
+PLATFORMS := linux_amd64 linux_arm64 darwin_amd64 darwin_arm64 windows_amd64
+provider-locks:
+	for pair in terraform:registry.terraform.io tofu:registry.opentofu.org; do \
+	    program=$${pair%%:*} registry=$${pair#*:} folder=$$(mktemp -d) && \
+	    command -v $$program || continue; \
+	    printf 'terraform {\n  required_providers {\n    aws = {\n      source  = "hashicorp/aws"\n      version = "$(VERSION)"\n    }\n  }\n}\n' > $$folder/main.tf && \
+	    (cd $$folder && $$program providers lock $(PLATFORMS:%=-platform=%)) && \
+	    sed 's/^  constraints = .*/  constraints = ">= 5.70.0, < 7.0.0"/' $$folder/.terraform.lock.hcl \
+	        > templates/terraform/locks/$$registry.hcl && rm -r $$folder || exit 1; \
+	done
 
 # Kills Terraform and bilbo at N random moments; nothing may be orphaned. Then breaks a cluster's
 # services, connections and machines N times; it must compute after each. BILBO_CHAOS_SEED, which is

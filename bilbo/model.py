@@ -179,6 +179,11 @@ class ClusterSpec:
         return ports
 
     @property
+    def security_group_name(self) -> str:
+        """The name of the generated security group."""
+        return f"{self.name}-bilbo"
+
+    @property
     def needs_security_group(self) -> bool:
         """Whether any machine uses the generated security group."""
         return any(group.machine.security_group is None for group in self.groups())

@@ -231,7 +231,7 @@ def _security_group(spec: ClusterSpec) -> dict[str, Any]:
     tags = {key: value for machine in reversed(machines) for key, value in machine.tags.items()}
     arguments = {
         "cluster": spec.name,
-        "name": f"{spec.name}-bilbo",
+        "name": spec.security_group_name,
         "subnet_id": subnet if subnet else Expression(SUBNET),
         "ipv4_cidrs": sorted(cidr for cidr in spec.cidrs if ":" not in cidr),
         "ipv6_cidrs": sorted(cidr for cidr in spec.cidrs if ":" in cidr),

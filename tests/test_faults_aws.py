@@ -82,6 +82,33 @@ def test_the_name_is_taken(bilbo: Bilbo) -> None:
     nothing_is_left(bilbo.home)
 
 
+def test_limits_of_aws(bilbo: Bilbo) -> None:
+    """What AWS would refuse in the middle, `plan` and `create` refuse before anything is made: the
+    name of another cluster's launch template, and more rules than a security group may have.
+    """
+    ec2 = client(bilbo.home, "ec2")
+    name = "few-dask-worker-dask-worker"
+    tags = [{"Key": "Name", "Value": name}, {"Key": "bilbo:cluster", "Value": "few-dask-worker"}]
+    ec2.create_launch_template(
+        LaunchTemplateName=name,
+        LaunchTemplateData={"InstanceType": "m5.large"},
+        TagSpecifications=[{"ResourceType": "launch-template", "Tags": tags}],
+    )
+    document = {
+        "instance": INSTANCE,
+        "dask": {"worker": [{"name": "dask-worker"}]},
+        "access": {"cidrs": [f"10.{n}.0.0/24" for n in range(25)]},
+    }
+    profile = bilbo.profile("few", document)
+    for command in ("plan", "create"):
+        said = errors(bilbo("--local", command, profile, code=1).stderr)
+        assert f"has the name '{name}'" in said
+        assert "the security group needs 76 inbound rules" in said
+    told("More than AWS's limits allow, as `plan` tells, too", said, 1, NOTHING)
+    ec2.delete_launch_template(LaunchTemplateName=name)
+    nothing_is_left(bilbo.home)
+
+
 def test_credentials(bilbo: Bilbo, tmp_path: Path) -> None:
     """Missing and expired credentials are named as such."""
     target = local.target(bilbo.home)

@@ -762,6 +762,38 @@ def test_user_data_have_a_limit(aws: Aws) -> None:
         )
 
 
+def test_names_and_rules_have_limits(aws: Aws) -> None:
+    """Names of templates and groups have a length and characters; a security group's knows no upper
+    and lower case, and has 60 inbound rules of each address family."""
+    for name in ("a", "a" * 129, "a b c"):
+        with pytest.raises(ClientError, match=r"InvalidLaunchTemplateName\.Malformed"):
+            aws.template(name)
+    with pytest.raises(ClientError, match="ValidationError"):
+        aws.group("a:b", 0, template=aws.template("limited"))
+    for name in ("sg-mine", "a" * 256, "a|b", "한글"):
+        with pytest.raises(ClientError, match="InvalidParameterValue"):
+            aws.ec2.create_security_group(GroupName=name, Description="x")
+    group = aws.ec2.create_security_group(GroupName="Rules", Description="x")["GroupId"]
+    with pytest.raises(ClientError, match=r"InvalidGroup\.Duplicate"):
+        aws.ec2.create_security_group(GroupName="rULES", Description="x")
+
+    def admit(port: int, in_4: int, in_6: int) -> None:
+        networks = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port}
+        networks["IpRanges"] = [{"CidrIp": f"10.{port}.{n}.0/24"} for n in range(in_4)]
+        networks["Ipv6Ranges"] = [{"CidrIpv6": f"fd00:{n}::/32"} for n in range(in_6)]
+        aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[networks])
+
+    admit(1, 59, 59)
+    member = [
+        {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 9, "UserIdGroupPairs": [{"GroupId": group}]}
+    ]
+    aws.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=member)
+    for in_4, in_6 in ((1, 0), (0, 1)):
+        with pytest.raises(ClientError, match="RulesPerSecurityGroupLimitExceeded"):
+            admit(2, in_4, in_6)
+    aws.ec2.delete_security_group(GroupId=group)
+
+
 def test_a_security_group_in_use_stays(aws: Aws) -> None:
     """A security group cannot be deleted, or made twice, while an instance is in it."""
     group = aws.ec2.create_security_group(GroupName="in-use", Description="x")["GroupId"]

@@ -4,7 +4,7 @@ from bilbo.aws.address import caller_cidr
 from bilbo.aws.amis import image_tags, newest_images
 from bilbo.aws.autoscaling import group_members, protect
 from bilbo.aws.build_leftovers import left_of_build
-from bilbo.aws.preflight import preflight
+from bilbo.aws.preflight import limits, preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
 from bilbo.aws.tagged import (
@@ -46,6 +46,7 @@ __all__ = [
     "image_tags",
     "instance_types",
     "left_of_build",
+    "limits",
     "machines",
     "newest_images",
     "preflight",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from bilbo.aws.quotas import rules
 from bilbo.aws.session import asking, client
 from bilbo.aws.tagged import everything_tagged
+from bilbo.aws.taken import tags_of, taken
 from bilbo.errors import AwsError
 from bilbo.held import Resource
 from bilbo.model import CLUSTER_TAG, ClusterSpec, NodeGroup, Target
@@ -24,26 +26,28 @@ def preflight(
     keys: Mapping[str, bytes],
     launching: Sequence[NodeGroup],
     retyped: Sequence[NodeGroup],
+    names: Collection[str],
     *,
     new: bool,
-) -> None:
+) -> list[str]:
     """Raises AwsError with everything in `details` that would make `create` fail.
 
     Checks key pairs, AMIs and instance types of the groups whose machines are `launching`, the
-    types of the `retyped` ones, whose running machines get another, and for a `new` cluster whether
-    its name is free. `keys` are the public parts of the private keys, by the profile's path, in
-    SSH's wire format. Skips what the AWS user may not look at. Makes four calls, whatever the
-    cluster's size, and five more if the name was in use.
+    types of the `retyped` ones, whose running machines get another, for a `new` cluster whether its
+    name is free, whether the `names` of what is made are, and AWS's limits. `keys` are the public
+    parts of the private keys, by the profile's path, in SSH's wire format. Skips what the AWS user
+    may not look at; returns what a person should know of that. Makes four calls, whatever the
+    cluster's size, five more if the name was in use, and others only near a limit.
     """
-    problems = []
+    problems: list[str] = []
+    notes: list[str] = []
     with asking(f"cannot check cluster {spec.name!r} in AWS"):
         ec2 = client(target, "ec2")
         if launching:
             problems += _allowed(lambda: _key_pairs(spec, launching, ec2, keys))
         if launching or retyped:
             problems += _allowed(lambda: _images_and_types(spec, launching, retyped, ec2))
-        if new:
-            problems += _allowed(lambda: _names(spec, target, ec2))
+        problems += _limits(spec, target, ec2, names, notes, new=new)
     if problems:
         verb, done = ("create", "created") if new else ("change", "changed")
         raise AwsError(
@@ -54,6 +58,39 @@ def preflight(
             else "Restore that in AWS, or correct the profile; another AMI or key pair replaces "
             "the machines that have it.",
         )
+    return notes
+
+
+def limits(spec: ClusterSpec, target: Target, names: Collection[str]) -> list[str]:
+    """The part of `preflight` on AWS's limits, for a plan that makes what has these `names`.
+
+    Raises AwsError; returns what a person should know. Makes one call if there are names.
+    """
+    notes: list[str] = []
+    with asking(f"cannot check cluster {spec.name!r} in AWS"):
+        problems = _limits(spec, target, client(target, "ec2"), names, notes, new=False)
+    if problems:
+        raise AwsError(
+            f"AWS would refuse this plan for cluster {spec.name!r}",
+            details=tuple(problems),
+            hint="Correct the profile and run the command again.",
+        )
+    return notes
+
+
+def _limits(
+    spec: ClusterSpec,
+    target: Target,
+    ec2: Any,
+    names: Collection[str],
+    notes: list[str],
+    *,
+    new: bool,
+) -> list[str]:
+    problems = rules(target, spec, notes)
+    if names or new:
+        problems += _allowed(lambda: _names(spec, target, ec2, names, new=new))
+    return problems
 
 
 def _allowed(check: Callable[[], list[str]]) -> list[str]:
@@ -154,12 +191,19 @@ def _disagreements(
     ]
 
 
-def _names(spec: ClusterSpec, target: Target, ec2: Any) -> list[str]:
-    by_tag = [{"Name": "key", "Values": [CLUSTER_TAG]}, {"Name": "value", "Values": [spec.name]}]
+def _names(
+    spec: ClusterSpec, target: Target, ec2: Any, names: Collection[str], *, new: bool
+) -> list[str]:
     # One call for all kinds. It also lists terminated resources, so a hit may be a false alarm. It
     # does not list groups, but a group always has a launch template.
-    if not ec2.describe_tags(Filters=by_tag)["Tags"]:
-        return []
+    found = tags_of(ec2, spec, names)
+    problems = taken(ec2, spec, names, found)
+    if new and any((tag["Key"], tag["Value"]) == (CLUSTER_TAG, spec.name) for tag in found):
+        problems += _clusters(spec, target)
+    return problems
+
+
+def _clusters(spec: ClusterSpec, target: Target) -> list[str]:
     all_of_it = everything_tagged(target, spec.name)
     # What an earlier attempt created carries the owner that was chosen for this cluster.
     found = [each for each in all_of_it if each.owner != (spec.owner or "")]

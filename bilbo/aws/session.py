@@ -19,8 +19,11 @@ def _session(access_key: str | None, secret_key: str | None) -> Any:
     return boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key)
 
 
-def client(target: Target, service: str, region: str | None = None) -> Any:
-    """A boto3 client for the target's region (or another) and endpoint.
+def client(
+    target: Target, service: str, region: str | None = None, *, optional: bool = False
+) -> Any:
+    """A boto3 client for the target's region (or another) and endpoint. One for what is `optional`
+    asks once and waits for seconds only: the service may be out of reach.
 
     Raises AwsError if the caller's AWS settings name a profile that does not exist.
     """
@@ -36,10 +39,10 @@ def client(target: Target, service: str, region: str | None = None) -> Any:
             region_name=region or target.region,
             endpoint_url=target.endpoint_url,
             config=Config(
-                connect_timeout=10,
-                read_timeout=30,
+                connect_timeout=3 if optional else 10,
+                read_timeout=5 if optional else 30,
                 # After a first refusal an adaptive client asks no faster than AWS lets it.
-                retries={"mode": "adaptive", "max_attempts": 4},
+                retries={"mode": "adaptive", "max_attempts": 1 if optional else 4},
             ),
         )
 

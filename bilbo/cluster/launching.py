@@ -74,8 +74,32 @@ def preflight(
             for node in there.nodes()
         )
     ]
-    if groups or retyped or new:
-        aws.preflight(spec, work.target, keys, groups, retyped, new=new)
+    names = _names(spec, None if new else changes)
+    if groups or retyped or names or new:
+        found = aws.preflight(spec, work.target, keys, groups, retyped, names, new=new)
+        for note in found:
+            work.progress.say(note)
+
+
+def limits(spec: ClusterSpec, work: Work, changes: Collection[PlannedChange]) -> None:
+    """Compares what a plan would make with AWS's limits. Raises AwsError where AWS would refuse it,
+    and says what nobody here may ask."""
+    for note in aws.limits(spec, work.target, _names(spec, changes)):
+        work.progress.say(note)
+
+
+def _names(spec: ClusterSpec, changes: Collection[PlannedChange] | None) -> list[str]:
+    """The names, which AWS has only once, of what the changes make; of everything if None."""
+    named = {
+        addresses.rendered("aws_launch_template", each.role, each.name): each.instance_name
+        for each in spec.workers
+    }
+    if spec.needs_security_group:
+        named[addresses.SECURITY_GROUP] = spec.security_group_name
+    if changes is None:
+        return list(named.values())
+    made = {change.address for change in changes if change.action == "create"}
+    return [name for address, name in named.items() if address in made]
 
 
 def _launches(group: NodeGroup, there: Inventory, changes: Collection[PlannedChange]) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.launches import shortages
-from bilbo.cluster.launching import public_keys
+from bilbo.cluster.launching import limits, public_keys
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
 from bilbo.cluster.settling import same_place, settle
@@ -23,7 +23,7 @@ _NO_OWNER = (
 
 def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = False) -> Planned:
     """Validates, renders and plans. Raises RemoteError for an unusable private key,
-    TerraformError, Interrupted, and as `settle` does.
+    TerraformError, AwsError for what AWS would refuse, Interrupted, and as `settle` does.
 
     `show` starts the provider once more. Side effects: writes the cluster's Terraform folder, but
     no record.
@@ -50,6 +50,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         outcome = terraform.plan(path, work.progress.terraform)
         if not outcome.ok:
             raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
+        limits(spec, work, outcome.changes)
         short = shortages(spec, work, outcome.changes)
         planned = Planned(spec, outcome, settings, short)
         if not show:

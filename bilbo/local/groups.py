@@ -7,6 +7,7 @@ an account of what it did. moto does all at once or never, and tells nobody.
 from __future__ import annotations
 
 import copy
+import re
 import time
 import uuid
 from collections import deque
@@ -29,7 +30,7 @@ from moto.ec2.models.instances import InstanceState as Condition
 
 from bilbo.local.hooks import ALIVE, World, room, shortage
 from bilbo.local.policies import allows
-from bilbo.local.refusals import check_groups, check_launch, groups_of
+from bilbo.local.refusals import AUTO_SCALING_NAME, check_groups, check_launch, groups_of
 from bilbo.local.replacements import replace
 
 # A group that cannot grow tries on; its account says so again after this many seconds.
@@ -94,6 +95,8 @@ def refuse_names_in_use_and_bad_templates(world: World, diary: Diary) -> None:
     @replace(AutoScalingBackend, "create_auto_scaling_group")
     def create(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
         name = kwargs["name"]
+        if not re.fullmatch(AUTO_SCALING_NAME, name):
+            raise ValidationError(f"The Auto Scaling group name {name!r} is invalid.")
         if name in self.autoscaling_groups:
             raise AutoscalingClientError(
                 "AlreadyExists",

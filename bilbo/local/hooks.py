@@ -21,7 +21,11 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.models.key_pairs import KeyPairBackend
-from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersion
+from moto.ec2.models.launch_templates import (
+    LaunchTemplate,
+    LaunchTemplateBackend,
+    LaunchTemplateVersion,
+)
 from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.models.vpcs import VPCBackend
@@ -32,7 +36,15 @@ from bilbo.local import policies
 from bilbo.local.faults import Faults
 from bilbo.local.lag import Lag
 from bilbo.local.network import Addresses
-from bilbo.local.refusals import check_groups, check_launch, check_user_data, groups_of
+from bilbo.local.refusals import (
+    check_group_name,
+    check_groups,
+    check_launch,
+    check_rules,
+    check_template_name,
+    check_user_data,
+    groups_of,
+)
 from bilbo.local.replacements import put, replace
 
 TESTED_MOTO = "5.2"
@@ -71,6 +83,7 @@ def install(world: World) -> None:
     keep_a_templates_own_tags_out_of_its_versions()
     refuse_long_user_data()
     keep_security_groups_in_use()
+    refuse_names_and_rules()
     policies.install()
 
 
@@ -371,3 +384,24 @@ def keep_security_groups_in_use() -> None:
                     "DependencyViolation", f"resource {group_id} has a dependent object"
                 )
         return original(self, vpc_id, group_id)
+
+
+def refuse_names_and_rules() -> None:
+    """moto takes any name, and counts the rules of both address families together."""
+
+    @replace(LaunchTemplateBackend, "create_launch_template")
+    def create_template(original: Any, self: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        check_template_name(name)
+        return original(self, name, *args, **kwargs)
+
+    @replace(SecurityGroupBackend, "create_security_group")
+    def create_group(original: Any, self: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        check_group_name(self, name, kwargs.get("vpc_id"))
+        return original(self, name, *args, **kwargs)
+
+    @replace(SecurityGroupBackend, "_verify_group_will_respect_rule_count_limit")
+    def verify(
+        original: Any, self: Any, group: Any, count: int, networks: Any, groups: Any = None,
+        egress: bool = False,
+    ) -> None:  # fmt: skip
+        check_rules(group.egress_rules if egress else group.ingress_rules, networks, groups)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import base64
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 
+# The names that CreateLaunchTemplate and CreateSecurityGroup take, by their API references.
+TEMPLATE_NAME = r"[a-zA-Z0-9().\-/_]{3,128}"
+GROUP_NAME = r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}"
+# CreateAutoScalingGroup's: ASCII from 33 to 126, no colon.
+AUTO_SCALING_NAME = r"[!-9;-~]{1,255}"
+MOST_RULES = 60  # for inbound and outbound rules, and for each address family
 LONGEST_USER_DATA = 16384  # bytes, before they are encoded
 
 
@@ -52,6 +59,47 @@ def check_user_data(data: Any, code: str) -> None:
     """Refuse, with a launch's or a template's `code`, user data that are longer than AWS takes."""
     if data and len(base64.b64decode(str(data))) > LONGEST_USER_DATA:
         raise EC2ClientError(code, f"User data is limited to {LONGEST_USER_DATA} bytes")
+
+
+def check_template_name(name: str) -> None:
+    """Refuse, in AWS's words, what cannot be a launch template's name."""
+    if not re.fullmatch(TEMPLATE_NAME, name):
+        raise EC2ClientError(
+            "InvalidLaunchTemplateName.MalformedException",
+            "A launch template name must be between 3 and 128 characters, and may contain "
+            "letters, numbers, and the following characters: - ( ) . / _.",
+        )
+
+
+def check_group_name(backend: Any, name: str, vpc_id: str | None) -> None:
+    """Refuse, in AWS's words, what cannot be a security group's name, or is one of its VPC's in
+    upper or lower case."""
+    if not re.fullmatch(GROUP_NAME, name) or name.startswith("sg-"):
+        raise EC2ClientError(
+            "InvalidParameterValue", f"Value ({name}) for parameter GroupName is invalid."
+        )
+    there = backend.groups[vpc_id or backend.default_vpc.id].values()
+    if any(group.name.lower() == name.lower() for group in there):
+        raise EC2ClientError(
+            "InvalidGroup.Duplicate", f"The security group '{name}' already exists"
+        )
+
+
+def check_rules(
+    there: Iterable[Any], networks: Iterable[Any] | None, groups: Iterable[Any] | None
+) -> None:
+    """Refuse, in AWS's words, more rules of one address family than a security group may have."""
+    counts = {"CidrIp": 0, "CidrIpv6": 0}
+    added = [*(networks or ()), *({} for _ in groups or ())]
+    for source in [*(rule.ip_range for rule in there), *added]:
+        for family in counts:
+            # A rule for a group or a prefix list is one of both families.
+            counts[family] += family in source or not source
+    if max(counts.values()) > MOST_RULES:
+        raise EC2ClientError(
+            "RulesPerSecurityGroupLimitExceeded",
+            "The maximum number of rules per security group has been reached.",
+        )
 
 
 @functools.cache

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bilbo.errors import TerraformError
-from bilbo.files import private_write
+from bilbo.files import private_folder, private_write
 from bilbo.programs import find
+from bilbo.terraform.installing import CACHE, cache_folder
 
 MIRROR = "registry.terraform.io"
 
@@ -36,7 +37,8 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str], home: Path) -
     """The environment of every Terraform process; an empty value in `extra` removes a variable.
 
     Writes `home/terraform.rc` if the machine has a provider mirror that Terraform would not find by
-    itself.
+    itself. Without one, and without settings of the person's own, all clusters of `home` link their
+    provider from one folder there.
     """
     kept = {key: value for key, value in base.items() if not key.startswith(_UNWANTED)}
     merged = {**_GO_COLLECTS_LATER, **kept, **extra}
@@ -46,9 +48,21 @@ def environment(base: Mapping[str, str], extra: Mapping[str, str], home: Path) -
     if configured is None:
         result.pop("TF_CLI_CONFIG_FILE", None)
         mirror = _unlisted_mirror()
-        if mirror:
+        if mirror:  # it is linked as well, and checked each time
             result["TF_CLI_CONFIG_FILE"] = str(_write_config(home, mirror))
+        elif CACHE not in result and (cache := _own_cache(home)):
+            result[CACHE] = str(cache)
     return result
+
+
+def _own_cache(home: Path) -> Path | None:
+    """bilbo's folder of providers, made for its owner alone; None if others could write there."""
+    cache = cache_folder(home)
+    try:
+        private_folder(cache)
+    except OSError:
+        return None
+    return cache if os.name == "nt" or _ours_alone(cache) else None
 
 
 def _cli_config(base: Mapping[str, str]) -> Path | None:

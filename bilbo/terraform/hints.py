@@ -97,6 +97,21 @@ _HINTS = (
     (STALE, "Someone else has changed the cluster meanwhile: run the command again."),
     (LOCKED, "Another Terraform is working on this cluster: wait for it."),
     (
+        "does not match any of the checksums",
+        "The installed provider is damaged, or not the one that the lock file names. bilbo has "
+        "removed it: run the command again to install it anew.",
+    ),
+    (
+        "match any of the checksums",
+        "What this machine's mirror or network gives is not the provider that HashiCorp released "
+        "(.terraform.lock.hcl has its checksums): ask whoever runs the mirror.",
+    ),
+    (
+        "managed by newer provider version",
+        "The cluster was made with a newer AWS provider: put .terraform.lock.hcl of the machine "
+        "that made it into the cluster's Terraform folder, and run the command again.",
+    ),
+    (
         "Failed to query available provider packages",
         "Terraform cannot reach its registry: check the network, or put a provider mirror "
         "in one of Terraform's plugin folders.",
@@ -164,7 +179,8 @@ def hint_for(message: str) -> str:
             f"The AWS user lacks the permission {_permission(message)}: "
             "ask the account's administrator."
         )
-    return next((hint for sign, hint in _HINTS if sign in message), "")
+    words = " ".join(message.split())  # Terraform wraps lines where it is not asked for JSON
+    return next((hint for sign, hint in _HINTS if sign in words), "")
 
 
 def lasts(message: str) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +16,9 @@ from bilbo import process
 from bilbo.errors import TerraformError
 from bilbo.files import private_write
 from bilbo.shape import Check, anything, having, mapped, string
-from bilbo.terraform import running, state_files
+from bilbo.terraform import installing, running, state_files
 from bilbo.terraform.environment import binary, environment
-from bilbo.terraform.planfile import plan_misfit
+from bilbo.terraform.planfile import LOCK_FILE, plan_misfit
 from bilbo.terraform.stream import Diagnostic, OnEvent, Outcome, to_error
 from bilbo.tfstate import misfit
 
@@ -35,13 +33,6 @@ _VERSIONS = having({}, provider_selections=mapped(string))
 
 def _ignore(_event: Mapping[str, Any]) -> None:
     pass
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
 
 
 class _Argv(ArgvBuilder):
@@ -128,9 +119,7 @@ class Terraform:
 
     def inherit(self, other: Terraform) -> None:
         """Links the providers installed in the `other` folder, if this one has none."""
-        there, here = (each.folder / ".terraform" / "providers" for each in (other, self))
-        if there.is_dir() and not here.exists():
-            shutil.copytree(there, here, symlinks=True, copy_function=_link)
+        installing.link(other.folder, self.folder)
 
     def resume(self, on_event: OnEvent = _ignore) -> Outcome | None:
         """Waits for the Terraform that an earlier bilbo left running; None if there is none."""
@@ -141,25 +130,31 @@ class Terraform:
 
         Copies the state to a new backend. Returns whether it ran. Raises TerraformError.
         """
-        stamp = self.folder / ".terraform" / "bilbo-init"
-        wanted = self._init_digest()
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        stamp = self.folder / installing.STAMP
+        wanted = self._inputs()
+        if (
+            stamp.is_file()
+            and stamp.read_text(encoding="utf-8") == wanted
+            and installing.installed(self.folder)
+        ):
             return False
         options: dict[str, Any] = {"input": False, "no_color": IsFlagged}
         if self.backend() and self._backend_extra:
             options["backend_config"] = self._backend_extra
         if self.moves():
             options |= {"migrate_state": IsFlagged, "force_copy": IsFlagged}
-        done = process.capture(
-            self.argv("init", **options),
-            folder=self.folder,
-            environment=self.environment,
-            seconds=process.INIT_SECONDS,
-        )
-        if done.returncode:
-            raise self._failed("terraform init failed", done.stdout + done.stderr)
-        private_write(stamp, self._init_digest())
+        code, said = installing.install(
+            self.argv("init", **options), self.folder, self.environment, self._home,
+            new=not self.keeps_state(),
+        )  # fmt: skip
+        if code:
+            raise self._failed("terraform init failed", said)
+        private_write(stamp, self._inputs())
         return True
+
+    def _inputs(self) -> str:
+        binary_path = self._builder.terraform_bin_path
+        return installing.inputs(self.folder, binary_path, self._backend_extra)
 
     def told(self) -> dict[str, Any]:
         """What `write` was told about the files; `{}` if an earlier release wrote them."""
@@ -213,7 +208,7 @@ class Terraform:
 
         If `init` used a registry, they are all there already (`zh:`).
         """
-        lock = self.folder / ".terraform.lock.hcl"
+        lock = self.folder / LOCK_FILE
         if not lock.is_file() or '"zh:' in lock.read_text(encoding="utf-8"):
             return lock.is_file()
         try:
@@ -371,6 +366,8 @@ class Terraform:
         if full:
             error.details = (full, *(error.details if outcome.errors else ()))
             error.hint = _MAKE_ROOM
+        if installing.is_altered(str(error)):
+            installing.discard(self.folder, self.environment, self._home)
         if text := self.unwritten_text():
             error.details = (*error.details, text)
         return error
@@ -444,20 +441,3 @@ class Terraform:
         lines = [line.strip("╷╵│ \t") for line in text.splitlines()]
         said = Diagnostic("error", "Terraform said", "\n".join(line for line in lines if line))
         return to_error(Outcome(exit_code=1, diagnostics=(said,)), what, self.cluster_folder)
-
-    def _init_digest(self) -> str:
-        """A hash of the inputs of `init`: providers, modules, backend, lock file, binary."""
-        main = self.folder / "main.tf"
-        looked_at = [
-            line.strip()
-            for line in (main.read_text(encoding="utf-8").splitlines() if main.is_file() else [])
-            if line.strip().startswith(("source", "version", "module", "backend", "bucket", "key "))
-        ]
-        lock = self.folder / ".terraform.lock.hcl"
-        parts = [
-            self._builder.terraform_bin_path,
-            *looked_at,
-            json.dumps(self._backend_extra, sort_keys=True),
-            lock.read_text(encoding="utf-8") if lock.is_file() else "",
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()

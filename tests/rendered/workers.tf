@@ -6,7 +6,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.70, < 7"
+      version = ">= 5.70, < 7" # tested: 5.100.0, which new clusters get; 6 stays where it is
     }
   }
 }

@@ -1,0 +1,128 @@
+"""AWS's limits against what a profile makes of them, on moto's EC2 in this process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from bilbo_cli import INSTANCE
+from moto import mock_aws
+
+from bilbo.aws import limits, quotas
+from bilbo.engines import ENGINES
+from bilbo.errors import AwsError
+from bilbo.local.refusals import AUTO_SCALING_NAME, GROUP_NAME, TEMPLATE_NAME
+from bilbo.model import CLUSTER_TAG, ClusterSpec, Target
+from bilbo.profile import building
+from bilbo.profile.naming import MAX_CLUSTER_NAME, check_cluster_name
+from bilbo.render import render
+
+TARGET = Target(
+    "us-east-1", environment={"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+)
+
+
+@pytest.fixture
+def ec2() -> Iterator[Any]:
+    with mock_aws():
+        yield boto3.client(
+            "ec2", "us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+        )
+
+
+def spec_of(name: str, *groups: str, engine: str = "dask") -> ClusterSpec:
+    worker = [{"name": group} for group in groups] if groups else {}
+    document = {"instance": INSTANCE, engine: {"worker": worker}}
+    return replace(building.build(document, name, "us-east-1"), cidrs=("192.0.2.1/32",))
+
+
+def names_of(spec: ClusterSpec) -> list[str]:
+    return [*(group.instance_name for group in spec.workers), spec.security_group_name]
+
+
+def tagged(kind: str, name: str, cluster: str) -> list[dict[str, Any]]:
+    tags = [{"Key": "Name", "Value": name}, {"Key": CLUSTER_TAG, "Value": cluster}]
+    return [{"ResourceType": kind, "Tags": tags}]
+
+
+def make_template(ec2: Any, name: str, cluster: str) -> str:
+    made = ec2.create_launch_template(
+        LaunchTemplateName=name,
+        LaunchTemplateData={"InstanceType": "m5.large"},
+        TagSpecifications=tagged("launch-template", name, cluster),
+    )
+    return str(made["LaunchTemplate"]["LaunchTemplateId"])
+
+
+def make_group(ec2: Any, name: str, cluster: str, **more: Any) -> str:
+    tags = tagged("security-group", name, cluster)
+    made = ec2.create_security_group(
+        GroupName=name, Description="x", TagSpecifications=tags, **more
+    )
+    return str(made["GroupId"])
+
+
+def test_two_clusters_never_get_one_template(ec2: Any) -> None:
+    """Cluster `x` with the group `y-dask-worker` has the names of cluster `x-dask-worker-y`."""
+    ours, theirs = spec_of("x-dask-worker-y"), spec_of("x", "y-dask-worker")
+    assert ours.workers[0].instance_name == theirs.workers[0].instance_name
+    made = make_template(ec2, theirs.workers[0].instance_name, theirs.name)
+    with pytest.raises(AwsError) as refused:
+        limits(ours, TARGET, names_of(ours))
+    assert made in str(refused.value) and "of cluster 'x'" in str(refused.value)
+    assert limits(theirs, TARGET, names_of(theirs)) == []
+    assert limits(ours, TARGET, []) == []
+
+
+def test_a_security_groups_name_knows_no_upper_and_lower_case(ec2: Any) -> None:
+    """A group `Data-bilbo` takes the name of `data-bilbo`, in its own VPC alone."""
+    spec = spec_of("data")
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    make_group(ec2, "DATA-bilbo", "DATA", VpcId=vpc)
+    assert limits(spec, TARGET, names_of(spec)) == []
+    made = make_group(ec2, "Data-bilbo", "Data")
+    with pytest.raises(AwsError, match=f"{made} of cluster 'Data' has the name 'Data-bilbo'"):
+        limits(spec, TARGET, names_of(spec))
+    assert limits(spec_of("dato"), TARGET, names_of(spec_of("dato"))) == []
+
+
+def test_rules_are_counted_as_terraform_makes_them(ec2: Any) -> None:
+    """Networks times ports, and the members; the account's quota decides, and it is asked only
+    beyond AWS's default."""
+    spec = replace(spec_of("wide"), cidrs=tuple(f"10.0.{n}.0/24" for n in range(19)))
+    assert quotas.inbound_rules(spec) == 19 * 3 + 1
+    assert limits(spec, TARGET, []) == []
+    both = replace(spec, cidrs=(*spec.cidrs, "2001:db8::/32"))
+    assert quotas.inbound_rules(both) == quotas.inbound_rules(spec)
+    wider = replace(spec, cidrs=(*spec.cidrs, "10.1.0.0/24"))
+    assert quotas.inbound_rules(wider) == 61
+    with pytest.raises(AwsError, match=r"61 inbound rules: 20 networks .* quota is 60"):
+        limits(wider, TARGET, [])
+
+
+def test_a_quota_that_nobody_may_ask_is_said(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person with a raised quota and without permission to ask is not kept from working."""
+    monkeypatch.setattr(quotas, "quota", lambda *_: None)
+    wide = replace(spec_of("wide"), cidrs=tuple(f"10.0.{n}.0/24" for n in range(30)))
+    assert ["91 inbound rules" in note for note in limits(wide, TARGET, [])] == [True]
+    monkeypatch.setattr(quotas, "quota", lambda *_: 100.0)
+    assert limits(wide, TARGET, []) == []
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_the_longest_names_are_short_enough(engine: str) -> None:
+    """Whatever names a profile may have, AWS takes what bilbo makes of them."""
+    name = "N" * MAX_CLUSTER_NAME
+    check_cluster_name(name)
+    for cluster in (name, "n"):
+        spec = spec_of(cluster, "g" * 20, "worker", engine=engine)
+        files = render(replace(spec, owner="0" * 32))["main.tf"]
+        for group in spec.workers:
+            assert f'"{group.instance_name}"' in files
+            assert re.fullmatch(TEMPLATE_NAME, group.instance_name)
+            assert re.fullmatch(AUTO_SCALING_NAME, group.instance_name)
+        assert re.fullmatch(GROUP_NAME, spec.security_group_name)
