@@ -37,7 +37,10 @@ PLAIN = (2, 20, 100)
 # A profile like the specification's: its own security group, and no burstable type, which costs the
 # provider one more call.
 LIMITS = {"plan": 20, "create": 30, "scale up": 15, "scale in": 15}
-WATCHED = "bilbo looks at a group that Terraform makes, and suspends what AWS would do by itself"
+WATCHED = (
+    "bilbo looks at a group that Terraform makes, and suspends what AWS would do by itself; and it "
+    "asks for the account's quota, for what runs, and for the key of volumes"
+)
 OPERATIONS = ("plan", "create", "plan again", "scale up", "scale in", "destroy")
 LEAVERS_A_CALL = 50
 # With this the provider only checks whether a wait for a group is over: a poll, which the bounds

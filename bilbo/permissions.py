@@ -30,6 +30,7 @@ MAKING_GROUP = "for security groups, to requests that give the cluster's tags"
 TAGGING = "to requests that give the cluster's tag, and to what has it"
 ON_IMAGE = "to what has the image's tags"
 PASSING = "to EC2"
+PROFILES = "to instance profiles"
 LINKED_ROLE = "to Auto Scaling's own role"
 STATES, STATE, LOCK = "to the bucket", "to the states", "to the locks"
 BUCKETS = "to a bucket"
@@ -48,13 +49,15 @@ WORKERS, SINGLE, GROUP, SHARED, PROFILE = (
 class Action:
     """An action as a policy names it, the steps that call it, and how far it can be narrowed.
 
-    `needs` is what of a profile makes it necessary; empty means every profile.
+    `needs` is what of a profile makes it necessary; empty means every profile. Without an
+    `optional` one, bilbo passes over a check.
     """
 
     name: str
     steps: tuple[str, ...]
     narrowed: str = IN_REGION
     needs: str = ""
+    optional: bool = False
 
 
 ACTIONS = (
@@ -78,7 +81,10 @@ ACTIONS = (
     Action("ec2:DescribeTags", _ALL),
     Action("ec2:DescribeVolumes", _ALL),
     Action("ec2:DescribeVpcs", _ALL, needs=SINGLE),
+    Action("ec2:GetEbsDefaultKmsKeyId", (APPLY,), needs=WORKERS, optional=True),
     Action("ec2:GetInstanceUefiData", _ALL),
+    Action("iam:GetInstanceProfile", (APPLY,), PROFILES, PROFILE, optional=True),
+    Action("servicequotas:GetServiceQuota", (PLAN, APPLY), optional=True),
     # Making.
     Action("autoscaling:CreateAutoScalingGroup", (APPLY,), MAKING, WORKERS),
     Action("ec2:CreateLaunchTemplate", (APPLY,), MAKING, WORKERS),
@@ -208,7 +214,7 @@ def _statements(spec: ClusterSpec, narrowed: str) -> Iterator[dict[str, Any]]:
             yield {"Resource": "*", **where}
         case _ if narrowed in (STATES, STATE, LOCK, BUCKETS):
             yield {"Resource": _objects(spec, narrowed)}
-        case _ if narrowed in (PASSING, LINKED_ROLE):
+        case _ if narrowed in (PASSING, LINKED_ROLE, PROFILES):
             yield _role(spec, narrowed)
         case _:
             yield from _tagged(spec, narrowed)
@@ -267,6 +273,8 @@ def _ec2(spec: ClusterSpec, kind: str) -> str:
 
 def _role(spec: ClusterSpec, narrowed: str) -> dict[str, Any]:
     iam = f"arn:{_partition(spec.region)}:iam::*:role"
+    if narrowed == PROFILES:
+        return {"Resource": f"{iam.removesuffix('role')}instance-profile/*"}
     if narrowed == PASSING:
         # A profile names the instance profile, not the role in it. EC2 is ec2.amazonaws.com.cn in
         # China, hence the asterisk, as in AWS's own AutoScalingServiceRolePolicy.

@@ -52,6 +52,8 @@ def test_what_preflight_finds(bilbo: Bilbo, tmp_path: Path) -> None:
     assert "t9.huge" in refused(bilbo, "Unknown instance type", ec2type="t9.huge")
     said = refused(bilbo, "AMI and instance type of two architectures", ec2type="t4g.micro")
     assert "arm64" in said
+    said = refused(bilbo, "Unknown instance profile", iam_instance_profile="nobody")
+    assert "the instance profile 'nobody' (iam_instance_profile) does not exist" in said
     nothing_is_left(bilbo.home)
 
 
@@ -85,6 +87,7 @@ def test_the_name_is_taken(bilbo: Bilbo) -> None:
 def test_limits_of_aws(bilbo: Bilbo) -> None:
     """What AWS would refuse in the middle, `plan` and `create` refuse before anything is made: the
     name of another cluster's launch template, and more rules than a security group may have.
+    `create` counts vCPUs, too.
     """
     ec2 = client(bilbo.home, "ec2")
     name = "few-dask-worker-dask-worker"
@@ -96,7 +99,11 @@ def test_limits_of_aws(bilbo: Bilbo) -> None:
     )
     document = {
         "instance": INSTANCE,
-        "dask": {"worker": [{"name": "dask-worker"}]},
+        "dask": {
+            "worker": [
+                {"name": "dask-worker", "count": 500, "instance": {"ec2type": "m5.24xlarge"}}
+            ]
+        },
         "access": {"cidrs": [f"10.{n}.0.0/24" for n in range(25)]},
     }
     profile = bilbo.profile("few", document)
@@ -104,6 +111,7 @@ def test_limits_of_aws(bilbo: Bilbo) -> None:
         said = errors(bilbo("--local", command, profile, code=1).stderr)
         assert f"has the name '{name}'" in said
         assert "the security group needs 76 inbound rules" in said
+    assert "48002 more vCPUs of Standard" in said
     told("More than AWS's limits allow, as `plan` tells, too", said, 1, NOTHING)
     ec2.delete_launch_template(LaunchTemplateName=name)
     nothing_is_left(bilbo.home)

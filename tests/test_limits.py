@@ -10,9 +10,10 @@ from typing import Any
 import boto3
 import pytest
 from bilbo_cli import INSTANCE
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from bilbo.aws import limits, quotas
+from bilbo.aws import limits, prerequisites, quotas
 from bilbo.engines import ENGINES
 from bilbo.errors import AwsError
 from bilbo.local.refusals import AUTO_SCALING_NAME, GROUP_NAME, TEMPLATE_NAME
@@ -24,6 +25,8 @@ from bilbo.render import render
 TARGET = Target(
     "us-east-1", environment={"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 )
+# As the stand-in tells them: moto does not.
+CPUS = {"CoreCount": 2, "ThreadsPerCore": 2}
 
 
 @pytest.fixture
@@ -111,6 +114,72 @@ def test_a_quota_that_nobody_may_ask_is_said(ec2: Any, monkeypatch: pytest.Monke
     assert ["91 inbound rules" in note for note in limits(wide, TARGET, [])] == [True]
     monkeypatch.setattr(quotas, "quota", lambda *_: 100.0)
     assert limits(wide, TARGET, []) == []
+
+
+@pytest.mark.parametrize(
+    ("ec2type", "name"),
+    [
+        ("m5.large", "Standard (A, C, D, H, I, M, R, T, Z)"),
+        ("im4gn.large", "Standard (A, C, D, H, I, M, R, T, Z)"),
+        ("gr6.4xlarge", "G and VT"), ("g4dn.xlarge", "G and VT"), ("p5.48xlarge", "P"),
+        ("trn1.2xlarge", "Trn"), ("u-6tb1.metal", "High Memory"), ("x2idn.metal", "X"),
+        ("hpc6a.48xlarge", "HPC"), ("mac2.metal", ""),
+    ],
+)  # fmt: skip
+def test_a_type_counts_towards_one_quota(ec2type: str, name: str) -> None:
+    """Families have quotas of their own; what has none here is not counted."""
+    assert (quotas.family(ec2type) or ("", ""))[0] == name
+
+
+def test_vcpus_are_counted_with_what_runs(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups of one family share its quota, which instances on demand have used in part; what
+    nobody may ask is passed over."""
+    monkeypatch.setattr("moto.ec2.models.instances.Instance.cpu_options", CPUS, raising=False)
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    ec2.run_instances(ImageId=image, InstanceType="m5.xlarge", MinCount=1, MaxCount=1)
+    run = quotas.running(ec2)
+    assert run == {"L-1216C47A": 4}
+    more = [(group, 3) for group in spec_of("many", "one", "two").workers]
+    ec2type = more[0][0].machine.ec2type
+    assert quotas.codes(more) == ["L-1216C47A"]
+    assert quotas.vcpus(more, {ec2type: 2}, run, {"L-1216C47A": 16.0}) == []
+    (said,) = quotas.vcpus(more, {ec2type: 2}, run, {"L-1216C47A": 15.0})
+    assert (
+        said.startswith("12 more vCPUs of Standard") and "4 run; the account's quota is 15" in said
+    )
+    assert quotas.vcpus(more, {ec2type: 2}, run, {"L-1216C47A": None}) == []
+
+
+def test_what_nobody_may_ask_of_the_account_is_passed_over(
+    ec2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing instance profile is a problem, a refusal is none, and an account's own key for
+    volumes is said with the grant that Auto Scaling's role needs."""
+    spec = spec_of("account")
+    workers = [
+        replace(each, machine=replace(each.machine, iam_instance_profile="nobody"))
+        for each in spec.workers
+    ]
+    more = [(workers[0], 2)]
+    key = "arn:aws-cn:kms:cn-north-1:1:key/x"
+    for answer, noted in ((key, True), ("alias/aws/ebs", False)):
+        monkeypatch.setattr(prerequisites, "_default_key", lambda _, answer=answer: answer)
+        with prerequisites.asked(TARGET, more, workers) as found:
+            (missing,) = prerequisites.problems(found, more, {})
+            said = prerequisites.notes(spec, found)
+        assert "'nobody' (iam_instance_profile) does not exist" in missing
+        assert [f"--key-id {key} --grantee-principal arn:aws-cn:iam" in each for each in said] == (
+            [True] if noted else []
+        )
+
+    def refuse(*_: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetInstanceProfile")
+
+    monkeypatch.setattr(prerequisites, "_exists", refuse)
+    monkeypatch.setattr(prerequisites, "_default_key", refuse)
+    with prerequisites.asked(TARGET, more, workers) as found:
+        assert prerequisites.problems(found, more, {}) == []
+        assert prerequisites.notes(spec, found) == []
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))

@@ -794,6 +794,28 @@ def test_names_and_rules_have_limits(aws: Aws) -> None:
     aws.ec2.delete_security_group(GroupId=group)
 
 
+def test_the_account_has_quotas_and_a_key(aws: Aws, tmp_path: Path) -> None:
+    """Service Quotas knows how many vCPUs may run, instances tell theirs, and the key that volumes
+    get can be another one. Who may not ask is told so."""
+    quotas, elsewhere = aws.client("service-quotas"), aws.client("ec2", "eu-west-1")
+    asked = {"ServiceCode": "ec2", "QuotaCode": "L-1216C47A"}
+    assert quotas.get_service_quota(**asked)["Quota"]["Value"] == 20_000
+    policy = tmp_path / "policy.json"
+    allowed = {"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}
+    policy.write_text(json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+    for name in ("deny=servicequotas:*", "expired", f"policy={policy}"):
+        with fault(aws, name), pytest.raises(ClientError, match=r"AccessDenied|ExpiredToken"):
+            quotas.get_service_quota(**asked)
+    launched = aws.run(InstanceType="m5.2xlarge")
+    assert launched["CpuOptions"] == {"CoreCount": 4, "ThreadsPerCore": 2}
+    aws.ec2.terminate_instances(InstanceIds=[launched["InstanceId"]])
+    key = aws.client("kms", "eu-west-1").create_key()["KeyMetadata"]["Arn"]
+    assert elsewhere.get_ebs_default_kms_key_id()["KmsKeyId"] == "alias/aws/ebs"
+    elsewhere.modify_ebs_default_kms_key_id(KmsKeyId=key)
+    assert elsewhere.get_ebs_default_kms_key_id()["KmsKeyId"] == key
+    assert aws.ec2.get_ebs_default_kms_key_id()["KmsKeyId"] == "alias/aws/ebs"
+
+
 def test_a_security_group_in_use_stays(aws: Aws) -> None:
     """A security group cannot be deleted, or made twice, while an instance is in it."""
     group = aws.ec2.create_security_group(GroupName="in-use", Description="x")["GroupId"]

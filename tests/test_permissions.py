@@ -86,7 +86,7 @@ def test_a_profile_needs_no_more_than_it_asks_for() -> None:
     """Without workers nothing of Auto Scaling, without a shared state nothing of S3, …"""
     small = building.build({"instance": INSTANCE, "notebook": {}}, "team", "us-east-1")
     services = {action.partition(":")[0] for action in actions(policy(small))}
-    assert services == {"ec2", "sts"}
+    assert services == {"ec2", "servicequotas", "sts"}
     assert "ec2:CreateImage" in actions(policy(small, "image"))
     assert "iam:PassRole" in actions(policy(spec(), "apply"))
     assert not any("Run" in name or "Create" in name for name in actions(policy(spec(), "plan")))
@@ -104,7 +104,8 @@ def test_the_command(tmp_path: Path) -> None:
 
 def row(each: Action) -> str:
     steps = ", ".join(each.steps)
-    return f"| `{each.name}` | {steps} | {each.narrowed} | {each.needs or 'every profile'} |\n"
+    needs = (each.needs or "every profile") + (", optional" if each.optional else "")
+    return f"| `{each.name}` | {steps} | {each.narrowed} | {needs} |\n"
 
 
 def test_the_docs_have_the_table() -> None:

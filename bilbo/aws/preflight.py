@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from bilbo.aws.quotas import rules
+from bilbo.aws import prerequisites
+from bilbo.aws.quotas import Asked, rules
 from bilbo.aws.session import asking, client
 from bilbo.aws.tagged import everything_tagged
 from bilbo.aws.taken import tags_of, taken
 from bilbo.errors import AwsError
 from bilbo.held import Resource
-from bilbo.model import CLUSTER_TAG, ClusterSpec, NodeGroup, Target
+from bilbo.model import CLUSTER_TAG, WORKER, ClusterSpec, NodeGroup, Target
 
 # AWS's codes for a user who may not look. The user may be allowed to create all the same.
 _MAY_NOT_LOOK = ("UnauthorizedOperation", "AccessDenied")
@@ -28,26 +29,35 @@ def preflight(
     retyped: Sequence[NodeGroup],
     names: Collection[str],
     *,
+    more: Asked,
     new: bool,
 ) -> list[str]:
     """Raises AwsError with everything in `details` that would make `create` fail.
 
     Checks key pairs, AMIs and instance types of the groups whose machines are `launching`, the
     types of the `retyped` ones, whose running machines get another, for a `new` cluster whether its
-    name is free, whether the `names` of what is made are, and AWS's limits. `keys` are the public
-    parts of the private keys, by the profile's path, in SSH's wire format. Skips what the AWS user
-    may not look at; returns what a person should know of that. Makes four calls, whatever the
-    cluster's size, five more if the name was in use, and others only near a limit.
+    name is free, whether the `names` of what is made are, and AWS's limits, among them the
+    quotas for as many `more` machines of each group. `keys` are the public parts of the private
+    keys, by the profile's path, in SSH's wire format. Skips what the AWS user may not look at;
+    returns what a person should know of that. Makes four calls, whatever the cluster's size, five
+    more if the name was in use, and those of `prerequisites.asked` at the same time.
     """
     problems: list[str] = []
     notes: list[str] = []
-    with asking(f"cannot check cluster {spec.name!r} in AWS"):
+    sizes: dict[str, int] = {}
+    made = [group for group in launching if group.role == WORKER and group.instance_name in names]
+    with (
+        asking(f"cannot check cluster {spec.name!r} in AWS"),
+        prerequisites.asked(target, more, made) as answers,
+    ):
         ec2 = client(target, "ec2")
         if launching:
             problems += _allowed(lambda: _key_pairs(spec, launching, ec2, keys))
         if launching or retyped:
-            problems += _allowed(lambda: _images_and_types(spec, launching, retyped, ec2))
+            problems += _allowed(lambda: _images_and_types(spec, launching, retyped, ec2, sizes))
         problems += _limits(spec, target, ec2, names, notes, new=new)
+        problems += prerequisites.problems(answers, more, sizes)
+        notes += prerequisites.notes(spec, answers)
     if problems:
         verb, done = ("create", "created") if new else ("change", "changed")
         raise AwsError(
@@ -131,8 +141,13 @@ def _differs(mine: bytes, public: str) -> bool:
 
 
 def _images_and_types(
-    spec: ClusterSpec, launching: Sequence[NodeGroup], retyped: Sequence[NodeGroup], ec2: Any
+    spec: ClusterSpec,
+    launching: Sequence[NodeGroup],
+    retyped: Sequence[NodeGroup],
+    ec2: Any,
+    sizes: dict[str, int],
 ) -> list[str]:
+    """What is wrong with AMIs and types; adds the types' vCPUs to `sizes`."""
     from botocore.exceptions import ClientError
 
     groups = [*launching, *retyped]
@@ -152,6 +167,8 @@ def _images_and_types(
         found["InstanceType"]: found.get("ProcessorInfo", {}).get("SupportedArchitectures", [])
         for found in offered["InstanceTypes"]
     }
+    for each in offered["InstanceTypes"]:
+        sizes[each["InstanceType"]] = each["VCpuInfo"]["DefaultVCpus"]
     unknown = sorted({group.machine.ami for group in launching} - built_for.keys())
     not_offered = sorted(types - runs.keys())
     return [

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
 from bilbo.aws.session import client
-from bilbo.errors import AwsError
-from bilbo.model import ClusterSpec, Target
+from bilbo.model import ClusterSpec, NodeGroup, Target
 
 # "Inbound or outbound rules per security group" (VPC user guide, "Amazon VPC quotas"): the default,
 # for each address family, and the quota's code.
 _RULES = 60
 _RULES_CODE = "L-0EA8095F"
+# The quotas of running on-demand instances, in vCPUs, by the letters that a type begins with.
+# Source: the EC2 user guide, "On-Demand Instance quotas".
+_STANDARD = ("Standard (A, C, D, H, I, M, R, T, Z)", "L-1216C47A")
+_FAMILIES = {
+    **dict.fromkeys((*"acdhimrtz", "im", "is"), _STANDARD),
+    **dict.fromkeys(("g", "gr", "vt"), ("G and VT", "L-DB2E81BA")),
+    "dl": ("DL", "L-6E869C2A"),
+    "f": ("F", "L-74FC7D96"),
+    "hpc": ("HPC", "L-F7808C92"),
+    "inf": ("Inf", "L-1945791B"),
+    "p": ("P", "L-417A185B"),
+    "trn": ("Trn", "L-2C3B7624"),
+    "u": ("High Memory", "L-43DA4232"),
+    "x": ("X", "L-7295265B"),
+}
+# How many pages of instances are looked at: an account with more is beyond bilbo's help.
+_MOST_PAGES = 10
 
 
-def quota(target: Target, service: str, code: str) -> float | None:
-    """The account's value of a quota in the target's region; None if the AWS user may not ask, or
-    Service Quotas cannot be reached or does not know it. One call."""
+# Groups, and how many more machines each is to get.
+Asked: TypeAlias = Sequence[tuple[NodeGroup, int]]
+
+
+def quota(quotas: Any, service: str, code: str) -> float | None:
+    """The account's value of a quota, from the boto3 client `quotas`; None if the AWS user may not
+    ask, or Service Quotas cannot be reached or does not know it. One call."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        quotas = client(target, "service-quotas", optional=True)
         answer = quotas.get_service_quota(ServiceCode=service, QuotaCode=code)
         return float(answer["Quota"]["Value"])
-    except (BotoCoreError, ClientError, AwsError, KeyError):
+    except (BotoCoreError, ClientError):
         return None
 
 
@@ -42,7 +66,7 @@ def rules(target: Target, spec: ClusterSpec, notes: list[str]) -> list[str]:
     count = inbound_rules(spec) if spec.needs_security_group else 0
     if count <= _RULES:
         return []
-    allowed = quota(target, "vpc", _RULES_CODE)
+    allowed = quota(client(target, "service-quotas", optional=True), "vpc", _RULES_CODE)
     several = f"{len(spec.cidrs)} networks (access.cidrs) for {len(spec.ports)} ports"
     need = f"the security group needs {count} inbound rules: {several}, and its members"
     if allowed is None:
@@ -57,3 +81,65 @@ def rules(target: Target, spec: ClusterSpec, notes: list[str]) -> list[str]:
         f"{need}; the account's quota is {allowed:.0f} ({_RULES_CODE} of VPC in Service Quotas): "
         "merge networks, or request more"
     ]
+
+
+def family(ec2type: str) -> tuple[str, str] | None:
+    """The name and the code of the quota that instances of a type count towards; None for a type
+    that counts towards none that bilbo knows."""
+    letters = re.match("[a-z]+", ec2type)
+    return _FAMILIES.get(letters[0]) if letters else None
+
+
+def codes(more: Asked) -> list[str]:
+    """The codes of the quotas that so many more machines count towards."""
+    found = {family(group.machine.ec2type) for group, count in more if count}
+    return sorted(counts[1] for counts in found if counts)
+
+
+def running(ec2: Any) -> Counter[str]:
+    """How many vCPUs run on demand in the region, by the codes of their quotas. One paged call;
+    raises ClientError.
+
+    Spot instances and those on dedicated hosts have other quotas.
+    """
+    found: Counter[str] = Counter()
+    alive = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    pages = ec2.get_paginator("describe_instances").paginate(
+        Filters=alive, PaginationConfig={"PageSize": 1000, "MaxItems": 1000 * _MOST_PAGES}
+    )
+    for page in pages:
+        for reservation in page["Reservations"]:
+            for each in reservation["Instances"]:
+                counts = family(each["InstanceType"])
+                dedicated = each.get("Placement", {}).get("Tenancy") == "host"
+                if counts and not dedicated and each.get("InstanceLifecycle") is None:
+                    cpus = each.get("CpuOptions", {})
+                    found[counts[1]] += cpus.get("CoreCount", 0) * cpus.get("ThreadsPerCore", 1)
+    return found
+
+
+def vcpus(
+    more: Asked,
+    sizes: Mapping[str, int],
+    run: Mapping[str, int],
+    allowed: Mapping[str, float | None],
+) -> list[str]:
+    """What is beyond the account's quotas if each group gets so many `more` machines.
+
+    `sizes` are the vCPUs of instance types, `run` and `allowed` what runs and may run, by the codes
+    of quotas; what is not known there is passed over.
+    """
+    asked: Counter[tuple[str, str]] = Counter()
+    for group, count in more:
+        if counts := family(group.machine.ec2type):
+            asked[counts] += count * sizes.get(group.machine.ec2type, 0)
+    problems = []
+    for (name, code), needed in sorted(asked.items()):
+        most = allowed.get(code)
+        if needed and most is not None and run.get(code, 0) + needed > most:
+            problems.append(
+                f"{needed} more vCPUs of {name} instances are needed and {run.get(code, 0)} run; "
+                f"the account's quota is {most:.0f} ({code} of EC2 in Service Quotas): use fewer "
+                "or smaller machines, or request more"
+            )
+    return problems

@@ -75,8 +75,11 @@ def preflight(
         )
     ]
     names = _names(spec, None if new else changes)
+    more = [(group, max(group.count - _count(group, there), 0)) for group in groups]
     if groups or retyped or names or new:
-        found = aws.preflight(spec, work.target, keys, groups, retyped, names, new=new)
+        found = aws.preflight(
+            spec, work.target, keys, groups, retyped, names, more=more, new=new
+        )  # fmt: skip
         for note in found:
             work.progress.say(note)
 
@@ -100,6 +103,10 @@ def _names(spec: ClusterSpec, changes: Collection[PlannedChange] | None) -> list
         return list(named.values())
     made = {change.address for change in changes if change.action == "create"}
     return [name for address, name in named.items() if address in made]
+
+
+def _count(group: NodeGroup, there: Inventory) -> int:
+    return sum(node.group == group.name for node in there.nodes())
 
 
 def _launches(group: NodeGroup, there: Inventory, changes: Collection[PlannedChange]) -> bool:

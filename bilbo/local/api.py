@@ -32,6 +32,8 @@ SERVERS_OWN = "500 Internal Server Error"
 # AWS's server errors, which clients try again; moto answers each error with status 400. Source:
 # EC2's API reference, "Error codes", "Server error codes".
 _SERVERS_CODES = (b"<Code>InsufficientInstanceCapacity</Code>",)
+# Services that bilbo asks and whose clients read JSON.
+_JSON_SERVICES = ("servicequotas",)
 # Actions that AWS checks while it carries out another: (denied, carried out, pattern in the
 # request).
 # supported-iam-actions-tagging.html and ec2-auto-scaling-api-permissions.html list them.
@@ -318,6 +320,9 @@ def _refuse(
 ) -> Iterable[bytes]:
     """An error in the form that the service's clients read."""
     status, code, words = refusal
+    if call.service in _JSON_SERVICES:
+        start_response(status, [("Content-Type", "application/x-amz-json-1.1")])
+        return [json.dumps({"__type": code, "message": words}).encode()]
     request = str(uuid.uuid4())
     inner = f"<Code>{escape(code)}</Code><Message>{escape(words)}</Message>"
     if call.service == "ec2":
