@@ -142,8 +142,9 @@ class ClusterSpec:
     allows; empty means the caller's own address, not yet determined. `public` allows ports that are
     open to the internet. `state` None keeps Terraform's state on this machine. `account` is the
     cluster's AWS account, None while unknown; `owner` the random hash that its resources carry,
-    None for a cluster from a release without owners. `profile` is the profile as JSON, after
-    overrides; `profile_name` is its file's name.
+    None for a cluster from a release without owners. `root_devices` are the names of the AMIs' root
+    devices, by AMI, as far as they are settled. `profile` is the profile as JSON, after overrides;
+    `profile_name` is its file's name.
     """
 
     name: str
@@ -157,6 +158,7 @@ class ClusterSpec:
     state: SharedState | None = None
     account: str | None = None
     owner: str | None = None
+    root_devices: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     webbrowser: str | None = None
     profile: Mapping[str, Any] = field(default_factory=dict, compare=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bilbo.aws.amis import Amis, add_images
 from bilbo.aws.session import asking, client
 from bilbo.aws.tagged import Resource, everything_tagged
 from bilbo.errors import AwsError
@@ -13,9 +14,6 @@ from bilbo.model import CLUSTER_TAG, ClusterSpec, NodeGroup, Target
 # AWS's codes for a user who may not look. The user may be allowed to create all the same.
 _MAY_NOT_LOOK = ("UnauthorizedOperation", "AccessDenied")
 
-# AWS's codes for an AMI that was deregistered or never was.
-_NO_SUCH_IMAGE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable")
-
 
 def preflight(
     spec: ClusterSpec,
@@ -23,6 +21,7 @@ def preflight(
     keys: Mapping[str, bytes],
     launching: Sequence[NodeGroup],
     retyped: Sequence[NodeGroup],
+    images: Amis,
     *,
     new: bool,
 ) -> None:
@@ -31,8 +30,9 @@ def preflight(
     Checks key pairs, AMIs and instance types of the groups whose machines are `launching`, the
     types of the `retyped` ones, whose running machines get another, and for a `new` cluster whether
     its name is free. `keys` are the public parts of the private keys, by the profile's path, in
-    SSH's wire format. Skips what the AWS user may not look at. Makes four calls, whatever the
-    cluster's size, and five more if the name was in use.
+    SSH's wire format. `images` are the AMIs looked at before; others are added. Skips what the AWS
+    user may not look at. Makes four calls, whatever the cluster's size, and five more if the name
+    was in use.
     """
     problems = []
     with asking(f"cannot check cluster {spec.name!r} in AWS"):
@@ -40,7 +40,9 @@ def preflight(
         if launching:
             problems += _allowed(lambda: _key_pairs(spec, launching, ec2, keys))
         if launching or retyped:
-            problems += _allowed(lambda: _images_and_types(spec, launching, retyped, ec2))
+            problems += _allowed(
+                lambda: _images_and_types(spec, target, launching, retyped, images, ec2)
+            )
         if new:
             problems += _allowed(lambda: _names(spec, target, ec2))
     if problems:
@@ -93,15 +95,19 @@ def _differs(mine: bytes, public: str) -> bool:
 
 
 def _images_and_types(
-    spec: ClusterSpec, launching: Sequence[NodeGroup], retyped: Sequence[NodeGroup], ec2: Any
+    spec: ClusterSpec,
+    target: Target,
+    launching: Sequence[NodeGroup],
+    retyped: Sequence[NodeGroup],
+    images: Amis,
+    ec2: Any,
 ) -> list[str]:
     from botocore.exceptions import ClientError
 
     groups = [*launching, *retyped]
-    images = {group.machine.ami for group in groups}
     types = {group.machine.ec2type for group in groups}
     try:
-        found_images = _images(ec2, sorted(images))
+        add_images(target, [group.machine.ami for group in groups], images)
         offered = ec2.describe_instance_types(
             Filters=[{"Name": "instance-type", "Values": sorted(types)}]
         )
@@ -109,37 +115,50 @@ def _images_and_types(
         if not error.response["Error"]["Code"].startswith("Invalid"):
             raise
         return [error.response["Error"]["Message"]]
-    built_for = {image["ImageId"]: image.get("Architecture", "") for image in found_images}
+    built_for = {ami: image.architecture for ami, image in images.items() if image}
     runs = {
         found["InstanceType"]: found.get("ProcessorInfo", {}).get("SupportedArchitectures", [])
         for found in offered["InstanceTypes"]
     }
-    unknown = sorted({group.machine.ami for group in launching} - built_for.keys())
     not_offered = sorted(types - runs.keys())
     return [
-        *(f"the AMI {ami} does not exist in {spec.region}" for ami in unknown),
+        *image_problems(spec.region, launching, images),
         *(f"the instance type {name} is not offered in {spec.region}" for name in not_offered),
         *_disagreements(groups, built_for, runs),
     ]
 
 
-def _images(ec2: Any, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Those of the AMIs that exist, in one call if all do. Raises ClientError.
+def launch_problems(
+    spec: ClusterSpec, target: Target, launching: Sequence[NodeGroup], images: Amis
+) -> list[str]:
+    """As `image_problems`, after adding to `images` what is not known yet: one call. Skipped if the
+    AWS user may not look. Raises AwsError."""
 
-    Asks by id: a search by filter omits the deprecated AMIs of other accounts, which launch all the
-    same (EC2's DescribeImages, IncludeDeprecated). One unknown id fails the whole call, so each is
-    then asked for alone.
+    def look() -> list[str]:
+        add_images(target, [group.machine.ami for group in launching], images)
+        return image_problems(spec.region, launching, images)
+
+    with asking(f"cannot look at the AMIs in {spec.region}"):
+        return _allowed(look)
+
+
+def image_problems(region: str, launching: Sequence[NodeGroup], images: Amis) -> list[str]:
+    """What of the `images` keeps these groups' machines from being launched. Pure.
+
+    Source: EC2's EbsBlockDevice, VolumeSize, which is never smaller than the snapshot.
     """
-    from botocore.exceptions import ClientError
-
-    try:
-        return list(ec2.describe_images(ImageIds=list(ids))["Images"])
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _NO_SUCH_IMAGE:
-            raise
-    if len(ids) == 1:
-        return []
-    return [image for each in ids for image in _images(ec2, [each])]
+    amis = sorted({group.machine.ami for group in launching})
+    wanted = {(g.machine.ami, g.machine.vol_size) for g in launching if g.machine.vol_size}
+    found = [(ami, gib, image.size) for ami, gib in wanted if gib and (image := images.get(ami))]
+    return [
+        *(f"the AMI {ami} does not exist in {region}" for ami in amis if images[ami] is None),
+        *(
+            f"vol_size {gib} is less than the {size} GiB of the AMI {ami}: leave it out, or set at "
+            f"least {size}"
+            for ami, gib, size in sorted(found)
+            if gib < size
+        ),
+    ]
 
 
 def _disagreements(

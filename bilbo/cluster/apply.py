@@ -41,7 +41,7 @@ from bilbo.cluster.launches import (
     tidy,
     too_few,
 )
-from bilbo.cluster.launching import preflight, public_keys
+from bilbo.cluster.launching import check_images, preflight, public_keys
 from bilbo.cluster.leaving import dismiss, leaving
 from bilbo.cluster.orphans import adopt
 from bilbo.cluster.planning import PLAN_FILE, write_rendered
@@ -118,9 +118,11 @@ def apply_changes(task: Undertaking) -> Applied:
     short = too_few(task.spec, groups_now(task.spec, task.work))
     if not planned.changes and planned.exit_code == 0 and not short:
         return Applied(inventory(task.spec, task.terraform.outputs()), changed=False)
+    assert task.before
     if task.look:
         _preflight(task, keys, planned.changes)
-    assert task.before
+    else:
+        check_images(task.spec, task.work, task.before.inventory, planned.changes)
     agree(task.spec, planned, task.before, task.work, yes=task.yes, scaling=task.scaling)
     if not planned.changes and not short:  # outputs alone
         return _carry_out(task, _plan_file(task), changed=False)

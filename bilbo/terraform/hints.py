@@ -56,8 +56,9 @@ _HINTS = (
     ),
     (
         "data.aws_ami.",
-        "An AMI of the profile is gone from this region, or no longer shared with this account: "
-        "name another, which replaces the machines that have it.",
+        "An AMI of the profile is gone from this region, or no longer shared with this account. An "
+        "earlier bilbo wrote Terraform files that ask for it: `bilbo plan` with the cluster's "
+        "profile writes them anew.",
     ),
     ("InvalidKeyPair", _KEY_PAIR),
     ("The key pair '", _KEY_PAIR),  # an Auto Scaling group's activity has no code

@@ -216,10 +216,36 @@ def test_an_upgrade_replaces_and_stops_nothing(tmp_path: Path) -> None:
         bilbo("create", profile)
         assert ec2.describe_instances()["Reservations"] == before
         assert bilbo.record("before")["owner"] is None
+        without_its_ami(bilbo, profile)
         bilbo("destroy", "before", "-y")
         nothing_is_left(tmp_path)
     finally:
         local.stop(tmp_path)
+
+
+def without_its_ami(bilbo: Bilbo, profile: str) -> None:
+    """A deregistered AMI keeps nothing from what launches no machine; what does is refused, with
+    the reason, before anything is changed."""
+    ec2, groups = clients(bilbo.home)
+
+    def sizes() -> list[int]:
+        found = groups.describe_auto_scaling_groups()["AutoScalingGroups"]
+        return [each["DesiredCapacity"] for each in found]
+
+    ec2.deregister_image(ImageId=INSTANCE["ami"])
+    assert "Nothing to do." in bilbo("plan", profile, "--detailed-exitcode").stdout
+    bilbo("drift", "before", "--detailed-exitcode")
+    gone = f"the AMI {INSTANCE['ami']} does not exist in us-east-1"
+    for words in (
+        ["scale", "before", "2"],
+        ["plan", profile, "-n", "another"],
+    ):
+        refused = bilbo(*words, code=1).stderr
+        assert gone in refused and "replaces the machines that have it" in refused, words
+    assert sizes() == [1]
+    bilbo("scale", "before", "0", "-y")
+    assert sizes() == [0]
+    assert gone in bilbo("create", profile, code=1).stderr
 
 
 def apply_alone(bilbo: Bilbo, folder: Path, aws: dict[str, str]) -> None:
