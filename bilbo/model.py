@@ -337,7 +337,8 @@ class HostPlan:
     `executables` must be on the login shell's PATH. The versions of `packages` are reported, and
     those in `oldest` must not be older (`why_oldest`). `requirements` are lines for pip, installed
     first. `replace` restarts a running service whose script or files have changed; otherwise it
-    keeps running.
+    keeps running. `disk` is the size in GiB that the profile gives the root volume, 0 for
+    the AMI's: its file system is to fill it.
     """
 
     node: Node
@@ -350,6 +351,7 @@ class HostPlan:
     init_cmd: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     replace: bool = False
+    disk: int = 0
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from bilbo.cluster.orphans import adopt
 from bilbo.cluster.planning import PLAN_FILE, write_rendered
 from bilbo.cluster.reviewed import Reviewed
 from bilbo.cluster.starting import tell
+from bilbo.cluster.volumes import check_volumes
 from bilbo.cluster.work import Work
 from bilbo.errors import AwsError, BilboError
 from bilbo.inventory import inventory, missing, stopped
@@ -121,6 +122,8 @@ def apply_changes(task: Undertaking) -> Applied:
     assert task.before
     if task.look:
         _preflight(task, keys, planned.changes)
+        if any(each.resource_type == "aws_instance" for each in planned.changes):
+            check_volumes(task.spec, task.work, task.terraform.state(), planned.changes)
     else:
         check_images(task.spec, task.work, task.before.inventory, planned.changes)
     agree(task.spec, planned, task.before, task.work, yes=task.yes, scaling=task.scaling)

@@ -9,6 +9,7 @@ from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import initialised, not_moving
+from bilbo.cluster.volumes import check_volumes
 from bilbo.cluster.work import Work, interruptible
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec, Inventory
@@ -50,6 +51,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         if not outcome.ok:
             raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
         check_images(spec, work, before.inventory if before else Inventory(), outcome.changes)
+        check_volumes(spec, work, state, outcome.changes)
         if not show:
             return Planned(spec, outcome, settings)
         return Planned(spec, outcome, settings, files, path.read_bytes(), terraform.show(path))

@@ -74,6 +74,10 @@ _HINTS = (
         "InvalidBlockDeviceMapping",
         "Check the profile's vol_size: a volume cannot be smaller than the AMI's snapshot.",
     ),
+    (
+        "New size cannot be smaller",
+        "AWS shrinks no volume: set vol_size to at least what there is, or leave it out.",
+    ),
     ("PendingVerification", _VERIFYING),
     ("OptInRequired", _SUBSCRIBE),
     ("Client.InternalError", _KEY_OF_VOLUMES),

@@ -238,7 +238,7 @@ def without_its_ami(bilbo: Bilbo, profile: str) -> None:
     gone = f"the AMI {INSTANCE['ami']} does not exist in us-east-1"
     for words in (
         ["scale", "before", "2"],
-        ["plan", profile, "-n", "another"],
+        ["--local", "plan", profile, "-n", "another"],
     ):
         refused = bilbo(*words, code=1).stderr
         assert gone in refused and "replaces the machines that have it" in refused, words
