@@ -16,7 +16,7 @@ import asyncssh
 from bilbo.local import ssh
 from bilbo.local.admission import Admission, admission
 from bilbo.local.boot_entries import boot_entries
-from bilbo.local.hooks import World, all_instances, power, tags_of
+from bilbo.local.hooks import World, all_instances, power, root_gib, tags_of
 from bilbo.local.openings import Opening, Socket
 from bilbo.local.processes import end_of_standin
 from bilbo.local.standin_state import erase
@@ -29,7 +29,7 @@ LOOK_EVERY = 0.25  # seconds; a change by the API is looked at at once
 @dataclass(frozen=True)
 class Wanted:
     """A running instance as moto has it. `public` is empty where it has no public address.
-    `names` are all that a fault may call it by.
+    `gib` is the size of its root volume. `names` are all that a fault may call it by.
     """
 
     instance_id: str
@@ -38,6 +38,7 @@ class Wanted:
     admits: Admission
     public_key: bytes | None
     boots: int
+    gib: int = 0
     names: tuple[str, ...] = ()
 
 
@@ -155,6 +156,8 @@ class LiveMachines:
             if item.instance_id not in self._machines:
                 self._machines[item.instance_id] = self._machine(item, now)
         for instance_id, machine in self._machines.items():
+            if machine.wanted.gib != wanted[instance_id].gib:
+                ssh.size_disk(machine.host, wanted[instance_id].gib)
             machine.wanted = wanted[instance_id]
             up = machine.opens_at <= now
             if up and not machine.booted:
@@ -186,6 +189,7 @@ class LiveMachines:
                     admits[_groups(i)],
                     i.bilbo_key,
                     i.bilbo_boots,
+                    root_gib(i),
                     names.get(i.id, ()),
                 )
                 for i in alive
@@ -232,6 +236,7 @@ class LiveMachines:
             mark=self._mark,
             host_key=self._host_keys[instance_id],
         )
+        ssh.size_disk(host, wanted.gib, boots=True)
         return LiveMachine(wanted, host, now + self._world.faults.boot)
 
     async def _show(self, machine: LiveMachine, *, up: bool) -> None:
