@@ -308,3 +308,27 @@ def test_own() -> None:
     ):
         assert one.has(found) is its, found
         assert none.has(found) is untagged, found
+
+
+def test_root_devices_in_a_state() -> None:
+    """Launch templates tell them by AMI, of the specification's alone; what is malformed, or may
+    have been put there, tells nothing."""
+    from bilbo.cluster.root_devices import known_root_devices
+    from bilbo.profile import building
+
+    document = {"instance": INSTANCE, "dask": {}}
+    spec = building.build(document, "one", "us-east-1")
+    ami = INSTANCE["ami"]
+
+    def told(**attributes: Any) -> dict[str, str]:
+        template = {"type": "aws_launch_template", "instances": [{"attributes": attributes}]}
+        return known_root_devices(spec, {"resources": [1, {"type": "aws_instance"}, template]})
+
+    disks = [{"device_name": "/dev/xvda"}]
+    assert told(image_id=ami, block_device_mappings=disks) == {ami: "/dev/xvda"}
+    assert told(image_id="ami-2", block_device_mappings=disks) == {}
+    for wrong in (None, [], [1], [{"device_name": 5}], [{"device_name": ""}], "x"):
+        assert told(image_id=ami, block_device_mappings=wrong) == {}
+    assert told(image_id=[ami], block_device_mappings=disks) == told() == {}
+    for state in ({}, {"resources": 3}, {"resources": [{"type": "aws_launch_template"}]}):
+        assert known_root_devices(spec, state) == {}
