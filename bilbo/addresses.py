@@ -14,7 +14,6 @@ from bilbo.model import WORKER
 # Every type in the modules; a test compares them.
 RESOURCE_TYPES = frozenset(
     {
-        "aws_ami",
         "aws_autoscaling_group",
         "aws_ec2_instance_type_offerings",
         "aws_instance",

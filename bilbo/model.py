@@ -142,8 +142,9 @@ class ClusterSpec:
     allows; empty means the caller's own address, not yet determined. `public` allows ports that are
     open to the internet. `state` None keeps Terraform's state on this machine. `account` is the
     cluster's AWS account, None while unknown; `owner` the random hash that its resources carry,
-    None for a cluster from a release without owners. `profile` is the profile as JSON, after
-    overrides; `profile_name` is its file's name.
+    None for a cluster from a release without owners. `root_devices` are the names of the AMIs' root
+    devices, by AMI, as far as they are settled. `profile` is the profile as JSON, after overrides;
+    `profile_name` is its file's name.
     """
 
     name: str
@@ -157,6 +158,7 @@ class ClusterSpec:
     state: SharedState | None = None
     account: str | None = None
     owner: str | None = None
+    root_devices: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     webbrowser: str | None = None
     profile: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -345,7 +347,8 @@ class HostPlan:
     `executables` must be on the login shell's PATH. The versions of `packages` are reported, and
     those in `oldest` must not be older (`why_oldest`). `requirements` are lines for pip, installed
     first. `replace` restarts a running service whose script or files have changed; otherwise it
-    keeps running.
+    keeps running. `disk` is the size in GiB that the profile gives the root volume, 0 for
+    the AMI's: its file system is to fill it.
     """
 
     node: Node
@@ -358,6 +361,7 @@ class HostPlan:
     init_cmd: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     replace: bool = False
+    disk: int = 0
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ ACTIONS = (
     # Looking. AWS narrows most of it to the region alone.
     Action("autoscaling:DescribeAutoScalingGroups", _ALL, needs=WORKERS),
     Action("autoscaling:DescribeScalingActivities", (APPLY,), needs=WORKERS),
-    Action("ec2:DescribeImages", _ALL),
+    Action("ec2:DescribeImages", (PLAN, APPLY)),
     Action("ec2:DescribeInstanceAttribute", _ALL, needs=SINGLE),
     Action("ec2:DescribeInstanceCreditSpecifications", _ALL, needs=SINGLE),
     Action("ec2:DescribeInstanceTypeOfferings", _ALL),

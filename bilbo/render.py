@@ -119,6 +119,8 @@ def _aligned(pairs: Mapping[str, str], indent: int) -> list[str]:
 def render(spec: ClusterSpec) -> dict[str, str]:
     """The files of the cluster's Terraform folder: `{relative path: text}`.
 
+    Root devices that are not settled become a variable, without which Terraform plans nothing.
+
     Raises RenderError if the generated security group is needed and `spec.cidrs` is empty, or if a
     value cannot be written in HCL.
     """
@@ -127,11 +129,13 @@ def render(spec: ClusterSpec) -> dict[str, str]:
 
 def _main(spec: ClusterSpec) -> str:
     groups = list(spec.groups())
+    unknown = any(group.machine.ami not in spec.root_devices for group in spec.workers)
     text: str = _template().render(
         header=_header(spec),
         provider=_provider(spec),
         terraform_version=_terraform_version(spec),
         backend=_backend(spec.state, spec.name) if spec.state else None,
+        unknown_root_devices=unknown,
         instance_types=sorted({g.machine.ec2type for g in groups if g.machine.subnet is None}),
         security_group=_security_group(spec) if spec.needs_security_group else None,
         modules=[_module(spec, group) for group in groups],
@@ -214,6 +218,9 @@ def _module(spec: ClusterSpec, group: NodeGroup) -> dict[str, Any]:
     if machine.iam_instance_profile is not None:
         arguments["iam_instance_profile"] = machine.iam_instance_profile
     if _kind(group) == "worker_pool":
+        device = spec.root_devices.get(machine.ami)
+        unknown = Expression(f"var.root_devices[{hcl(machine.ami)}]")
+        arguments["root_device"] = unknown if device is None else device
         arguments["instance_count"] = group.count
     bilbos_own = {**_cluster_tags(spec), ROLE_TAG: group.role, GROUP_TAG: group.name}
     arguments["tags"] = {**machine.tags, **bilbos_own}

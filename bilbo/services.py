@@ -171,6 +171,7 @@ def notebook_plan(
         packages=(*JUPYTER_PACKAGES, *(engine.packages if engine else ())),
         init_cmd=group_of(spec, node).machine.init_cmd,
         requirements=group_of(spec, node).machine.packages,
+        disk=group_of(spec, node).machine.vol_size or 0,
     )
 
 

@@ -138,6 +138,28 @@ def test_a_boot_ends_all_processes_and_runs_the_boot_entries(standin: StandIn) -
     host.ec2.terminate_instances(InstanceIds=[host.id])
 
 
+def test_a_disk_grows_with_its_volume(standin: StandIn) -> None:
+    """ModifyVolume grows the disk of a running machine alone; the rest follows at a boot."""
+    host = Bootable(standin)
+    by_host = [{"Name": "attachment.instance-id", "Values": [host.id]}]
+    (volume,) = host.ec2.describe_volumes(Filters=by_host)["Volumes"]
+    before, after = volume["Size"], volume["Size"] + 5
+
+    def sizes() -> list[int]:
+        said = host.run("lsblk -bnro TYPE,SIZE /dev/nvme0n1").split()
+        return [int(said[number]) >> 30 for number in (1, 3)]
+
+    assert sizes() == [before, before]
+    host.ec2.modify_volume(VolumeId=volume["VolumeId"], Size=after)
+    assert eventually(lambda: sizes() == [after, before]), sizes()
+    host.run("sudo growpart /dev/nvme0n1 1")
+    assert sizes() == [after, after]
+    host.ec2.modify_volume(VolumeId=volume["VolumeId"], Size=after + 1)
+    host.run("sudo reboot")
+    assert eventually(lambda: sizes() == [after + 1, after + 1]), sizes()
+    host.ec2.terminate_instances(InstanceIds=[host.id])
+
+
 def test_a_machine_may_terminate_itself(standin: StandIn) -> None:
     """If its instance was launched so, as on AWS."""
     host = Bootable(standin, InstanceInitiatedShutdownBehavior="terminate")

@@ -62,6 +62,9 @@ def test_render(team: Team, ada: Machine, ben: Machine) -> None:
     assert changed.pop(".terraform.lock.hcl") == b"# committed\n"
     assert diff_lines(ours, changed) == ["-  instance_count     = 1", "+  instance_count     = 4"]
 
+    ami = team.document()["instance"]["ami"]
+    known = f'root_devices = {{ "{ami}" = "/dev/sda1" }}\n'
+    (ben.folder / "hcl" / "terraform.tfvars").write_text(known, encoding="utf-8")
     # Terraform's own way to its providers, as bilbo finds it on this machine.
     environment = terraform_environment(
         ben.bilbo.environment(**ben.environment), {}, ben.bilbo.home

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from bilbo.aws.preflight import _images
+from bilbo.aws.amis import _images
 
 GONE = ("ami-00000000000000001", "ami-00000000000000002")
 # One of moto's own.

@@ -42,7 +42,7 @@ def cases(suffix: str) -> list[str]:
 
 def spec_as_json(spec: ClusterSpec) -> dict[str, Any]:
     fields = dataclasses.asdict(spec)
-    del fields["profile"], fields["profile_name"]
+    del fields["profile"], fields["profile_name"], fields["root_devices"]
     loaded: dict[str, Any] = json.loads(json.dumps(fields))
     return loaded
 

@@ -27,6 +27,7 @@ def spec_of(document: dict[str, Any], name: str = "test") -> ClusterSpec:
     from dataclasses import replace
 
     spec = building.build(document, name, "us-east-1")
+    spec = replace(spec, root_devices={each.machine.ami: "/dev/sda1" for each in spec.workers})
     return spec if spec.cidrs else replace(spec, cidrs=("192.0.2.1/32",))
 
 
@@ -39,6 +40,18 @@ def test_a_profile_becomes_this_hcl(case: str) -> None:
     if os.environ.get("BILBO_WRITE_DOCS"):
         expected.write_text(text, encoding="utf-8")
     assert text == expected.read_text(encoding="utf-8")
+
+
+def test_a_root_device_that_nobody_knows_is_a_variable() -> None:
+    """Terraform then plans nothing before it is told, and no wrong disk is made."""
+    from dataclasses import replace
+
+    spec = spec_of(json.loads((CASES / "workers.json").read_text(encoding="utf-8")))
+    text = render(replace(spec, root_devices={}))["main.tf"]
+    assert text.count('variable "root_devices" {') == 1
+    ami = spec.workers[0].machine.ami
+    assert f'  root_device        = var.root_devices["{ami}"]\n' in text
+    assert "root_devices" not in render(spec)["main.tf"]
 
 
 def test_two_more_workers_are_one_line() -> None:

@@ -349,7 +349,7 @@ def test_the_state_for_people() -> None:
             "resources": [
                 {"mode": "managed", "module": "module.a", "type": "aws_instance", "name": "this",
                  "instances": [{"attributes": {"id": "i-1"}}]},
-                {"mode": "data", "type": "aws_ami", "name": "this", "instances": [{}]},
+                {"mode": "data", "type": "aws_subnets", "name": "this", "instances": [{}]},
             ],
             "outputs": {"a": {"value": 1}, "b": {"value": "secret", "sensitive": True}},
         },

@@ -163,16 +163,16 @@ def unit_folder(systemctl: Sequence[str]) -> Path:
     raise Failure(f"{' '.join(systemctl)} names no folder for units")
 
 
-def said(argv: Sequence[str], text: str = "") -> str:
+def said(argv: Sequence[str], text: str = "", seconds: float = SECONDS) -> str:
     """What a program says. Raises Failure, with its last words, if it cannot do it."""
     environment = dict(os.environ, LC_ALL="C")
     runtime = f"/run/user/{os.getuid()}"
     if "--user" in argv and os.path.isdir(runtime):  # noqa: PTH112
         environment.setdefault("XDG_RUNTIME_DIR", runtime)
-    return _run(argv, text, environment)
+    return _run(argv, text, environment, seconds)
 
 
-def _run(argv: Sequence[str], text: str, environment: Dict[str, str]) -> str:
+def _run(argv: Sequence[str], text: str, environment: Dict[str, str], seconds: float) -> str:
     name = " ".join(argv[:2])
     try:
         done = subprocess.run(  # noqa: UP022 - Python 3.6 has no capture_output
@@ -180,12 +180,12 @@ def _run(argv: Sequence[str], text: str, environment: Dict[str, str]) -> str:
             input=text.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        raise Failure(f"{name} did not end within {SECONDS:.0f} s") from None
+        raise Failure(f"{name} did not end within {seconds:.0f} s") from None
     except OSError as error:
         raise Failure(f"{argv[0]}: {error.strerror}") from None
     if done.returncode:

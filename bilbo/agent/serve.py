@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List
 
 from bilbo.agent.boot import Installation
 from bilbo.agent.channel import Client, Request
+from bilbo.agent.disk import grow
 from bilbo.agent.first import LIBRARY_FIRST
 from bilbo.agent.first_boot import wait_until_free
 from bilbo.agent.measure import measure
@@ -47,6 +48,15 @@ def folder_of(request: Request) -> Path:
 def on_measure(client: Client, request: Request) -> None:
     """`packages`, `executables` -> `measured`."""
     client.emit("measured", **measure(request["packages"], request["executables"]))
+
+
+def on_grow(client: Client, request: Request) -> None:
+    """Have the root file system fill its disk of `gib` -> `grown`: `done` if there was anything to
+    grow; `why` it could not be grown."""
+    try:
+        client.emit("grown", done=grow(request["gib"]), why="")
+    except (Failure, OSError, ValueError) as error:
+        client.emit("grown", done=False, why=str(error))
 
 
 def on_boot(client: Client, request: Request) -> None:
@@ -261,6 +271,7 @@ def on_program(client: Client, request: Request) -> None:
 
 REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "measure": on_measure,
+    "grow": on_grow,
     "boot": on_boot,
     "init": on_init,
     "packages": on_packages,

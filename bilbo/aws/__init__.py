@@ -1,10 +1,10 @@
 """Queries AWS through boto3. Never creates anything: Terraform does that."""
 
 from bilbo.aws.address import caller_cidr
-from bilbo.aws.amis import image_tags, newest_images
+from bilbo.aws.amis import Ami, Amis, image_tags, look_at_images, newest_images
 from bilbo.aws.autoscaling import group_members, protect
 from bilbo.aws.build_leftovers import left_of_build
-from bilbo.aws.preflight import limits, preflight
+from bilbo.aws.preflight import image_problems, launch_problems, limits, preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
 from bilbo.aws.tagged import (
@@ -34,6 +34,8 @@ __all__ = [
     "LAUNCH",
     "REBALANCE",
     "REPLACE",
+    "Ami",
+    "Amis",
     "Lock",
     "Resource",
     "WorkerGroup",
@@ -43,10 +45,13 @@ __all__ = [
     "client",
     "group_members",
     "holders",
+    "image_problems",
     "image_tags",
     "instance_types",
+    "launch_problems",
     "left_of_build",
     "limits",
+    "look_at_images",
     "machines",
     "newest_images",
     "preflight",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from bilbo.aws import prerequisites
+from bilbo.aws.amis import Amis, add_images
 from bilbo.aws.quotas import Asked, rules
 from bilbo.aws.session import asking, client
 from bilbo.aws.tagged import everything_tagged
@@ -17,9 +18,6 @@ from bilbo.model import CLUSTER_TAG, WORKER, ClusterSpec, NodeGroup, Target
 # AWS's codes for a user who may not look. The user may be allowed to create all the same.
 _MAY_NOT_LOOK = ("UnauthorizedOperation", "AccessDenied")
 
-# AWS's codes for an AMI that was deregistered or never was.
-_NO_SUCH_IMAGE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable")
-
 
 def preflight(
     spec: ClusterSpec,
@@ -27,6 +25,7 @@ def preflight(
     keys: Mapping[str, bytes],
     launching: Sequence[NodeGroup],
     retyped: Sequence[NodeGroup],
+    images: Amis,
     names: Collection[str],
     *,
     more: Asked,
@@ -38,9 +37,10 @@ def preflight(
     types of the `retyped` ones, whose running machines get another, for a `new` cluster whether its
     name is free, whether the `names` of what is made are, and AWS's limits, among them the
     quotas for as many `more` machines of each group. `keys` are the public parts of the private
-    keys, by the profile's path, in SSH's wire format. Skips what the AWS user may not look at;
-    returns what a person should know of that. Makes four calls, whatever the cluster's size, five
-    more if the name was in use, and those of `prerequisites.asked` at the same time.
+    keys, by the profile's path, in SSH's wire format. `images` are the AMIs looked at before;
+    others are added. Skips what the AWS user may not look at; returns what a person should know of
+    that. Makes four calls, whatever the cluster's size, five more if the name was in use, and those
+    of `prerequisites.asked` at the same time.
     """
     problems: list[str] = []
     notes: list[str] = []
@@ -54,7 +54,9 @@ def preflight(
         if launching:
             problems += _allowed(lambda: _key_pairs(spec, launching, ec2, keys))
         if launching or retyped:
-            problems += _allowed(lambda: _images_and_types(spec, launching, retyped, ec2, sizes))
+            problems += _allowed(
+                lambda: _images_and_types(spec, target, launching, retyped, images, ec2, sizes)
+            )
         problems += _limits(spec, target, ec2, names, notes, new=new)
         problems += prerequisites.problems(answers, more, sizes)
         notes += prerequisites.notes(spec, answers)
@@ -142,8 +144,10 @@ def _differs(mine: bytes, public: str) -> bool:
 
 def _images_and_types(
     spec: ClusterSpec,
+    target: Target,
     launching: Sequence[NodeGroup],
     retyped: Sequence[NodeGroup],
+    images: Amis,
     ec2: Any,
     sizes: dict[str, int],
 ) -> list[str]:
@@ -151,10 +155,9 @@ def _images_and_types(
     from botocore.exceptions import ClientError
 
     groups = [*launching, *retyped]
-    images = {group.machine.ami for group in groups}
     types = {group.machine.ec2type for group in groups}
     try:
-        found_images = _images(ec2, sorted(images))
+        add_images(target, [group.machine.ami for group in groups], images)
         offered = ec2.describe_instance_types(
             Filters=[{"Name": "instance-type", "Values": sorted(types)}]
         )
@@ -162,39 +165,52 @@ def _images_and_types(
         if not error.response["Error"]["Code"].startswith("Invalid"):
             raise
         return [error.response["Error"]["Message"]]
-    built_for = {image["ImageId"]: image.get("Architecture", "") for image in found_images}
+    built_for = {ami: image.architecture for ami, image in images.items() if image}
     runs = {
         found["InstanceType"]: found.get("ProcessorInfo", {}).get("SupportedArchitectures", [])
         for found in offered["InstanceTypes"]
     }
     for each in offered["InstanceTypes"]:
         sizes[each["InstanceType"]] = each["VCpuInfo"]["DefaultVCpus"]
-    unknown = sorted({group.machine.ami for group in launching} - built_for.keys())
     not_offered = sorted(types - runs.keys())
     return [
-        *(f"the AMI {ami} does not exist in {spec.region}" for ami in unknown),
+        *image_problems(spec.region, launching, images),
         *(f"the instance type {name} is not offered in {spec.region}" for name in not_offered),
         *_disagreements(groups, built_for, runs),
     ]
 
 
-def _images(ec2: Any, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Those of the AMIs that exist, in one call if all do. Raises ClientError.
+def launch_problems(
+    spec: ClusterSpec, target: Target, launching: Sequence[NodeGroup], images: Amis
+) -> list[str]:
+    """As `image_problems`, after adding to `images` what is not known yet: one call. Skipped if the
+    AWS user may not look. Raises AwsError."""
 
-    Asks by id: a search by filter omits the deprecated AMIs of other accounts, which launch all the
-    same (EC2's DescribeImages, IncludeDeprecated). One unknown id fails the whole call, so each is
-    then asked for alone.
+    def look() -> list[str]:
+        add_images(target, [group.machine.ami for group in launching], images)
+        return image_problems(spec.region, launching, images)
+
+    with asking(f"cannot look at the AMIs in {spec.region}"):
+        return _allowed(look)
+
+
+def image_problems(region: str, launching: Sequence[NodeGroup], images: Amis) -> list[str]:
+    """What of the `images` keeps these groups' machines from being launched. Pure.
+
+    Source: EC2's EbsBlockDevice, VolumeSize, which is never smaller than the snapshot.
     """
-    from botocore.exceptions import ClientError
-
-    try:
-        return list(ec2.describe_images(ImageIds=list(ids))["Images"])
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _NO_SUCH_IMAGE:
-            raise
-    if len(ids) == 1:
-        return []
-    return [image for each in ids for image in _images(ec2, [each])]
+    amis = sorted({group.machine.ami for group in launching})
+    wanted = {(g.machine.ami, g.machine.vol_size) for g in launching if g.machine.vol_size}
+    found = [(ami, gib, image.size) for ami, gib in wanted if gib and (image := images.get(ami))]
+    return [
+        *(f"the AMI {ami} does not exist in {region}" for ami in amis if images[ami] is None),
+        *(
+            f"vol_size {gib} is less than the {size} GiB of the AMI {ami}: leave it out, or set at "
+            f"least {size}"
+            for ami, gib, size in sorted(found)
+            if gib < size
+        ),
+    ]
 
 
 def _disagreements(

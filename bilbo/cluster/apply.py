@@ -43,12 +43,13 @@ from bilbo.cluster.launches import (
     tidy,
     too_few,
 )
-from bilbo.cluster.launching import preflight, public_keys
+from bilbo.cluster.launching import check_images, preflight, public_keys
 from bilbo.cluster.leaving import dismiss, leaving
 from bilbo.cluster.orphans import adopt
 from bilbo.cluster.planning import PLAN_FILE, write_rendered
 from bilbo.cluster.reviewed import Reviewed
 from bilbo.cluster.starting import tell
+from bilbo.cluster.volumes import check_volumes
 from bilbo.cluster.work import Work
 from bilbo.errors import AwsError, BilboError
 from bilbo.inventory import inventory, missing, stopped
@@ -122,9 +123,13 @@ def apply_changes(task: Undertaking) -> Applied:
     short = too_few(task.spec, groups)
     if not planned.changes and planned.exit_code == 0 and not short:
         return Applied(inventory(task.spec, task.terraform.outputs()), changed=False)
+    assert task.before
     if task.look:
         _preflight(task, keys, planned.changes)
-    assert task.before
+        if any(each.resource_type == "aws_instance" for each in planned.changes):
+            check_volumes(task.spec, task.work, task.terraform.state(), planned.changes)
+    else:
+        check_images(task.spec, task.work, task.before.inventory, planned.changes)
     agree(task.spec, planned, task.before, task.work, yes=task.yes, scaling=task.scaling)
     if not planned.changes and not short:  # outputs alone
         return _carry_out(task, _plan_file(task), changed=False)

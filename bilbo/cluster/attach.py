@@ -11,6 +11,7 @@ from bilbo import record as states
 from bilbo.cluster.host_settings import taken
 from bilbo.cluster.ownership import owned, right_account
 from bilbo.cluster.planning import write_rendered
+from bilbo.cluster.root_devices import known_root_devices
 from bilbo.cluster.settling import settle
 from bilbo.cluster.shared_state import (
     admitted,
@@ -137,6 +138,10 @@ def attach(spec: ClusterSpec, work: Work) -> Record:
         record = recorded(spec, work, shared)
         right_account(spec, record, work)
         spec = owned(settle(spec, work, record, my_ip=False), work, record, shared)
+        # What the state does not tell is settled by the next command that changes something.
+        unknown_ones = dict.fromkeys((each.machine.ami for each in spec.workers), "")
+        devices = {**unknown_ones, **known_root_devices(spec, shared)}
+        spec = replace(spec, root_devices=devices)
         record = record.changed(account=spec.account)
         terraform = work.terraform(spec.name)
         write_rendered(spec, terraform)

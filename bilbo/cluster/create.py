@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
+from typing import Any
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
@@ -12,6 +14,7 @@ from bilbo.cluster.host_settings import known
 from bilbo.cluster.look import looked, mend
 from bilbo.cluster.ownership import owned, right_account
 from bilbo.cluster.reviewed import Reviewed, allowed
+from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import found_before, say_unlike
 from bilbo.cluster.starting import Created, conclude, start, tell, with_nodes, with_token
@@ -54,10 +57,7 @@ def create(
         right_account(spec, before, work)
         terraform = work.terraform(spec.name)
         finish(spec.name, work)
-        manifest = reviewed.bundle.manifest if reviewed else None
-        amis, owner = (manifest.amis, manifest.owner) if manifest else (None, None)
-        spec = settle(spec, work, before, my_ip, newest=True, amis=amis)
-        spec = owned(spec, work, before, state, planned=owner)
+        spec = _settled(spec, work, before, state, reviewed, my_ip=my_ip)
         if reviewed:
             reviewed.is_rendered(spec)
         there = known(spec, work, mine)
@@ -74,6 +74,24 @@ def create(
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)
         return _started(spec, work, record, applied, seen)
+
+
+def _settled(
+    spec: ClusterSpec,
+    work: Work,
+    before: Record | None,
+    state: Mapping[str, Any],
+    reviewed: Reviewed | None,
+    *,
+    my_ip: bool,
+) -> ClusterSpec:
+    """Returns the specification with all that is in no profile: as `reviewed`, if it was."""
+    manifest = reviewed.bundle.manifest if reviewed else None
+    amis, owner = (manifest.amis, manifest.owner) if manifest else (None, None)
+    spec = settle(spec, work, before, my_ip, newest=True, amis=amis)
+    spec = owned(spec, work, before, state, planned=owner)
+    # The preflight of a new cluster says what is wrong with AMIs, among all else that is wrong.
+    return with_root_devices(spec, work, state, must_exist=bool(before or reviewed))
 
 
 def _started(

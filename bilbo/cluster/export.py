@@ -10,6 +10,7 @@ from pathlib import Path
 from bilbo import aws
 from bilbo.cluster.ownership import owner_in
 from bilbo.cluster.reviewed import must_name_its_callers
+from bilbo.cluster.root_devices import known_root_devices
 from bilbo.errors import RenderError
 from bilbo.model import ClusterSpec, Target
 from bilbo.render import render
@@ -20,14 +21,17 @@ _HEADER = re.compile(r'# Cluster "([^"]+)", written by bilbo ')
 def export(spec: ClusterSpec, folder: Path, target: Callable[[], Target]) -> list[str]:
     """Writes the cluster's HCL to `folder`, and returns the paths that it wrote, sorted.
 
-    The account is the profile's, and the owner comes from a shared state at `target`: neither
-    makes the files differ between machines. Files that are not HCL, including
-    `.terraform.lock.hcl`, are left alone. Raises RenderError for what depends on the caller, or
-    before overwriting a file that is not bilbo's; AwsError if a shared state cannot be read.
+    The account is the profile's; owner and root devices come from a shared state at `target`: none
+    makes the files differ between machines. Root devices in no state become a variable. Files that
+    are not HCL, including `.terraform.lock.hcl`, are left alone. Raises RenderError for what
+    depends on the caller, or before overwriting a file that is not bilbo's; AwsError if a shared
+    state cannot be read.
     """
     self_contained(spec)
     if spec.state:
-        spec = replace(spec, owner=owner_in(aws.shared_state(target(), spec.state, spec.name)))
+        state = aws.shared_state(target(), spec.state, spec.name)
+        devices = known_root_devices(spec, state)
+        spec = replace(spec, owner=owner_in(state), root_devices=devices)
     files = render(spec)
     _ours(spec, folder, files)
     _no_links(folder, files)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bilbo import addresses, aws
 from bilbo.cluster.work import Work
-from bilbo.errors import RemoteError
+from bilbo.errors import AwsError, RemoteError
 from bilbo.model import ClusterSpec, Inventory, NodeGroup
 from bilbo.profile.naming import expand_key_path
 from bilbo.terraform import PlannedChange
@@ -65,7 +65,7 @@ def preflight(
     `there` is what runs, `changes` are Terraform's, as far as they are known. A group that only
     loses machines, or keeps them, is not checked: its AMI and its key pair may be gone.
     """
-    groups = [group for group in spec.groups() if _launches(group, there, changes)]
+    groups = _launching(spec, there, changes)
     retyped = [
         group
         for group in spec.groups()
@@ -78,8 +78,8 @@ def preflight(
     more = [(group, max(group.count - _count(group, there), 0)) for group in groups]
     if groups or retyped or names or new:
         found = aws.preflight(
-            spec, work.target, keys, groups, retyped, names, more=more, new=new
-        )  # fmt: skip
+            spec, work.target, keys, groups, retyped, work.images, names, more=more, new=new
+        )
         for note in found:
             work.progress.say(note)
 
@@ -107,6 +107,26 @@ def _names(spec: ClusterSpec, changes: Collection[PlannedChange] | None) -> list
 
 def _count(group: NodeGroup, there: Inventory) -> int:
     return sum(node.group == group.name for node in there.nodes())
+
+
+def check_images(
+    spec: ClusterSpec, work: Work, there: Inventory, changes: Collection[PlannedChange]
+) -> None:
+    """As `preflight`, for the AMIs alone: one call, or none if the change launches nothing."""
+    groups = _launching(spec, there, changes)
+    if groups and (problems := aws.launch_problems(spec, work.target, groups, work.images)):
+        raise AwsError(
+            f"cluster {spec.name!r} cannot get the machines that it lacks; nothing was changed",
+            details=tuple(problems),
+            hint="Machines that run go on running. Restore the AMI, or name another in the "
+            "profile, which replaces the machines that have it.",
+        )
+
+
+def _launching(
+    spec: ClusterSpec, there: Inventory, changes: Collection[PlannedChange]
+) -> list[NodeGroup]:
+    return [group for group in spec.groups() if _launches(group, there, changes)]
 
 
 def _launches(group: NodeGroup, there: Inventory, changes: Collection[PlannedChange]) -> bool:

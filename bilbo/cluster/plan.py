@@ -6,14 +6,16 @@ from dataclasses import replace
 
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.launches import shortages
-from bilbo.cluster.launching import limits, public_keys
+from bilbo.cluster.launching import check_images, limits, public_keys
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
+from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import initialised, not_moving
+from bilbo.cluster.volumes import check_volumes
 from bilbo.cluster.work import Work, interruptible
 from bilbo.hostside import compare
-from bilbo.model import ClusterSpec
+from bilbo.model import ClusterSpec, Inventory
 
 _NO_OWNER = (
     "This cluster was created before owners existed: its resources have no tag bilbo:owner, and "
@@ -41,6 +43,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         not_moving(spec, terraform)
         state = stored(work.target, terraform, spec.name, spec.state)
         spec = owned(spec, work, before, state)
+        spec = with_root_devices(spec, work, state)
         if spec.owner is None:
             work.progress.say(_NO_OWNER)
         files = write_rendered(spec, terraform)
@@ -50,6 +53,8 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         outcome = terraform.plan(path, work.progress.terraform)
         if not outcome.ok:
             raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
+        check_images(spec, work, before.inventory if before else Inventory(), outcome.changes)
+        check_volumes(spec, work, state, outcome.changes)
         limits(spec, work, outcome.changes)
         short = shortages(spec, work, outcome.changes)
         planned = Planned(spec, outcome, settings, short)

@@ -128,6 +128,21 @@ def _as_before(name: str, work: Work, results: Sequence[HostResult]) -> None:
                 f"bilbo restart {name} --notebook"
             )
     _prepared_too_late(name, work, results)
+    _disks(work, results)
+
+
+def _disks(work: Work, results: Sequence[HostResult]) -> None:
+    """Reports which file systems were grown, and which do not fill their disks."""
+    for result in results:
+        who = f"{result.node.role} {result.node.instance_id}"
+        if result.facts.get("grown"):
+            work.progress.say(f"The file system of {who} was grown to fill its disk.")
+        if why := result.facts.get("disk"):
+            work.progress.say(
+                f"The file system of {who} may not fill its disk: {why[:300]}\nTo grow it by hand: "
+                "https://docs.aws.amazon.com/ebs/latest/userguide/"
+                "recognize-expanded-volume-linux.html"
+            )
 
 
 def _prepared_too_late(name: str, work: Work, results: Sequence[HostResult]) -> None:

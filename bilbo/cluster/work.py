@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,12 +45,14 @@ class Work:
     """The records, the target, and where to report progress.
 
     `timeout` is the deadline of each stage on a host, in seconds; None means `remote.Deadlines`.
+    `images` are the AMIs that were looked at: each is asked for once.
     """
 
     store: Store
     target: Target
     progress: Progress
     timeout: float | None = None
+    images: aws.Amis = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def account(self) -> str | None:

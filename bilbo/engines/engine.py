@@ -105,6 +105,7 @@ def host_plan(
         init_cmd=machine.init_cmd,
         requirements=machine.packages,
         replace=replace,
+        disk=machine.vol_size or 0,
     )
 
 

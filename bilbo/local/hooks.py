@@ -328,6 +328,14 @@ def count_boots(world: World) -> None:
         original(self)
 
 
+def root_gib(instance: Any) -> int:
+    """The size of an instance's root volume, in GiB; 0 if it has none."""
+    disks = instance.block_device_mapping
+    disk = next((disks[name] for name in ROOT_DEVICES if name in disks), None)
+    volume = instance.ec2_backend.volumes.get(disk.volume_id) if disk else None
+    return int(volume.size) if volume else 0
+
+
 def power(instance: Any, asked: str) -> None:
     """Does what a running machine asks for: `reboot` or `poweroff`."""
     if asked == "reboot":

@@ -17,7 +17,7 @@ import asyncssh
 from bilbo.local import ssh
 from bilbo.local.admission import Admission, admission
 from bilbo.local.boot_entries import boot_entries, user_data
-from bilbo.local.hooks import World, all_instances, power, tags_of
+from bilbo.local.hooks import World, all_instances, power, root_gib, tags_of
 from bilbo.local.openings import Opening, Socket
 from bilbo.local.processes import end_of_standin
 from bilbo.local.standin_state import erase
@@ -30,7 +30,8 @@ LOOK_EVERY = 0.25  # seconds; a change by the API is looked at at once
 @dataclass(frozen=True)
 class Wanted:
     """A running instance as moto has it. `public` is empty where it has no public address.
-    `user_data` are moto's, still encoded; `names` are all that a fault may call it by.
+    `user_data` are moto's, still encoded; `gib` is the size of its root volume; `names` are all
+    that a fault may call it by.
     """
 
     instance_id: str
@@ -40,6 +41,7 @@ class Wanted:
     public_key: bytes | None
     boots: int
     user_data: Any = None
+    gib: int = 0
     names: tuple[str, ...] = ()
 
 
@@ -157,6 +159,8 @@ class LiveMachines:
             if item.instance_id not in self._machines:
                 self._machines[item.instance_id] = self._machine(item, now)
         for instance_id, machine in self._machines.items():
+            if machine.wanted.gib != wanted[instance_id].gib:
+                ssh.size_disk(machine.host, wanted[instance_id].gib)
             machine.wanted = wanted[instance_id]
             up = machine.opens_at <= now
             if up and not machine.booted:
@@ -189,6 +193,7 @@ class LiveMachines:
                     i.bilbo_key,
                     i.bilbo_boots,
                     i.user_data,
+                    root_gib(i),
                     names.get(i.id, ()),
                 )
                 for i in alive
@@ -238,6 +243,7 @@ class LiveMachines:
             mark=self._mark,
             host_key=self._host_keys[instance_id],
         )
+        ssh.size_disk(host, wanted.gib, boots=True)
         return LiveMachine(wanted, host, now + self._world.faults.boot)
 
     async def _show(self, machine: LiveMachine, *, up: bool) -> None:

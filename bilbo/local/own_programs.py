@@ -2,7 +2,7 @@
 
 A machine is processes of this computer. What would stop, power off or install something would do it
 to the computer, so each machine has programs of these names that act on the machine's folder alone:
-`etc`, `var` and `home` in it. `own/*.sh` are these programs.
+`etc`, `var`, `dev` and `home` in it. `own/*.sh` are these programs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 _SOURCES = Path(__file__).with_name("own")
 _POWER = ("shutdown", "reboot", "poweroff", "halt", "init", "telinit")
+_DISK = ("findmnt", "lsblk", "growpart", "resize2fs", "xfs_growfs")
 # What people call by name to change the computer, and the machine has nothing of.
 REFUSED = (
     *("apt", "apt-get", "aptitude", "dpkg-reconfigure", "dnf", "yum", "zypper", "snap", "rpm"),
@@ -25,6 +26,7 @@ PROGRAMS = {
     "loginctl": "loginctl",
     "crontab": "crontab",
     **dict.fromkeys(_POWER, "power"),
+    **dict.fromkeys(_DISK, "disk"),
     **dict.fromkeys(REFUSED, "refused"),
 }
 

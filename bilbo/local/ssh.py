@@ -108,6 +108,15 @@ def make_home(host: Host) -> None:
         profile.write_text(f'PATH={first}:"$PATH"\nexport PATH\n')
 
 
+def size_disk(host: Host, gib: int, *, boots: bool = False) -> None:
+    """Give the machine's disk that size. At a boot the partition and the file system grow with it,
+    as cloud-init has it on AWS; otherwise a person has to grow them."""
+    folder = host.folder / "dev"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in ("disk", "part", "fs") if boots else ("disk",):
+        (folder / name).write_text(f"{gib << 30}\n")
+
+
 class Door(asyncssh.SSHServer):
     """Who may come in, and through which door: the instance's key, and nothing else."""
 

@@ -86,6 +86,8 @@ class HostRun:
         """Run the profile's own commands, measure the host and check its software."""
         self._enters("measure", "connected", CONNECTED)
         self._session = await self._log_in(connection)
+        if self.plan.disk:
+            await self._grow(self.plan.disk)
         if self.has_preparations and await self._boot():
             await self._log_in_again(connection)
         if self.plan.init_cmd and await self._init():
@@ -116,6 +118,17 @@ class HostRun:
         """A new login sees what has been put on PATH since the last one."""
         self._session.close()
         self._session = await self._log_in(connection)
+
+    async def _grow(self, gib: int) -> None:
+        """Have the root file system fill its disk. What fails is a fact, and the host goes on."""
+        try:
+            event = await self._session.ask("grow", self.deadlines.init, gib=gib)
+        except HostFailure as failure:
+            self.facts["disk"] = failure.what
+            return
+        if event["done"]:
+            self._enters("measure", "its file system fills its disk now")
+        self.facts.update(disk=str(event["why"]), grown=event["done"])
 
     async def _boot(self) -> bool:
         """Wait until the host's first boot is over and its package managers are free. Returns

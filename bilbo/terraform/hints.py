@@ -58,8 +58,9 @@ _HINTS = (
     ),
     (
         "data.aws_ami.",
-        "An AMI of the profile is gone from this region, or no longer shared with this account: "
-        "name another, which replaces the machines that have it.",
+        "An AMI of the profile is gone from this region, or no longer shared with this account. An "
+        "earlier bilbo wrote Terraform files that ask for it: `bilbo plan` with the cluster's "
+        "profile writes them anew.",
     ),
     ("InvalidKeyPair", _KEY_PAIR),
     ("The key pair '", _KEY_PAIR),  # an Auto Scaling group's activity has no code
@@ -73,6 +74,10 @@ _HINTS = (
     (
         "InvalidBlockDeviceMapping",
         "Check the profile's vol_size: a volume cannot be smaller than the AMI's snapshot.",
+    ),
+    (
+        "New size cannot be smaller",
+        "AWS shrinks no volume: set vol_size to at least what there is, or leave it out.",
     ),
     ("PendingVerification", _VERIFYING),
     ("OptInRequired", _SUBSCRIBE),

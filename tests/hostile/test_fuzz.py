@@ -322,7 +322,7 @@ STATE = {
         resource("aws_autoscaling_group", "worker", instances=[
             {"index_key": 0, "status": "tainted", "attributes": {"id": None, "tags": None}}
         ]),
-        resource("aws_ami", "data", mode="data"),
+        resource("aws_instances", "data", mode="data"),
     ],
     "check_results": None,
 }  # fmt: skip

@@ -216,10 +216,36 @@ def test_an_upgrade_replaces_and_stops_nothing(tmp_path: Path) -> None:
         bilbo("create", profile)
         assert ec2.describe_instances()["Reservations"] == before
         assert bilbo.record("before")["owner"] is None
+        without_its_ami(bilbo, profile)
         bilbo("destroy", "before", "-y")
         nothing_is_left(tmp_path)
     finally:
         local.stop(tmp_path)
+
+
+def without_its_ami(bilbo: Bilbo, profile: str) -> None:
+    """A deregistered AMI keeps nothing from what launches no machine; what does is refused, with
+    the reason, before anything is changed."""
+    ec2, groups = clients(bilbo.home)
+
+    def sizes() -> list[int]:
+        found = groups.describe_auto_scaling_groups()["AutoScalingGroups"]
+        return [each["DesiredCapacity"] for each in found]
+
+    ec2.deregister_image(ImageId=INSTANCE["ami"])
+    assert "Nothing to do." in bilbo("plan", profile, "--detailed-exitcode").stdout
+    bilbo("drift", "before", "--detailed-exitcode")
+    gone = f"the AMI {INSTANCE['ami']} does not exist in us-east-1"
+    for words in (
+        ["scale", "before", "2"],
+        ["--local", "plan", profile, "-n", "another"],
+    ):
+        refused = bilbo(*words, code=1).stderr
+        assert gone in refused and "replaces the machines that have it" in refused, words
+    assert sizes() == [1]
+    bilbo("scale", "before", "0", "-y")
+    assert sizes() == [0]
+    assert gone in bilbo("create", profile, code=1).stderr
 
 
 def apply_alone(bilbo: Bilbo, folder: Path, aws: dict[str, str]) -> None:
@@ -282,3 +308,27 @@ def test_own() -> None:
     ):
         assert one.has(found) is its, found
         assert none.has(found) is untagged, found
+
+
+def test_root_devices_in_a_state() -> None:
+    """Launch templates tell them by AMI, of the specification's alone; what is malformed, or may
+    have been put there, tells nothing."""
+    from bilbo.cluster.root_devices import known_root_devices
+    from bilbo.profile import building
+
+    document = {"instance": INSTANCE, "dask": {}}
+    spec = building.build(document, "one", "us-east-1")
+    ami = INSTANCE["ami"]
+
+    def told(**attributes: Any) -> dict[str, str]:
+        template = {"type": "aws_launch_template", "instances": [{"attributes": attributes}]}
+        return known_root_devices(spec, {"resources": [1, {"type": "aws_instance"}, template]})
+
+    disks = [{"device_name": "/dev/xvda"}]
+    assert told(image_id=ami, block_device_mappings=disks) == {ami: "/dev/xvda"}
+    assert told(image_id="ami-2", block_device_mappings=disks) == {}
+    for wrong in (None, [], [1], [{"device_name": 5}], [{"device_name": ""}], "x"):
+        assert told(image_id=ami, block_device_mappings=wrong) == {}
+    assert told(image_id=[ami], block_device_mappings=disks) == told() == {}
+    for state in ({}, {"resources": 3}, {"resources": [{"type": "aws_launch_template"}]}):
+        assert known_root_devices(spec, state) == {}

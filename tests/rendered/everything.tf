@@ -99,6 +99,7 @@ module "worker" {
   security_group_ids   = [module.security_group.id]
   volume_size          = 100
   iam_instance_profile = "s3-reader"
+  root_device          = "/dev/sda1"
   instance_count       = 10
 
   tags = {

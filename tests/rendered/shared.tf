@@ -93,6 +93,7 @@ module "worker" {
   key_name           = "team"
   subnet_id          = module.network.subnet_id
   security_group_ids = [module.security_group.id]
+  root_device        = "/dev/sda1"
   instance_count     = 2
 
   tags = {

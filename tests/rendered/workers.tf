@@ -48,6 +48,7 @@ module "worker" {
   key_name           = "my-keypair"
   subnet_id          = module.network.subnet_id
   security_group_ids = ["sg-0bc538e0a7c089b4d"]
+  root_device        = "/dev/sda1"
   instance_count     = 2
 
   tags = {

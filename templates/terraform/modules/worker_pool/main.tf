@@ -1,12 +1,3 @@
-data "aws_ami" "this" {
-  include_deprecated = true
-
-  filter {
-    name   = "image-id"
-    values = [var.ami]
-  }
-}
-
 resource "aws_launch_template" "this" {
   #checkov:skip=CKV_AWS_88:Without a NAT gateway, which is billed, a public address is the way to packages; the security group admits only the profile's networks.
   name                   = var.name
@@ -36,7 +27,7 @@ resource "aws_launch_template" "this" {
   }
 
   block_device_mappings {
-    device_name = data.aws_ami.this.root_device_name
+    device_name = var.root_device
 
     ebs {
       encrypted             = true

@@ -8,6 +8,11 @@ variable "ami" {
   type        = string
 }
 
+variable "root_device" {
+  description = "Name of the AMI's root device: RootDeviceName in EC2's DescribeImages."
+  type        = string
+}
+
 variable "instance_type" {
   description = "EC2 instance type."
   type        = string

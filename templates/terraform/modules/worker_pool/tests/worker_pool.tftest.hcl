@@ -1,8 +1,4 @@
 mock_provider "aws" {
-  mock_data "aws_ami" {
-    defaults = { root_device_name = "/dev/sda1" }
-  }
-
   mock_resource "aws_launch_template" {
     defaults = { latest_version = 1, id = "lt-0123456789abcdef0" }
   }
@@ -11,6 +7,7 @@ mock_provider "aws" {
 variables {
   name               = "team-dask-worker"
   ami                = "ami-12345678"
+  root_device        = "/dev/xvda"
   instance_type      = "m5.large"
   key_name           = "team"
   subnet_id          = "subnet-12345678"
@@ -54,6 +51,11 @@ run "is_a_group_of_the_size_asked_for" {
   assert {
     condition     = aws_launch_template.this.block_device_mappings[0].ebs[0].encrypted == "true"
     error_message = "The root volume must be encrypted."
+  }
+
+  assert {
+    condition     = aws_launch_template.this.block_device_mappings[0].device_name == "/dev/xvda"
+    error_message = "The root volume is the AMI's."
   }
 
   assert {
