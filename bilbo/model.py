@@ -142,9 +142,8 @@ class ClusterSpec:
     allows; empty means the caller's own address, not yet determined. `public` allows ports that are
     open to the internet. `state` None keeps Terraform's state on this machine. `account` is the
     cluster's AWS account, None while unknown; `owner` the random hash that its resources carry,
-    None for a cluster from a release without owners. `root_devices` are the names of the AMIs' root
-    devices, by AMI, as far as they are settled. `profile` is the profile as JSON, after overrides;
-    `profile_name` is its file's name.
+    None for a cluster from a release without owners. `root_devices` names the AMIs' root devices,
+    once settled. `profile` is the profile as JSON, after overrides; `profile_name` is its file's.
     """
 
     name: str
@@ -208,8 +207,7 @@ class Target:
 
     @property
     def check_ip_url(self) -> str:
-        """What tells the caller's public address. China's network may let the usual one through
-        from another address, or not at all."""
+        """What tells the caller's public address. In China the usual one may not answer."""
         return f"https://checkip.amazonaws.com{'.cn' * self.region.startswith('cn-')}"
 
 
@@ -347,8 +345,8 @@ class HostPlan:
     `executables` must be on the login shell's PATH. The versions of `packages` are reported, and
     those in `oldest` must not be older (`why_oldest`). `requirements` are lines for pip, installed
     first. `replace` restarts a running service whose script or files have changed; otherwise it
-    keeps running. `disk` is the size in GiB that the profile gives the root volume, 0 for
-    the AMI's: its file system is to fill it.
+    keeps running. `disk` is the root volume's size in GiB, which its file system is to fill; 0 for
+    the AMI's.
     """
 
     node: Node
@@ -415,9 +413,8 @@ class ServiceStatus:
     """What has become of a service, as its host tells.
 
     `age` is how many seconds ago it was started or, if it does not run, ended; None if nobody saw
-    it. `rebooted` means that the host has been rebooted since; `restarting` that its supervisor
-    starts it again by itself, as it has done `restarts` times; `unsupervised` that it runs, but its
-    supervisor was killed. `log` is the end of its log.
+    it. `rebooted`: its host was, since; `restarting`: its supervisor starts it again, as it has
+    done `restarts` times; `unsupervised`: it runs without one. `log` is the end of its log.
     """
 
     name: str

@@ -61,16 +61,20 @@ def preflight(
         problems += prerequisites.problems(answers, more, sizes)
         notes += prerequisites.notes(spec, answers)
     if problems:
-        verb, done = ("create", "created") if new else ("change", "changed")
-        raise AwsError(
-            f"cannot {verb} cluster {spec.name!r}; nothing was {done}",
-            details=tuple(problems),
-            hint="Correct the profile and run the command again."
-            if new
-            else "Restore that in AWS, or correct the profile; another AMI or key pair replaces "
-            "the machines that have it.",
-        )
+        raise _refused(spec, problems, new=new)
     return notes
+
+
+def _refused(spec: ClusterSpec, problems: Sequence[str], *, new: bool) -> AwsError:
+    verb, done = ("create", "created") if new else ("change", "changed")
+    return AwsError(
+        f"cannot {verb} cluster {spec.name!r}; nothing was {done}",
+        details=tuple(problems),
+        hint="Correct the profile and run the command again."
+        if new
+        else "Restore that in AWS, or correct the profile; another AMI or key pair replaces the "
+        "machines that have it.",
+    )
 
 
 def limits(spec: ClusterSpec, target: Target, names: Collection[str]) -> list[str]:
