@@ -80,6 +80,19 @@ def test_the_name_is_taken(bilbo: Bilbo) -> None:
     told("The cluster's name is taken by somebody else", errors(done.stderr), 1, NOTHING)
     shutil.rmtree(folder)
     shutil.move(bilbo.home / "aside", folder)
+
+
+def test_a_start_that_failed_is_made_up_for(bilbo: Bilbo) -> None:
+    """A stopped notebook that AWS did not let `create` start is started by the next one, though
+    Terraform has nothing to do."""
+    machine = bilbo.record("taken")["notebook"]["instance_id"]
+    ec2, _ = clients(bilbo.home)
+    ec2.stop_instances(InstanceIds=[machine])
+    local.inject(bilbo.home, "deny=ec2:StartInstances")
+    assert f"cannot start {machine}" in bilbo("create", "taken.json", code=1).stderr
+    local.inject(bilbo.home, "clear")
+    assert f"Start stopped instances: {machine}" in bilbo("create", "taken.json").stderr
+    assert bilbo.record("taken")["status"] == "ready"
     bilbo("destroy", "taken", "-y")
     nothing_is_left(bilbo.home)
 

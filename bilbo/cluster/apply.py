@@ -27,6 +27,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bilbo import addresses, aws
 from bilbo import record as states
@@ -122,7 +123,11 @@ def apply_changes(task: Undertaking) -> Applied:
     close(task.spec, task.work, groups)
     short = too_few(task.spec, groups)
     if not planned.changes and planned.exit_code == 0 and not short:
-        return Applied(inventory(task.spec, task.terraform.outputs()), changed=False)
+        outputs = task.terraform.outputs()
+        # A start that failed is no change to Terraform: its state tells of the stopped machine.
+        if stopped(task.spec, outputs):
+            return Applied(_complete(task, outputs, None), changed=True)
+        return Applied(inventory(task.spec, outputs), changed=False)
     assert task.before
     if task.look:
         _preflight(task, keys, planned.changes)
@@ -232,7 +237,7 @@ def _carry_out(
     if lack:
         settle(spec, work)
         outcome = _refreshed(task)
-    return Applied(_complete(task, outcome, lack), changed, lack)
+    return Applied(_complete(task, outcome.outputs, lack), changed, lack)
 
 
 def _let_leave(task: Undertaking) -> None:
@@ -316,11 +321,11 @@ def _salvage(task: Undertaking, failed: Outcome, *, lost: bool = False) -> Appli
     return Applied(found, changed=True, error=error)
 
 
-def _complete(task: Undertaking, applied: Outcome, lack: BilboError | None) -> Inventory:
+def _complete(task: Undertaking, outputs: Mapping[str, Any], lack: BilboError | None) -> Inventory:
     """Returns the complete inventory: starts instances that were stopped by hand, and asks AWS
     again until it gives every address, unless workers are known to `lack`.
     """
-    spec, outputs = task.spec, applied.outputs
+    spec = task.spec
     asleep = stopped(spec, outputs)
     if asleep:
         task.work.progress.say(f"Start stopped instances: {', '.join(asleep)}")

@@ -80,8 +80,8 @@ def create(account: Account, profile: str, code: int | None = 0) -> str:
 
 
 def test_the_life_of_a_cluster(account: Account) -> None:
-    """plan, create, a stop and a start, another account, scale, a shortage and destroy, with the
-    permissions that `bilbo permissions` prints."""
+    """plan, create, another account, a stop and a start, more and fewer workers, a shortage and
+    destroy, with the permissions that `bilbo permissions` prints."""
     profile = account.profile(workers(1))
     account.strictly(account("permissions", profile).stdout)
     assert "to add" in account("plan", profile, "--detailed-exitcode", code=2).stdout
@@ -98,11 +98,8 @@ def test_the_life_of_a_cluster(account: Account) -> None:
     ec2.stop_instances(InstanceIds=list(before.values()))
     ec2.get_waiter("instance_stopped").wait(InstanceIds=list(before.values()))
     assert "is stopped" in account("desc", NAME, "--refresh", code=3).stdout
-    create(account, profile)
+    create(account, account.profile(workers(2)))
     assert ids(account) == before
-    computed(account, 1)
-
-    account("scale", NAME, "2", "--timeout", "900")
     computed(account, 2)
     # One worker leaves, and one of another group cannot come.
     with account.too_big() as ec2type:
