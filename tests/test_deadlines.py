@@ -86,11 +86,14 @@ ON_THE_HOST = {
 # The person's side, without `await`: by file, function and called name.
 HERE = {
     ("aws/tagged.py", "start_instances", "wait"): "boto3's waiter gives up after ten minutes",
+    ("aws/prerequisites.py", "problems", "result"): "boto3's clients have",
+    ("aws/prerequisites.py", "notes", "result"): "boto3's clients have",
     ("cli/commands/hosts.py", "_become", "call"): "a person's ssh",
     ("cli/streams.py", "read", "acquire"): "a person's input waits for the host, which has one",
     ("cluster/apply.py", "_prepare", "result"): "`init` has one",
     ("cluster/create.py", "create", "result"): "`look` has one",
     ("record.py", "lock", "acquire"): "the lock itself has one",
+    ("terraform/installing.py", "exclusive", "acquire"): "the lock itself has one",
     ("remote/host.py", "until_joined", "result"): "it is done",
     ("remote/bringup.py", "_keep_roll", "result"): "it is done",
     ("remote/transfer.py", "watched", "result"): "it is done",
