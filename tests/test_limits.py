@@ -109,6 +109,7 @@ def test_rules_are_counted_as_terraform_makes_them(ec2: Any) -> None:
 
 def test_a_quota_that_nobody_may_ask_is_said(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person with a raised quota and without permission to ask is not kept from working."""
+    # Patched here and below: moto knows neither quotas that differ nor who may ask.
     monkeypatch.setattr(quotas, "quota", lambda *_: None)
     wide = replace(spec_of("wide"), cidrs=tuple(f"10.0.{n}.0/24" for n in range(30)))
     assert ["91 inbound rules" in note for note in limits(wide, TARGET, [])] == [True]

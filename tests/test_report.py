@@ -85,6 +85,19 @@ def test_the_whole_clusters_summary() -> None:
     )
 
 
+def test_the_summary_without_a_notebook() -> None:
+    """The scheduler is the first, and the engine stands above it."""
+    found = replace(record(head=HEAD, workers=WORKERS), type="dask")
+    when = report.local_time("2020-01-08T17:27:33+00:00")
+    assert report.summary(found) == (
+        f"Name: test-cluster\nReady Time: {when}\n"
+        "Type: dask\n"
+        "\nScheduler:\n[1] instance_id: i-068c450413c6adf06, public_ip: 54.180.24.43\n"
+        "\nWorkers:\n[2] instance_id: i-08ae30d974e682df1, public_ip: 52.78.129.196\n"
+        "[3] instance_id: i-03eb8bd69c8671241, public_ip: 15.165.160.217"
+    )
+
+
 def test_the_plans_block() -> None:
     """A plan's block has the specification's indentation and wording."""
     spec = build({"instance": INSTANCE, "notebook": {}}, "test", "ap-northeast-2")
