@@ -142,11 +142,11 @@ _OPERATION = re.compile(r"operation error ([\w ]+): (\w+)")
 
 def _permission(message: str) -> str:
     """The missing permission: the one that AWS names, or else the operation's."""
+    if named := _ACTION.search(message):
+        return named[1]
     # Auto Scaling tries a template as its caller; what it refuses is the launch.
     if "launch template" in message and "operation error Auto Scaling" in message:
         return "ec2:RunInstances (or what the launch template needs with it, such as iam:PassRole)"
-    if named := _ACTION.search(message):
-        return named[1]
     if operation := _OPERATION.search(message):
         return f"{operation[1].replace(' ', '').lower()}:{operation[2]}"
     return "that the message names"
