@@ -209,7 +209,7 @@ def make_instance_profile(bilbo: Bilbo) -> None:
 def test_no_capacity(bilbo: Bilbo) -> None:
     """Of four workers AWS has two, which are still starting when Terraform gives up: they are kept,
     work, and are never replaced. Nothing comes later until `create` asks for it. At last their AMI
-    is gone, which does not keep them."""
+    is gone, and nobody may read a data source: that does not keep them."""
     worker = {"count": 4, **ONE_PROCESS}
     ec2, groups = clients(bilbo.home)
     image = ec2.copy_image(SourceImageId=local.KNOWN_AMI, SourceRegion="us-east-1", Name="copy")
@@ -242,7 +242,9 @@ def test_no_capacity(bilbo: Bilbo) -> None:
     assert record["status"] == "ready"
     assert kept < {worker["instance_id"] for worker in record["workers"]}
     ec2.deregister_image(ImageId=image["ImageId"])
+    local.inject(bilbo.home, "deny=ec2:DescribeInstanceTypeOfferings")
     assert "destroying without it" in bilbo("destroy", "short", "-y").stderr
+    local.inject(bilbo.home, "clear")
     nothing_is_left(bilbo.home)
 
 
@@ -277,7 +279,8 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
     assert len(taken) == 2, said
     told("AWS's answer to CreateSecurityGroup is lost while `create` works", taken[0], 0,
          "the cluster, which has what the request had made")  # fmt: skip
-    there = ec2.describe_instances()["Reservations"]
+    ours = [{"Name": "tag:bilbo:cluster", "Values": ["hand"]}]
+    there = ec2.describe_instances(Filters=ours)["Reservations"]
     assert sum(len(each["Instances"]) for each in there) == 4
     before = bilbo.record("hand")
     lost, asleep = (each["instance_id"] for each in before["workers"])

@@ -86,8 +86,8 @@ def _terraform(name: str, work: Work, terraform: Terraform, own: Own) -> None:
     outcome = terraform.destroy(watch)
     if any("data." in error.address for error in outcome.errors):
         # Terraform reads data sources even to destroy, and what they ask for may be gone, such as
-        # an AMI. It gives up then, while machines run on.
-        work.progress.say("What the profile names is not in AWS any more; destroying without it.")
+        # a subnet. It gives up then, while machines run on.
+        work.progress.say("A data source cannot be read; destroying without it.")
         outcome = terraform.destroy(watch, refresh=False)
     if watch.orphaned:
         # This ends, because each round imports what was created while Terraform was killed.
