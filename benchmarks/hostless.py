@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bilbo import local
 from bilbo import record as states
 from bilbo.cluster.ownership import owned, stored
+from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import settle
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
@@ -92,7 +93,8 @@ def change(action: str, home: Path, path: str, name: str, count: int) -> Record:
     with work.store.lock(name, action):
         spec = settle(spec, work, before, my_ip=False, newest=before is None)
         terraform = work.terraform(name)
-        spec = owned(spec, work, before, stored(work.target, terraform, name, spec.state))
+        state = stored(work.target, terraform, name, spec.state)
+        spec = with_root_devices(owned(spec, work, before, state), work, state)
         record = before or Record(
             name=name,
             status=states.CREATING,
