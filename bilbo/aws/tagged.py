@@ -173,5 +173,5 @@ def _instance(instance: dict[str, Any]) -> Resource:
     return replace(
         resource,
         public_ip=instance.get("PublicIpAddress", ""),
-        ec2type=instance["InstanceType"],
+        ec2type=instance.get("InstanceType", ""),
     )
