@@ -218,6 +218,8 @@ def rendered(home: Path, path: str, name: str) -> Path:
     """A new Terraform folder of such a cluster, as bilbo writes it."""
     folder = home / f"raw-{name}"
     bilbo(home, "--local", "render", path, "-n", name, "-o", str(folder))
+    known = f'root_devices = {{ "{INSTANCE["ami"]}" = "/dev/sda1" }}\n'
+    (folder / "terraform.tfvars").write_text(known, encoding="utf-8")
     return folder
 
 
