@@ -29,6 +29,7 @@ from botocore.exceptions import ClientError
 from conftest import StandIn
 
 from bilbo import local
+from bilbo.local import network
 from bilbo.aws import machines
 from bilbo.errors import LocalError, UsageError
 from bilbo.local.faults import FORMS, Faults
@@ -511,6 +512,7 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
     aws.ec2.terminate_instances(InstanceIds=ids)
     assert eventually(dead, 1)
     assert eventually(lambda: not (aws.home / "local" / "instances" / ids[0]).exists())
+    time.sleep(network.REST_SECONDS)
     again = aws.run()
     assert again["PublicIpAddress"] == address
     aws.ec2.terminate_instances(InstanceIds=[again["InstanceId"]])

@@ -6,8 +6,9 @@ import contextlib
 import errno
 import ipaddress
 import socket
+import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from bilbo.errors import LocalError
 
@@ -16,6 +17,7 @@ CLAIM_PORT = 4727
 OCTETS = range(16, 250, 2)  # the next one has the public addresses
 API_PORTS = range(4570, 5570)
 SSH_PORTS = range(2222, 2422)
+REST_SECONDS = 5.0
 
 
 def claim_range(home: str, last: int) -> tuple[int, contextlib.ExitStack]:
@@ -80,7 +82,8 @@ class Addresses:
     """Hands out private addresses of 127.OCTET.0.0/16 and public ones of the next range, each to
     one instance at a time.
 
-    The lowest free one comes first, so that addresses are used again soon, as on AWS.
+    The lowest free one comes first, so that addresses are used again soon, as on AWS. A public one
+    rests before: the machine that had it may still be listening there.
     """
 
     def __init__(self, octet: int) -> None:
@@ -88,6 +91,7 @@ class Addresses:
         self.public = ipaddress.IPv4Network(f"127.{octet + 1}.0.0/16")
         self._elsewhere = ipaddress.IPv4Network(f"127.{octet}.240.0/20")
         self._taken: set[str] = set()
+        self._free_since: dict[str, float] = {}
 
     def take(self, subnet: ipaddress.IPv4Network) -> str | None:
         """A free address of `subnet`, or of a range kept for subnets that are not on loopback.
@@ -103,7 +107,9 @@ class Addresses:
 
     def take_public(self, before: str = "") -> str | None:
         """A free public address, another one than `before`; None when there is none left."""
-        address = self._free(self.public, but=before)
+        now = time.monotonic()
+        resting = {a for a, since in self._free_since.items() if now - since < REST_SECONDS}
+        address = self._free(self.public, {before, *resting}) or self._free(self.public, {before})
         if address:
             self._taken.add(address)
         return address
@@ -118,10 +124,11 @@ class Addresses:
     def give_back(self, address: str) -> None:
         """Let another instance have `address`."""
         self._taken.discard(address)
+        self._free_since[address] = time.monotonic()
 
-    def _free(self, subnet: ipaddress.IPv4Network, but: str = "") -> str | None:
+    def _free(self, subnet: ipaddress.IPv4Network, but: Container[str] = frozenset()) -> str | None:
         addresses = (str(subnet[number]) for number in self._usable(subnet))
-        return next((a for a in addresses if a not in self._taken and a != but), None)
+        return next((a for a in addresses if a not in self._taken and a not in but), None)
 
     @staticmethod
     def _usable(subnet: ipaddress.IPv4Network) -> Iterable[int]:
