@@ -29,9 +29,9 @@ from botocore.exceptions import ClientError
 from conftest import StandIn
 
 from bilbo import local
-from bilbo.local import network
 from bilbo.aws import machines
 from bilbo.errors import LocalError, UsageError
+from bilbo.local import network
 from bilbo.local.faults import FORMS, Faults
 from bilbo.local.lag import Lag
 from bilbo.local.processes import of_standin
