@@ -149,4 +149,8 @@ def _tell(found: Swept, left: list[Leftover], account: str | None, *, yes: bool)
             echo("To remove what is yours: bilbo sweep -y", err=True)
         if others:
             words = " ".join(f"--owner {each}" for each in others)
-            echo(f"To remove what others own: bilbo sweep -y {words}", err=True)
+            echo(
+                "What has another owner may be a team-mate's, and in use. If it is yours, as from "
+                f"a deleted home: bilbo sweep -y {words}",
+                err=True,
+            )
