@@ -1,19 +1,23 @@
-"""AWS's limits against what a profile makes of them, on moto's EC2 in this process."""
+"""AWS's limits against what a profile makes of them, on moto's EC2 in this process, and
+against the account of a stand-in."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import boto3
 import pytest
 from bilbo_cli import INSTANCE
-from botocore.exceptions import ClientError
+from conftest import StandIn
 from moto import mock_aws
 
-from bilbo.aws import limits, prerequisites, quotas
+from bilbo import local
+from bilbo.aws import client, limits, prerequisites, quotas
 from bilbo.engines import ENGINES
 from bilbo.errors import AwsError
 from bilbo.local.refusals import AUTO_SCALING_NAME, GROUP_NAME, TEMPLATE_NAME
@@ -25,8 +29,6 @@ from bilbo.render import render
 TARGET = Target(
     "us-east-1", environment={"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 )
-# As the stand-in tells them: moto does not.
-CPUS = {"CoreCount": 2, "ThreadsPerCore": 2}
 
 
 @pytest.fixture
@@ -35,6 +37,21 @@ def ec2() -> Iterator[Any]:
         yield boto3.client(
             "ec2", "us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
         )
+
+
+def here(standin: StandIn) -> Target:
+    """A region of the stand-in that nobody else uses."""
+    return replace(standin.target, region="eu-north-1")
+
+
+@contextmanager
+def denied(standin: StandIn, action: str) -> Iterator[None]:
+    """Within it, nobody may do this."""
+    local.inject(standin.home, f"deny={action}")
+    try:
+        yield
+    finally:
+        local.inject(standin.home, "clear")
 
 
 def spec_of(name: str, *groups: str, engine: str = "dask") -> ClusterSpec:
@@ -107,14 +124,14 @@ def test_rules_are_counted_as_terraform_makes_them(ec2: Any) -> None:
         limits(wider, TARGET, [])
 
 
-def test_a_quota_that_nobody_may_ask_is_said(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quota_that_nobody_may_ask_is_said(standin: StandIn) -> None:
     """A person with a raised quota and without permission to ask is not kept from working."""
-    # Patched here and below: moto knows neither quotas that differ nor who may ask.
-    monkeypatch.setattr(quotas, "quota", lambda *_: None)
     wide = replace(spec_of("wide"), cidrs=tuple(f"10.0.{n}.0/24" for n in range(30)))
-    assert ["91 inbound rules" in note for note in limits(wide, TARGET, [])] == [True]
-    monkeypatch.setattr(quotas, "quota", lambda *_: 100.0)
-    assert limits(wide, TARGET, []) == []
+    with pytest.raises(AwsError, match="91 inbound rules"):
+        limits(wide, here(standin), [])
+    with denied(standin, "servicequotas:*"):
+        assert ["91 inbound rules" in note for note in limits(wide, here(standin), [])] == [True]
+    assert quotas.beyond(wide, 100.0, []) == []
 
 
 @pytest.mark.parametrize(
@@ -132,13 +149,16 @@ def test_a_type_counts_towards_one_quota(ec2type: str, name: str) -> None:
     assert (quotas.family(ec2type) or ("", ""))[0] == name
 
 
-def test_vcpus_are_counted_with_what_runs(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vcpus_are_counted_with_what_runs(standin: StandIn) -> None:
     """Two groups of one family share its quota, which instances on demand have used in part; what
     nobody may ask is passed over."""
-    monkeypatch.setattr("moto.ec2.models.instances.Instance.cpu_options", CPUS, raising=False)
-    image = ec2.describe_images()["Images"][0]["ImageId"]
-    ec2.run_instances(ImageId=image, InstanceType="m5.xlarge", MinCount=1, MaxCount=1)
+    ec2 = client(here(standin), "ec2")
+    image = ec2.copy_image(SourceImageId=local.KNOWN_AMI, SourceRegion="us-east-1", Name="copy")
+    (launched,) = ec2.run_instances(
+        ImageId=image["ImageId"], InstanceType="m5.xlarge", MinCount=1, MaxCount=1
+    )["Instances"]
     run = quotas.running(ec2)
+    ec2.terminate_instances(InstanceIds=[launched["InstanceId"]])
     assert run == {"L-1216C47A": 4}
     more = [(group, 3) for group in spec_of("many", "one", "two").workers]
     ec2type = more[0][0].machine.ec2type
@@ -151,36 +171,41 @@ def test_vcpus_are_counted_with_what_runs(ec2: Any, monkeypatch: pytest.MonkeyPa
     assert quotas.vcpus(more, {ec2type: 2}, run, {"L-1216C47A": None}) == []
 
 
-def test_what_nobody_may_ask_of_the_account_is_passed_over(
-    ec2: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_nobody_may_ask_of_the_account_is_passed_over(standin: StandIn) -> None:
     """A missing instance profile is a problem, a refusal is none, and an account's own key for
     volumes is said with the grant that Auto Scaling's role needs."""
-    spec = spec_of("account")
+    spec, target = spec_of("account"), here(standin)
     workers = [
         replace(each, machine=replace(each.machine, iam_instance_profile="nobody"))
         for each in spec.workers
     ]
     more = [(workers[0], 2)]
-    key = "arn:aws-cn:kms:cn-north-1:1:key/x"
-    for answer, noted in ((key, True), ("alias/aws/ebs", False)):
-        monkeypatch.setattr(prerequisites, "_default_key", lambda _, answer=answer: answer)
-        with prerequisites.asked(TARGET, more, workers) as found:
-            (missing,) = prerequisites.problems(found, more, {})
-            said = prerequisites.notes(spec, found)
-        assert "'nobody' (iam_instance_profile) does not exist" in missing
-        assert [f"--key-id {key} --grantee-principal arn:aws-cn:iam" in each for each in said] == (
-            [True] if noted else []
-        )
 
-    def refuse(*_: object) -> None:
-        raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetInstanceProfile")
+    def found() -> tuple[list[str], list[str]]:
+        with prerequisites.asked(target, more, workers) as answers:
+            return prerequisites.problems(answers, more, {}), prerequisites.notes(spec, answers)
 
-    monkeypatch.setattr(prerequisites, "_exists", refuse)
-    monkeypatch.setattr(prerequisites, "_default_key", refuse)
-    with prerequisites.asked(TARGET, more, workers) as found:
-        assert prerequisites.problems(found, more, {}) == []
-        assert prerequisites.notes(spec, found) == []
+    missing, said = found()
+    assert said == []
+    assert ["'nobody' (iam_instance_profile) does not exist" in each for each in missing] == [True]
+    key = client(target, "kms").create_key()["KeyMetadata"]["Arn"]
+    client(target, "ec2").modify_ebs_default_kms_key_id(KmsKeyId=key)
+    missing, said = found()
+    assert [f"--key-id {key} --grantee-principal arn:aws:iam" in each for each in said] == [True]
+    with denied(standin, "iam:GetInstanceProfile"):
+        missing, said = found()
+        assert missing == [] and len(said) == 1
+    with denied(standin, "ec2:GetEbsDefaultKmsKeyId"):
+        missing, said = found()
+        assert len(missing) == 1 and said == []
+
+
+def test_a_grant_is_for_the_keys_own_partition() -> None:
+    """Auto Scaling's role has the partition of the key that it needs."""
+    key: Future[str | None] = Future()
+    key.set_result("arn:aws-cn:kms:cn-north-1:1:key/x")
+    (said,) = prerequisites.notes(spec_of("china"), prerequisites.Answers({}, key, {}, None))
+    assert "--grantee-principal arn:aws-cn:iam" in said
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))

@@ -63,10 +63,15 @@ def inbound_rules(spec: ClusterSpec) -> int:
 def rules(target: Target, spec: ClusterSpec, notes: list[str]) -> list[str]:
     """What is wrong with the number of rules of the generated security group; a doubt is added to
     `notes`. Calls AWS only if there are more than its default."""
-    count = inbound_rules(spec) if spec.needs_security_group else 0
-    if count <= _RULES:
+    if not spec.needs_security_group or inbound_rules(spec) <= _RULES:
         return []
     allowed = quota(client(target, "service-quotas", optional=True), "vpc", _RULES_CODE)
+    return beyond(spec, allowed, notes)
+
+
+def beyond(spec: ClusterSpec, allowed: float | None, notes: list[str]) -> list[str]:
+    """As `rules`, for as many as the account is `allowed`, None if nobody may ask. Pure."""
+    count = inbound_rules(spec)
     several = f"{len(spec.cidrs)} networks (access.cidrs) for {len(spec.ports)} ports"
     need = f"the security group needs {count} inbound rules: {several}, and its members"
     if allowed is None:
