@@ -11,7 +11,7 @@ import random
 import signal
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, client, nothing_is_left
 from distributed import Client
 from reliability import told
+from waiting import eventually
 
 from bilbo import local
 
@@ -28,14 +29,6 @@ SEED = os.environ.get("BILBO_CHAOS_SEED") or str(time.time_ns())
 # Deaths within ten minutes after which a service's supervisor gives up with the next ones: such a
 # service needs `create`, whatever the fault. A fault costs a worker two at most.
 TIRED = 4
-
-
-def eventually(check: Callable[[], Any], seconds: float = 30) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.1)
-    return found
 
 
 def ended(pids: list[int]) -> None:
@@ -162,7 +155,7 @@ def test_services_that_die_come_back(back: Back) -> None:
     back.computes()
     back.kill(back.record["workers"][0], "dask-worker")
     back.computes()
-    eventually(back.notebook)
+    eventually(back.notebook, 30)
     said = back.bilbo("logs", "back", "scheduler").stdout
     (line,) = (line for line in said.splitlines() if "bilbo: " in line)
     told("A scheduler is killed", line[line.index("bilbo: ") :], 0,
@@ -182,7 +175,7 @@ def test_machines_that_boot_come_back(back: Back) -> None:
     back.ec2.reboot_instances(InstanceIds=[node["instance_id"] for node in nodes])
     ended(before)
     back.computes()
-    eventually(back.notebook)
+    eventually(back.notebook, 30)
     scheduler = [back.record["scheduler"]["instance_id"]]
     back.ec2.stop_instances(InstanceIds=scheduler)
     time.sleep(3)  # the workers die of it, and wait

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import shlex
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import boto3
 import pytest
 from conftest import StandIn
 from test_own_programs import listing
+from waiting import eventually
 
 from bilbo import local
 from bilbo.local.boot_entries import user_data
@@ -85,15 +87,6 @@ class Bootable:
         return str(found[0]["Instances"][0]["State"]["Name"])
 
 
-def eventually(check: Callable[[], bool], seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def test_a_boot_ends_all_processes_and_runs_the_boot_entries(standin: StandIn) -> None:
     """By the fault, by EC2's reboot, by stop and start, and by a command on the host itself. To
     start a running machine is none. What names the machine underneath by path is not run."""
@@ -146,8 +139,8 @@ def test_a_disk_grows_with_its_volume(standin: StandIn) -> None:
     before, after = volume["Size"], volume["Size"] + 5
 
     def sizes() -> list[int]:
-        said = host.run("lsblk -bnro TYPE,SIZE /dev/nvme0n1").split()
-        return [int(said[number]) >> 30 for number in (1, 3)]
+        said = host.run("lsblk -bnro TYPE,SIZE /dev/nvme0n1")  # cut off by a reboot: fewer
+        return [int(size) >> 30 for size in re.findall(r"(?m)^\w+ (\d+)$", said)]
 
     assert sizes() == [before, before]
     host.ec2.modify_volume(VolumeId=volume["VolumeId"], Size=after)

@@ -9,12 +9,13 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_agent import FOREVER, Agent
+from waiting import eventually
 
 from bilbo.agent import boot
 from bilbo.agent.service import processes_with
@@ -23,14 +24,6 @@ from bilbo.remote.agent_session import agent_source
 
 PAUSES = "PAUSES = (2, 4, 8, 16, 32)"
 QUICK = agent_source("supervisor").replace(PAUSES, "PAUSES = (0.3,) * 5")
-
-
-def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture

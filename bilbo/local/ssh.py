@@ -20,6 +20,7 @@ from typing import Any
 
 import asyncssh
 
+from bilbo.files import private_write
 from bilbo.local import sessions
 from bilbo.local.boot_entries import BootEntry
 from bilbo.local.processes import INSTANCE_MARK, STANDIN_MARK
@@ -114,7 +115,7 @@ def size_disk(host: Host, gib: int, *, boots: bool = False) -> None:
     folder = host.folder / "dev"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in ("disk", "part", "fs") if boots else ("disk",):
-        (folder / name).write_text(f"{gib << 30}\n")
+        private_write(folder / name, f"{gib << 30}\n")  # in one step: its programs may be reading
 
 
 class Door(asyncssh.SSHServer):
