@@ -28,7 +28,7 @@ KINDS = [
 def owner(bilbo: Bilbo) -> str:
     """The owner of a cluster that runs and that nobody remembers."""
     bilbo("--local", "create", bilbo.profile(NAME, PROFILE))
-    assert "Nothing is left over" in bilbo("--local", "sweep").stderr
+    assert "No cluster's resources are left over in" in bilbo("--local", "sweep").stderr
     found: str = bilbo.record(NAME)["owner"]
     shutil.rmtree(bilbo.home / "clusters")
     (bilbo.home / "owners").unlink()
@@ -40,7 +40,7 @@ def swept(bilbo: Bilbo, *options: str, code: int) -> Any:
     return json.loads(bilbo("--local", "sweep", "--json", *options, code=code).stdout)
 
 
-def security_group(bilbo: Bilbo, owner: str) -> None:
+def security_group(bilbo: Bilbo, owner: str, name: str = "late") -> None:
     """A resource that comes to light after its cluster has ended."""
     target = local.target(bilbo.home)
     assert target
@@ -54,7 +54,7 @@ def security_group(bilbo: Bilbo, owner: str) -> None:
         {"Key": OWNER_TAG, "Value": owner},
     ]
     ec2.create_security_group(
-        GroupName="late",
+        GroupName=name,
         Description="late",
         TagSpecifications=[{"ResourceType": "security-group", "Tags": tags}],
     )
@@ -112,6 +112,13 @@ def test_a_name_that_is_taken_here(bilbo: Bilbo, owner: str) -> None:
     assert json.loads((folder / "cluster.json").read_text(encoding="utf-8")) == record
 
 
+def test_an_owner_that_is_a_command(bilbo: Bilbo) -> None:
+    """Whoever may tag resources chooses it; the command to copy does not run it."""
+    security_group(bilbo, "$(reboot)", "evil")
+    said = bilbo("--local", "sweep", code=3).stderr
+    assert "--owner '$(reboot)'" in said
+
+
 def test_a_region_that_cannot_be_seen(bilbo: Bilbo) -> None:
     """It is never said to be empty."""
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
@@ -123,4 +130,4 @@ def test_a_region_that_cannot_be_seen(bilbo: Bilbo) -> None:
         around={**keys, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
     ).stderr
     assert "Not seen: us-east-1: cannot list the resources in us-east-1" in said
-    assert "Nothing is left over" not in said
+    assert "are left over" not in said

@@ -7,6 +7,7 @@ first, so that a sweep that is killed can be run again.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -96,7 +97,8 @@ def take_up(leftover: Leftover, work: Work) -> Record:
     with work.store.lock(leftover.cluster, "sweep"):
         known = work.store.known(leftover.cluster)
         if known and not _swept(known):
-            ids = " ".join(f"--also {each.id}" for each in leftover.resources)
+            # Whoever can make a group in the account chooses its name.
+            ids = " ".join(f"--also {shlex.quote(each.id)}" for each in leftover.resources)
             raise RecordError(
                 f"another cluster {leftover.cluster!r} is known here",
                 hint=f"To destroy this one's resources with it: bilbo destroy {leftover.cluster} "

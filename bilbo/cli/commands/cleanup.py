@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,13 +143,14 @@ def _removed(context: Context, found: Swept, owners: tuple[str, ...]) -> list[Le
 def _tell(found: Swept, left: list[Leftover], account: str | None, *, yes: bool) -> None:
     where = ", ".join(each for each in found.regions if each not in found.unseen)
     if not left and where:
-        echo(f"Nothing is left over in {where} (account {account or 'unknown'}).", err=True)
+        account = account or "unknown"
+        echo(f"No cluster's resources are left over in {where} (account {account}).", err=True)
     if left and not yes:
         others = sorted({each.owner or _NO_OWNER for each in left if not each.mine})
         if any(each.mine for each in left):
             echo("To remove what is yours: bilbo sweep -y", err=True)
         if others:
-            words = " ".join(f"--owner {each}" for each in others)
+            words = " ".join(f"--owner {shlex.quote(each)}" for each in others)
             echo(
                 "What has another owner may be a team-mate's, and in use. If it is yours, as from "
                 f"a deleted home: bilbo sweep -y {words}",

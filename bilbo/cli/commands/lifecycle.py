@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,7 +205,8 @@ def destroy(context: Context, name: str, also: tuple[str, ...], yes: bool) -> No
         count = sum(1 for _ in record.inventory.nodes())
         for other in [] if yes else others(record, w, also):
             w.progress.say(
-                f"Not this cluster's, left alone: {other}. To destroy it too: --also {other.id}"
+                f"Not this cluster's, left alone: {other}. To destroy it too: --also "
+                f"{shlex.quote(other.id)}"
             )
         files = " This deletes the files on its notebook." if record.inventory.notebook else ""
         if not w.progress.confirm(f"Destroy cluster {name!r}, {count} instance(s)?{files}"):
