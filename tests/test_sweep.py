@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -117,6 +118,16 @@ def test_an_owner_that_is_a_command(bilbo: Bilbo) -> None:
     security_group(bilbo, "$(reboot)", "evil")
     said = bilbo("--local", "sweep", code=3).stderr
     assert "--owner '$(reboot)'" in said
+
+
+def test_no_region_is_the_default(bilbo: Bilbo, tmp_path: Path) -> None:
+    """One that is named will do, and nothing else is asked."""
+    target = local.target(bilbo.home)
+    assert target
+    away = {**target.environment, "AWS_REGION": "", "AWS_DEFAULT_REGION": ""}
+    said = Bilbo(tmp_path)("sweep", "--region", "eu-west-3", around=away).stderr
+    assert "are left over in eu-west-3 (account 123456789012)" in said
+    assert "--all-regions" in Bilbo(tmp_path)("sweep", code=2, around=away).stderr
 
 
 def test_a_region_that_cannot_be_seen(bilbo: Bilbo) -> None:

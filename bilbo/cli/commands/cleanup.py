@@ -76,7 +76,8 @@ def sweep(
     costs = read_prices(prices)
     with work(context, default_target(context)) as w:
         found = leftovers(w, _regions(context, w, asked, everywhere=all_regions))
-        account = w.account
+        # There may be no default region, and STS is asked in one.
+        account = replace(w, target=replace(w.target, region=found.regions[0])).account
     if as_json:
         print_json(leftovers_document(found, account, costs))
     elif found.leftovers:
