@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bilbo.lifetime import Lifetime
+
 NOTEBOOK = "notebook"
 SCHEDULER = "scheduler"
 HEAD = "head"
@@ -140,10 +142,11 @@ class ClusterSpec:
     `engine` is the engine's key in the profile (`dask`), or None. `head` is the engine's head
     (Dask's scheduler, Ray's head). `cidrs` are the networks that the generated security group
     allows; empty means the caller's own address, not yet determined. `public` allows ports that are
-    open to the internet. `state` None keeps Terraform's state on this machine. `account` is the
-    cluster's AWS account, None while unknown; `owner` the random hash that its resources carry,
-    None for a cluster from a release without owners. `root_devices` names the AMIs' root devices,
-    once settled. `profile` is the profile as JSON, after overrides; `profile_name` is its file's.
+    open to the internet. `state` None keeps Terraform's state on this machine, `lifetime` None the
+    cluster until somebody ends it. `account` is the cluster's AWS account, None while unknown;
+    `owner` the random hash that its resources carry, None for a cluster from a release without
+    owners. `root_devices` names the AMIs' root devices, once settled. `profile` is the profile as
+    JSON, after overrides; `profile_name` is its file's.
     """
 
     name: str
@@ -155,6 +158,7 @@ class ClusterSpec:
     cidrs: tuple[str, ...] = ()
     public: bool = False
     state: SharedState | None = None
+    lifetime: Lifetime | None = None
     account: str | None = None
     owner: str | None = None
     root_devices: Mapping[str, str] = field(default_factory=dict)
@@ -390,61 +394,3 @@ class StagePlan:
         if self.notebook:
             yield self.notebook
         yield from self.workers
-
-
-ANOTHERS = "foreign"
-
-
-@dataclass(frozen=True)
-class InstanceDifference:
-    """One instance that differs between AWS and the record: `state` is `gone`, `stopped` (or
-    similar), `moved` to another address, `unknown` to the record, or `foreign`: it carries the
-    cluster's tag but belongs to another cluster.
-    """
-
-    instance_id: str
-    role: str
-    state: str
-    public_ip: str = ""
-
-
-@dataclass(frozen=True)
-class ServiceStatus:
-    """What has become of a service, as its host tells.
-
-    `age` is how many seconds ago it was started or, if it does not run, ended; None if nobody saw
-    it. `rebooted`: its host was, since; `restarting`: its supervisor starts it again, as it has
-    done `restarts` times; `unsupervised`: it runs without one. `log` is the end of its log.
-    """
-
-    name: str
-    running: bool
-    code: int | None = None
-    age: float | None = None
-    rebooted: bool = False
-    restarting: bool = False
-    restarts: int = 0
-    unsupervised: bool = False
-    log: tuple[str, ...] = ()
-
-    @property
-    def ending(self) -> str:
-        """How it ended, in words; for a service that does not run. A negative code is a signal."""
-        if self.code is not None:
-            by_signal = f"was ended by signal {-self.code}"
-            return by_signal if self.code < 0 else f"ended with exit code {self.code}"
-        if self.rebooted:
-            return "ended when its machine was rebooted"
-        return "was killed together with its supervisor"
-
-
-@dataclass(frozen=True)
-class HostStatus:
-    """What a host tells about the cluster's services.
-
-    `members` are the names that have joined the engine's head; None if this is not the head's host
-    or the head does not answer.
-    """
-
-    services: tuple[ServiceStatus, ...] = ()
-    members: frozenset[str] | None = None

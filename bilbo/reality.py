@@ -8,16 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from bilbo.model import (
-    ANOTHERS,
-    HEADS,
-    WORKER,
-    HostStatus,
-    InstanceDifference,
-    Inventory,
-    Node,
-    ServiceStatus,
-)
+from bilbo.model import HEADS, WORKER, Inventory, Node
+from bilbo.status import ANOTHERS, HostStatus, InstanceDifference, ServiceStatus
 
 # What mends a machine: nothing has to, only the record has to be corrected, it mends itself, its
 # service has to be started or ended and started, AWS has to launch or start it, and somebody has

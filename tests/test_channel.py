@@ -16,7 +16,6 @@ from cli_hosts import key_pair, told_by
 from reliability import errors, told
 from ssh_hosts import Host, running
 
-from bilbo.model import HostStatus
 from bilbo.remote import (
     Deadlines,
     HostFailure,
@@ -28,6 +27,7 @@ from bilbo.remote import (
     run_command,
     service_status,
 )
+from bilbo.status import HostStatus
 
 QUICK = Deadlines(connect=5, start=20, ready=20, new_key=0.3)
 TITLE = "printf '\\033]0;my host\\007'"

@@ -16,7 +16,7 @@ from ssh_hosts import Host, processes_of, running
 
 from bilbo.cluster.starting import _ask_token
 from bilbo.cluster.work import Work
-from bilbo.model import HostStatus, Target
+from bilbo.model import Target
 from bilbo.record import Store
 from bilbo.remote import (
     Deadlines,
@@ -27,6 +27,7 @@ from bilbo.remote import (
     run_command,
     service_status,
 )
+from bilbo.status import HostStatus
 
 QUICK = Deadlines(connect=5, start=20, ready=20, new_key=0.3)
 SHELLS = ("/bin/sh", "/usr/bin/bash", "/usr/bin/tcsh", "/usr/bin/fish", "/usr/bin/zsh")

@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 from ssh_hosts import Host, fresh_address, running
 
-from bilbo.model import HostPlan, HostStatus, Node, Service, ServiceStatus, StagePlan
+from bilbo.model import HostPlan, Node, Service, StagePlan
 from bilbo.remote import (
     Deadlines,
     HostFailure,
@@ -23,6 +23,7 @@ from bilbo.remote import (
     run_command,
     service_status,
 )
+from bilbo.status import HostStatus, ServiceStatus
 
 SECONDS = 4.0
 

@@ -8,20 +8,11 @@ from typing import Any
 import pytest
 
 from bilbo import reality
-from bilbo.model import (
-    ANOTHERS,
-    NOTEBOOK,
-    SCHEDULER,
-    WORKER,
-    HostStatus,
-    InstanceDifference,
-    Inventory,
-    Node,
-    ServiceStatus,
-)
+from bilbo.model import NOTEBOOK, SCHEDULER, WORKER, Inventory, Node
 from bilbo.present.condition import amiss, condition, condition_document
 from bilbo.reality import CORRECT, LAUNCH, NOTHING, REACH, RENEW, START, WAIT, Reality, Told, judged
 from bilbo.record import Record
+from bilbo.status import ANOTHERS, HostStatus, InstanceDifference, ServiceStatus
 
 
 def node(role: str, number: int) -> Node:

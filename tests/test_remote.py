@@ -30,7 +30,6 @@ from bilbo.model import (
     ClusterSpec,
     HostPlan,
     HostResult,
-    HostStatus,
     Inventory,
     Machine,
     Measurement,
@@ -56,6 +55,7 @@ from bilbo.remote import (
 from bilbo.remote.agent_session import Session
 from bilbo.remote.commands import with_agent
 from bilbo.remote.roll import Members
+from bilbo.status import HostStatus
 
 MACHINE = Machine("ami-1", "m5.xlarge", "key", "ubuntu", "key.pem")
 QUICK = Deadlines(connect=1.5, start=20, ready=20, new_key=0.3)

@@ -14,11 +14,19 @@ from reliability import told
 from ssh_hosts import Host, processes_of, running
 
 from bilbo.agent.service import MARKER, processes_with
-from bilbo.model import HostPlan, HostResult, HostStatus, Node, Page, Service, StagePlan
+from bilbo.model import (
+    HostPlan,
+    HostResult,
+    Node,
+    Page,
+    Service,
+    StagePlan,
+)
 from bilbo.present.report import failures
 from bilbo.remote import Deadlines, KnownHosts, Remote, bring_up, service_status
 from bilbo.remote.agent_session import Session
 from bilbo.remote.commands import with_agent
+from bilbo.status import HostStatus
 
 QUICK = Deadlines(connect=5, start=20, ready=20, new_key=0.3)
 

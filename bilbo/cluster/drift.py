@@ -8,9 +8,9 @@ from bilbo.cluster.instances import differences
 from bilbo.cluster.ownership import same_account
 from bilbo.cluster.shared_state import initialised
 from bilbo.cluster.work import Work, interruptible
-from bilbo.model import ANOTHERS, InstanceDifference
 from bilbo.plans import Review, read
 from bilbo.record import Record
+from bilbo.status import ANOTHERS, InstanceDifference
 
 
 @dataclass(frozen=True)

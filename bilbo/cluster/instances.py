@@ -5,8 +5,9 @@ from __future__ import annotations
 from bilbo import aws
 from bilbo.cluster.ownership import own_of, same_account
 from bilbo.cluster.work import Work
-from bilbo.model import ANOTHERS, WORKER, InstanceDifference
+from bilbo.model import WORKER
 from bilbo.record import Record
+from bilbo.status import ANOTHERS, InstanceDifference
 
 
 def differences(record: Record, work: Work) -> list[InstanceDifference]:

@@ -16,10 +16,11 @@ from bilbo.cluster.whereabouts import addresses, aside
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.errors import AwsError
-from bilbo.model import ANOTHERS, WORKER, HostStatus, InstanceDifference, Node
+from bilbo.model import WORKER, Node
 from bilbo.profile import building
 from bilbo.reality import RENEW, START, Reality, Told, judged
 from bilbo.record import Record
+from bilbo.status import ANOTHERS, HostStatus, InstanceDifference
 
 # In all, whatever is dead; and for more hosts than are asked at once, which is less than elsewhere:
 # a login must not take long only because of the others.

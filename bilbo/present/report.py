@@ -14,16 +14,15 @@ from bilbo import versions
 from bilbo.engines import ENGINES
 from bilbo.errors import QUOTE
 from bilbo.model import (
-    ANOTHERS,
     WORKER,
     ClusterSpec,
     HostResult,
-    InstanceDifference,
     Inventory,
     Node,
     NodeGroup,
 )
 from bilbo.record import Record
+from bilbo.status import ANOTHERS, InstanceDifference
 from bilbo.versions import VersionDifference
 
 if TYPE_CHECKING:

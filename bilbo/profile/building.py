@@ -9,6 +9,7 @@ from typing import Any
 
 from bilbo.engines import ENGINES, Engine
 from bilbo.errors import ProfileError
+from bilbo.lifetime import lifetime
 from bilbo.model import (
     HEADS,
     NOTEBOOK,
@@ -72,6 +73,7 @@ def build(
         cidrs=tuple(document.get("access", {}).get("cidrs", ())),
         public=document.get("access", {}).get("public", False),
         state=_state(document, region),
+        lifetime=lifetime(document.get("lifetime")),
         account=document.get("account"),
         description=document.get("description", ""),
         webbrowser=document.get("webbrowser"),

@@ -24,11 +24,11 @@ from bilbo.model import (
     Page,
     Served,
     Service,
-    ServiceStatus,
 )
 from bilbo.remote.agent_session import FOREIGN, Event, Session, agent_source
 from bilbo.remote.roll import Members
 from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, NotJoined, Remote
+from bilbo.status import ServiceStatus
 from bilbo.versions import differences, software
 
 SEE_LOGS = "Read the whole log with `bilbo logs`. Run the command again to continue from here."

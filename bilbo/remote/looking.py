@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bilbo.model import HostStatus, MembersPage, Node, ServiceStatus
+from bilbo.model import MembersPage, Node
 from bilbo.remote.agent_session import Event, Session
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.host import page_fields
 from bilbo.remote.terms import HostFailure, Remote, on_each
+from bilbo.status import HostStatus, ServiceStatus
 
 LINES = 5  # of each service's log
 _HEAD_SECONDS = 3.0  # for the head's list of members
