@@ -44,9 +44,21 @@ class Leftover:
 
 
 @dataclass(frozen=True)
+class Built:
+    """What a build of the image `image` has made, and no home here knows: the image itself, or what
+    a killed Packer leaves. `commands` of AWS's CLI remove it, in order."""
+
+    region: str
+    image: str
+    resource: Resource
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Swept:
     """What was found in `regions`; `unseen` are regions that could not be asked, with the cause."""
 
     regions: tuple[str, ...]
     leftovers: tuple[Leftover, ...]
     unseen: Mapping[str, str]
+    built: tuple[Built, ...] = ()

@@ -12,9 +12,12 @@ import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running
 
 from bilbo import local
-from bilbo.model import CLUSTER_TAG, OWNER_TAG
+from bilbo.model import CLUSTER_TAG, IMAGE_TAG, OWNER_TAG
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import TagTypeDef
 
 NAME = "left"
@@ -41,20 +44,24 @@ def swept(bilbo: Bilbo, *options: str, code: int) -> Any:
     return json.loads(bilbo("--local", "sweep", "--json", *options, code=code).stdout)
 
 
-def security_group(bilbo: Bilbo, owner: str, name: str = "late") -> None:
-    """A resource that comes to light after its cluster has ended."""
+def client(bilbo: Bilbo) -> EC2Client:
+    """The stand-in's EC2."""
     target = local.target(bilbo.home)
     assert target
-    ec2 = boto3.client(
+    return boto3.client(
         "ec2", target.region, endpoint_url=target.endpoint_url,
         aws_access_key_id=target.environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=target.environment["AWS_SECRET_ACCESS_KEY"],
     )  # fmt: skip
+
+
+def security_group(bilbo: Bilbo, owner: str, name: str = "late") -> None:
+    """A resource that comes to light after its cluster has ended."""
     tags: list[TagTypeDef] = [
         {"Key": CLUSTER_TAG, "Value": NAME},
         {"Key": OWNER_TAG, "Value": owner},
     ]
-    ec2.create_security_group(
+    client(bilbo).create_security_group(
         GroupName=name,
         Description="late",
         TagSpecifications=[{"ResourceType": "security-group", "Tags": tags}],
@@ -118,6 +125,30 @@ def test_an_owner_that_is_a_command(bilbo: Bilbo) -> None:
     security_group(bilbo, "$(reboot)", "evil")
     said = bilbo("--local", "sweep", code=3).stderr
     assert "--owner '$(reboot)'" in said
+
+
+def test_what_builds_have_made(bilbo: Bilbo) -> None:
+    """What no build of this home has made is listed, with the commands that remove it: an image may
+    be a whole team's. A name that is a command does not run."""
+    ec2 = client(bilbo)
+    tag: Sequence[TagTypeDef] = [{"Key": IMAGE_TAG, "Value": "tools"}]
+    pair = "packer_1; reboot"
+    ec2.create_key_pair(KeyName=pair, TagSpecifications=[{"ResourceType": "key-pair", "Tags": tag}])
+    ami = ec2.register_image(Name="tools", RootDeviceName="/dev/sda1")["ImageId"]
+    ec2.create_tags(Resources=[ami], Tags=tag)
+    found = json.loads(bilbo("--local", "sweep", "--json", code=3).stdout)["of_builds"]
+    assert sorted((each["kind"], each["id"]) for each in found) == [
+        ("aws_ami", ami), ("aws_key_pair", pair)
+    ]  # fmt: skip
+    told = bilbo("--local", "sweep", "-y", code=3)
+    assert "aws ec2 delete-key-pair --key-name 'packer_1; reboot' --region" in told.stderr
+    assert f"aws ec2 deregister-image --image-id {ami} --region" in told.stderr
+    images = bilbo.home / "images"
+    images.mkdir(exist_ok=True)
+    known = {"name": "tools", "ami": ami, "region": "us-east-1", "built": "2026-01-01"}
+    (images / f"{ami}.json").write_text(json.dumps(known), encoding="utf-8")
+    ec2.delete_key_pair(KeyName=pair)
+    assert json.loads(bilbo("--local", "sweep", "--json", code=None).stdout)["of_builds"] == []
 
 
 def test_no_region_is_the_default(bilbo: Bilbo, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from bilbo.aws.address import caller_cidr
 from bilbo.aws.amis import Ami, Amis, image_tags, look_at_images, newest_images
 from bilbo.aws.autoscaling import group_members, protect
-from bilbo.aws.build_leftovers import left_of_build
+from bilbo.aws.build_leftovers import built, left_of_build
 from bilbo.aws.preflight import image_problems, launch_problems, limits, preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
@@ -41,6 +41,7 @@ __all__ = [
     "WorkerGroup",
     "account",
     "activities",
+    "built",
     "caller_cidr",
     "client",
     "group_members",

@@ -14,12 +14,12 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from bilbo import aws
+from bilbo import aws, images
 from bilbo import record as states
 from bilbo.cluster.planning import write_rendered
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, RecordError
-from bilbo.held import Leftover, Swept
+from bilbo.held import Built, Leftover, Swept
 from bilbo.model import ClusterSpec
 from bilbo.profile.naming import check_cluster_name
 from bilbo.record import Record, Store, now
@@ -41,33 +41,47 @@ def regions(
 
 
 def leftovers(work: Work, looked: list[str]) -> Swept:
-    """Asks each region for everything with a cluster's tag. Changes nothing.
+    """Asks each region for everything with a cluster's tag, and with an image's. Changes nothing.
 
-    Five paged calls a region. A region that refuses or does not answer is in `unseen`.
+    Five paged calls a region, and four. A region that refuses or does not answer is in `unseen`.
     """
     kept = {(each.region, each.name, each.owner or "") for each in _records(work.store)}
     owners = work.store.owners()
 
-    def look(region: str) -> tuple[list[Leftover], str]:
+    def look(region: str) -> tuple[list[Leftover], list[Built], str]:
+        there = replace(work.target, region=region)
         try:
-            found = aws.tagged_by_any(replace(work.target, region=region))
+            found, built = aws.tagged_by_any(there), _foreign(aws.built(there), work)
         except BilboError as error:
-            return [], "; ".join([error.what, *error.details])
+            return [], [], "; ".join([error.what, *error.details])
         by_cluster = sorted(found, key=lambda each: (each.cluster, each.owner))
         grouped = groupby(by_cluster, key=lambda each: (each.cluster, each.owner))
-        return [
+        unknown = [
             Leftover(region, cluster, owner, owner in owners, tuple(resources))
             for (cluster, owner), resources in grouped
             if (region, cluster, owner) not in kept
-        ], ""
+        ]
+        return unknown, built, ""
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = dict(zip(looked, pool.map(look, looked), strict=True))
     return Swept(
         tuple(looked),
-        tuple(each for found, _ in answers.values() for each in found),
-        {region: why for region, (_, why) in answers.items() if why},
+        tuple(each for found, _, _ in answers.values() for each in found),
+        {region: why for region, (_, _, why) in answers.items() if why},
+        tuple(each for _, built, _ in answers.values() for each in built),
     )
+
+
+def _foreign(found: Iterable[Built], work: Work) -> list[Built]:
+    """Those that no image of this home, and no build that began here, can have made."""
+    mine = {each.ami for each in images.all_images(work.store.home)}
+    building = {(each.name, each.region) for each in images.unconcluded(work.store.home)}
+    return [
+        each
+        for each in found
+        if each.resource.id not in mine and (each.image, each.region) not in building
+    ]
 
 
 def _records(store: Store) -> list[Record]:

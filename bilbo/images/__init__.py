@@ -3,7 +3,16 @@
 It is not named `packer`, because an installed bilbo has the template in a folder of that name.
 """
 
-from bilbo.images.builds import Build, abandoned, begin, conclude, image_of, named_in, started
+from bilbo.images.builds import (
+    Build,
+    abandoned,
+    begin,
+    conclude,
+    image_of,
+    named_in,
+    started,
+    unconcluded,
+)
 from bilbo.images.packer import PackerKilled, Recipe, build, read_recipe
 from bilbo.images.packer_output import Event
 from bilbo.images.store import Image, all_images, save
@@ -24,4 +33,5 @@ __all__ = [
     "read_recipe",
     "save",
     "started",
+    "unconcluded",
 ]

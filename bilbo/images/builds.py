@@ -49,7 +49,7 @@ def begin(home: Path, name: str, region: str, endpoint_url: str | None, began: s
     build = Build(found, name, region, endpoint_url, began, str(logs / f"packer-{found}.log"),
                   (mine, _start_time(mine)))  # fmt: skip
     private_write(_path(home, build), json.dumps(asdict(build)))
-    in_use = {each.log for each in _all(home)}
+    in_use = {each.log for each in unconcluded(home)}
     for old in sorted(logs.glob("packer-*.log"))[:-_KEPT_LOGS]:
         if str(old) not in in_use:
             old.unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def conclude(home: Path, build: Build) -> None:
 
 def abandoned(home: Path) -> list[Build]:
     """The builds whose bilbo no longer runs, the oldest first."""
-    return [each for each in _all(home) if not _runs(*each.bilbo)]
+    return [each for each in unconcluded(home) if not _runs(*each.bilbo)]
 
 
 def image_of(build: Build) -> tuple[str, str] | None:
@@ -95,7 +95,8 @@ def _path(home: Path, build: Build) -> Path:
     return home / "images" / "builds" / f"{build.id}.json"
 
 
-def _all(home: Path) -> list[Build]:
+def unconcluded(home: Path) -> list[Build]:
+    """The builds that have begun and whose end is not recorded, the oldest first."""
     found = (_read(path) for path in sorted((home / "images" / "builds").glob("*.json")))
     return [build for build in found if build]
 

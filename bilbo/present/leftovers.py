@@ -5,33 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bilbo.held import Leftover, Resource, Swept
+from bilbo.held import Built, Resource, Swept
 from bilbo.present.report import age
 
 _STOPPED = ("stopped", "stopping")
 
 
-def leftover_rows(found: Sequence[Leftover], prices: Mapping[str, float]) -> list[tuple[str, ...]]:
-    """Returns the rows of a table, one for each resource; with `prices` (USD per hour by instance
-    type) also what each machine costs, `?` where that is unknown."""
+def leftover_rows(found: Swept, prices: Mapping[str, float]) -> list[tuple[str, ...]]:
+    """Returns the rows of a table, one for each resource, those of builds last; with `prices` (USD
+    per hour by instance type) also what each machine costs, `?` where that is unknown."""
     heading = ("CLUSTER", "REGION", "OWNER", "RESOURCE", "ID", "STATE", "AGE")
     rows: list[tuple[str, ...]] = [(*heading, "USD/H") if prices else heading]
-    for leftover in found:
+    for leftover in found.leftovers:
         owner = (leftover.owner or "none") + (" (yours)" if leftover.mine else "")
-        for each in leftover.resources:
-            since = age(each.since) if each.since else "-"
-            kind = each.kind.removeprefix("aws_")
-            row = (
-                leftover.cluster,
-                leftover.region,
-                owner,
-                kind,
-                each.id,
-                each.state or "-",
-                since,
-            )
-            rows.append((*row, _usd(each, prices)) if prices else row)
+        whose = (leftover.cluster, leftover.region, owner)
+        rows += [(*whose, *_row(each, prices)) for each in leftover.resources]
+    for each in found.built:
+        whose = (f"image {each.image}", each.region, "none")
+        rows.append((*whose, *_row(each.resource, prices)))
     return rows
+
+
+def _row(found: Resource, prices: Mapping[str, float]) -> tuple[str, ...]:
+    since = age(found.since) if found.since else "-"
+    row = (found.kind.removeprefix("aws_"), found.id, found.state or "-", since)
+    return (*row, _usd(found, prices)) if prices else row
+
+
+def removal_of_builds(found: Sequence[Built]) -> str:
+    """Returns the commands that remove what builds have made; machines come first."""
+    return "\n".join(f"  {command}" for each in found for command in each.commands)
 
 
 def leftovers_document(swept: Swept, account: str | None, prices: Mapping[str, float]) -> Any:
@@ -49,6 +52,10 @@ def leftovers_document(swept: Swept, account: str | None, prices: Mapping[str, f
                 "resources": [_document(each, prices) for each in leftover.resources],
             }
             for leftover in swept.leftovers
+        ],
+        "of_builds": [
+            {"image": each.image, "region": each.region, **_document(each.resource, prices)}
+            for each in swept.built
         ],
     }
 

@@ -54,8 +54,9 @@ def sweep(
     \b
     Looks in the regions that records and profiles name, and in the default one.
     Lists machines, worker groups, launch templates, security groups and unattached
-    volumes: whose they are, and since when. The exit code is 3 if something is left
-    over, or a region could not be seen.
+    volumes: whose they are, and since when. Lists images, machines and key pairs of
+    builds, too, which it never removes: it prints the commands. The exit code is 3 if
+    something is left over, or a region could not be seen.
 
     \b
     -y removes what is yours: what has the owner of a cluster that was made from
@@ -80,13 +81,13 @@ def sweep(
         account = replace(w, target=replace(w.target, region=found.regions[0])).account
     if as_json:
         print_json(leftovers_document(found, account, costs))
-    elif found.leftovers:
-        echo_table(leftover_rows(found.leftovers, costs))
+    elif found.leftovers or found.built:
+        echo_table(leftover_rows(found, costs))
     for region, why in found.unseen.items():
         echo(f"Not seen: {region}: {why}", err=True)
     left = _removed(context, found, owners) if yes else list(found.leftovers)
     _tell(found, left, account, yes=yes)
-    if left or found.unseen:
+    if left or found.built or found.unseen:
         raise click.exceptions.Exit(PartlyDone.exit_code)
 
 
@@ -142,7 +143,15 @@ def _removed(context: Context, found: Swept, owners: tuple[str, ...]) -> list[Le
 
 
 def _tell(found: Swept, left: list[Leftover], account: str | None, *, yes: bool) -> None:
+    from bilbo.present.leftovers import removal_of_builds
+
     where = ", ".join(each for each in found.regions if each not in found.unseen)
+    if found.built:
+        echo(
+            "No build of this home has made these images and their like. They may be a "
+            f"team-mate's, and in use. To remove them:\n{removal_of_builds(found.built)}",
+            err=True,
+        )
     if not left and where:
         account = account or "unknown"
         echo(f"No cluster's resources are left over in {where} (account {account}).", err=True)
