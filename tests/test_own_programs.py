@@ -172,8 +172,8 @@ def test_they_act_on_the_machines_folder_alone(machine: Machine, user: str) -> N
         "sudo systemctl disable x": (0, ""),
         "sudo systemctl disable x.service; systemctl is-enabled x.service": (1, "disabled\n"),
         "systemctl restart x.service": (
-            *(0, "") if user == "root" else
-            (1, "Failed to restart unit: Interactive authentication required.\n"),
+            (0, "") if user == "root" else
+            (1, "Failed to restart unit: Interactive authentication required.\n")
         ),
         "sudo systemctl start x.service": (0, ""),
         "sudo systemctl stop x.service": (
