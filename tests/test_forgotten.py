@@ -63,7 +63,7 @@ def nobody_came(bilbo: Bilbo) -> None:
         since.write_text(f"{begun - 1200}\n")
     wanted = {role: (state, BY_ITSELF) for role, state in ROLES.items()}
     eventually(lambda: ended(bilbo.home) == wanted or None, 120)
-    local.inject(bilbo.home, "none")
+    local.inject(bilbo.home, "clear")
 
 
 @pytest.mark.timeout(900)
@@ -85,7 +85,9 @@ def test_a_forgotten_cluster_ends_itself(bilbo: Bilbo) -> None:
     planned = json.loads(bilbo("plan", profile, *more, "--format", "json").stdout)
     assert planned["lifetime"]["unreached"] == 1800
     assert {each["type"]: each["action"] for each in planned["changes"]} == {
-        "aws_instance": "update", "aws_launch_template": "update", "aws_autoscaling_group": "update",
+        "aws_instance": "update",
+        "aws_launch_template": "update",
+        "aws_autoscaling_group": "update",
     }  # fmt: skip
     assert planned["effects"] == []
     settings = {each["key"]: (each["before"], each["after"]) for each in planned["settings"]}

@@ -23,8 +23,6 @@ from bilbo.remote import Deadlines, KnownHosts, Remote, bring_up
 from bilbo.resources import folder
 
 GENERATED = "# From bilbo/lifetime.py: BILBO_WRITE_DOCS=1 pytest tests/test_power.py writes it."
-    "# From INSTALL in bilbo/lifetime.py; BILBO_WRITE_DOCS=1 pytest tests/test_power.py writes it."
-)
 MACHINE = "i-0123456789abcdef0"
 
 

@@ -1,4 +1,4 @@
-# From INSTALL in bilbo/lifetime.py; BILBO_WRITE_DOCS=1 pytest tests/test_power.py writes it.
+# From bilbo/lifetime.py: BILBO_WRITE_DOCS=1 pytest tests/test_power.py writes it.
 
 locals {
   install = <<EOT
