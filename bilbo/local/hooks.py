@@ -19,7 +19,7 @@ from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
-from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.models.key_pairs import KeyPairBackend
 from moto.ec2.models.launch_templates import (
     LaunchTemplate,
@@ -79,6 +79,7 @@ def install(world: World) -> None:
     check_and_complete_launches(world)
     take_the_root_disks_size_from_the_image()
     count_boots(world)
+    set_what_a_poweroff_does()
     read_user_data_of_later_versions()
     keep_a_templates_own_tags_out_of_its_versions()
     refuse_long_user_data()
@@ -246,6 +247,9 @@ def _complete_from_template(backend: Any, kwargs: dict[str, Any]) -> dict[str, A
             if kwargs.get("associate_public_ip") is None and public is not None:
                 kwargs["associate_public_ip"] = str(public).lower() == "true"
             kwargs["subnet_id"] = kwargs.get("subnet_id") or interface.get("SubnetId")
+    behavior = data.get("InstanceInitiatedShutdownBehavior")
+    if behavior and not kwargs.get("instance_initiated_shutdown_behavior"):
+        kwargs["instance_initiated_shutdown_behavior"] = behavior
     disks = data.get("BlockDeviceMappings") or []
     if disks and all("Ebs" in disk for disk in disks):
         # moto would make its default root volume first, and then forget it.
@@ -328,6 +332,21 @@ def count_boots(world: World) -> None:
         original(self)
 
 
+def set_what_a_poweroff_does() -> None:
+    """moto takes this change of an instance for one of its security groups, to none."""
+
+    @replace(InstanceResponse, "_dot_value_instance_attribute_handler")
+    def handler(original: Any, self: Any) -> bool:
+        behavior = self._get_param("InstanceInitiatedShutdownBehavior.Value")
+        if behavior is None:
+            return bool(original(self))
+        self.error_on_dryrun()
+        self.ec2_backend.modify_instance_attribute(
+            self._get_param("InstanceId"), "instance_initiated_shutdown_behavior", behavior
+        )
+        return True
+
+
 def root_gib(instance: Any) -> int:
     """The size of an instance's root volume, in GiB; 0 if it has none."""
     disks = instance.block_device_mapping
@@ -337,13 +356,20 @@ def root_gib(instance: Any) -> int:
 
 
 def power(instance: Any, asked: str) -> None:
-    """Does what a running machine asks for: `reboot` or `poweroff`."""
+    """Does what a running machine asks for: `reboot` or `poweroff`.
+
+    Source of the reason: EC2's API reference, StateReason.
+    """
     if asked == "reboot":
         instance.reboot()
-    elif instance.instance_initiated_shutdown_behavior == "terminate":
+        return
+    if instance.instance_initiated_shutdown_behavior == "terminate":
         instance.terminate()
     else:
         instance.stop()
+    code = "Client.InstanceInitiatedShutdown"
+    instance._reason = ""
+    instance.state_reason = StateReason(f"{code}: Instance initiated shutdown", code)
 
 
 def read_user_data_of_later_versions() -> None:
