@@ -35,7 +35,7 @@ from bilbo.agent.watch import (
     present_members,
     watch,
 )
-from bilbo.agent.watcher_requests import on_watch, watch_no_more
+from bilbo.agent.watcher_requests import found_awake, on_extend, on_watch, watch_no_more
 
 # By folder; begun by `start`, asked for by `keep`.
 installations: Dict[Path, Installation] = {}
@@ -212,10 +212,12 @@ def present_services(folder: Path) -> List[HostedService]:
 
 def on_status(client: Client, request: Request) -> None:
     """What has become of each service, with the last `lines` of its log; with the `roll` of the
-    engine's head (as in `on_roll`), its members too, None if it does not answer -> `status`."""
-    rows = [each.report(request.get("lines", 0)) for each in present_services(folder_of(request))]
-    roll = request.get("roll")
-    client.emit("status", services=rows, members=present_members(roll) if roll else None)
+    engine's head (as in `on_roll`), its members too, None if it does not answer; and what the
+    watcher has found, None without one -> `status`."""
+    folder, roll = folder_of(request), request.get("roll")
+    rows = [each.report(request.get("lines", 0)) for each in present_services(folder)]
+    members = present_members(roll) if roll else None
+    client.emit("status", services=rows, members=members, watch=found_awake(folder))
 
 
 def on_logs(client: Client, request: Request) -> None:
@@ -284,6 +286,7 @@ REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "stop": on_stop,
     "status": on_status,
     "watch": on_watch,
+    "extend": on_extend,
     "logs": on_logs,
     "program": on_program,
 }

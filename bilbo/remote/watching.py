@@ -8,9 +8,12 @@ from bilbo.remote.agent_session import agent_source
 
 # The agent's modules that have a duty for the watcher, each with its settings in a file of its name
 # on the host.
-DUTIES: tuple[str, ...] = ()
+DUTIES: tuple[str, ...] = ("ending",)
 # In the order in which they import each other.
-WATCHER_MODULES: tuple[str, ...] = ("service", "boot", "power", "watcher", *DUTIES)
+WATCHER_MODULES: tuple[str, ...] = (
+    *("service", "channel", "boot", "power", "page", "watcher"),
+    *("farewell", "figures", "hearing", "presence", *DUTIES),
+)
 
 # As the agent's loader: the modules' sources are treated as imported.
 _PROGRAM = """\
