@@ -234,7 +234,7 @@ class Follower(Machine):
             self.farewell.warn(float(left), why)
         else:
             self.farewell.take_back()
-        return min(float(told["period"]), max(1.0, told["follow"] / 4))
+        return min(float(told["period"]), max(1.0, float(told["follow"]) / 4))
 
     def _told(self, leader: Settings, report: Dict[str, Any]) -> Tuple[Dict[str, Any], str]:
         """The leader's answer, or why there is none. Its machine may be up without its watcher, or

@@ -26,6 +26,7 @@ PROGRAMS = {
     "loginctl": "loginctl",
     "crontab": "crontab",
     "wall": "wall",
+    "chown": "chown",
     **dict.fromkeys(_POWER, "power"),
     **dict.fromkeys(_DISK, "disk"),
     **dict.fromkeys(REFUSED, "refused"),
