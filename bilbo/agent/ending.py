@@ -137,7 +137,7 @@ class Leader(Machine):
         self._heard = {str(each) for each in remembered(folder).get("heard", [])}
         self._ends: Optional[float] = None
         self._why = ""
-        self._over = 0.0
+        self._over = self._since = 0.0
         leader = told["leader"]
         self._ear = Ear(leader["host"], leader["port"], self._answer) if told["led"] else None
 
@@ -157,8 +157,9 @@ class Leader(Machine):
         """Find out what people do, and judge."""
         told, now = settings(self.folder), time.time()
         period = float(told["period"])
-        if self._over:
+        if self._over and told["at"] <= self._since:
             return self._finish(period)
+        self._over = 0.0  # or bilbo has been here since
         found = [*self.findings(told), *self._heard_of(told, period)]
         awake = [what for what, ago in found if ago <= 0]
         # A command of bilbo's is use, too.
@@ -189,7 +190,7 @@ class Leader(Machine):
             return period
         left = float(self._ends - now)
         if left <= 0:
-            self._over = time.monotonic()
+            self._over, self._since = time.monotonic(), now
             return self._finish(period)
         # An idle end is not said at each pause between two commands.
         short = told["idle"] / 2 if self._why.startswith("nobody") else NOTICE

@@ -52,7 +52,7 @@ class Presence:
         self.root = Path(root)
         home = os.environ.get("HOME", "")
         self._only = None if root == "/" else f"HOME={home}".encode()
-        self._kinds: Dict[Tuple[int, int], bool] = {}
+        self._kinds: Dict[Tuple[int, int], Optional[bool]] = {}
         self._before: Optional[Tuple[float, int]] = None
         self._own: Dict[Tuple[int, int], int] = {}
 
@@ -65,13 +65,14 @@ class Presence:
 
     def _others(self) -> Iterator[Process]:
         """The machine's processes that are not the engine's."""
-        seen = {}
+        seen = {}  # type: Dict[Tuple[int, int], Optional[bool]]
         for process in processes():
             key = (process.pid, process.began)
-            if key not in self._kinds:
-                self._kinds[key] = self._is_others(process.pid)
-            seen[key] = self._kinds[key]
-            if seen[key]:
+            known = self._kinds.get(key)
+            others = self._is_others(process.pid) if known is None else known
+            # A process that has just been forked may have another's environment still.
+            seen[key] = others if key in self._kinds else None
+            if others:
                 yield process
         self._kinds = seen
 
