@@ -8,7 +8,7 @@ from bilbo.remote.agent_session import agent_source
 
 # The agent's modules that have a duty for the watcher, each with its settings in a file of its name
 # on the host.
-DUTIES: tuple[str, ...] = ("ending",)
+DUTIES: tuple[str, ...] = ("deciding",)
 # In the order in which they import each other.
 WATCHER_MODULES: tuple[str, ...] = (
     *("service", "channel", "boot", "power", "page", "watcher"),

@@ -20,18 +20,19 @@ from ssh_hosts import fresh_address
 from test_agent import Agent
 from waiting import eventually
 
-from bilbo.agent.ending import BY_HAND, judge
+from bilbo.agent.deciding import BY_HAND, judge
 from bilbo.agent.hearing import tell
 from bilbo.agent.service import processes_with
 from bilbo.remote.watching import watcher_files
 
 PORT = 8799
+AT: dict[str, Any] = {"name": "scheduler i-1", "host": "", "port": PORT, "doors": []}
 LEADER: dict[str, Any] = {
     "cluster": "test",
     "name": "scheduler i-1",
     "leads": True,
     "led": True,
-    "leader": {"name": "scheduler i-1", "host": "", "port": PORT, "doors": []},
+    "leader": AT,
     "members": [],
     "period": 0.3,
     "idle": None,
@@ -54,11 +55,11 @@ class Watched(Agent):
         self.machine = home.with_name(f"{home.name}.machine")
         self.power = self.machine / "var" / "lib" / "bilbo"
         self.power.mkdir(parents=True)
-        self.leader = {**LEADER["leader"], "host": address}
+        self.leader = {**AT, "host": address}
 
     def watch(self, **more: Any) -> None:
         settings = {**LEADER, "leader": self.leader, **more}
-        self.ask("watch", files=watcher_files(), settings={"ending": settings})
+        self.ask("watch", files=watcher_files(), settings={"deciding": settings})
 
     def follow(self, **more: Any) -> None:
         self.watch(name="worker i-2", leads=False, led=False, **more)
@@ -129,7 +130,8 @@ def test_its_time_is_over(hosts: Callable[..., Watched]) -> None:
     `extend` takes that back; in the end the machine is asked to power off, and says why."""
     host = hosts()
     host.watch(left=600)
-    wall = eventually(lambda: (p := host.machine / "var/log/wall").exists() and p.read_text())
+    path = host.machine / "var" / "log" / "wall"
+    wall = eventually(lambda: path.read_text() if path.exists() else "")
     assert "cluster test ends in 10 minutes" in wall
     assert "bilbo extend test 2h" in wall
     (notice,) = host.home.glob("*.txt")
