@@ -352,7 +352,8 @@ class HostPlan:
     first. `replace` restarts a running service whose script or files have changed; otherwise it
     keeps running. `disk` is the root volume's size in GiB, which its file system is to fill; 0 for
     the AMI's. `lifetime` is the script that has the machine power itself off (`install_script`);
-    empty for a cluster that nothing ends.
+    empty for a cluster that nothing ends. `watches` are the settings of the duties that the host's
+    watcher has, as they are when they are sent.
     """
 
     node: Node
@@ -367,6 +368,7 @@ class HostPlan:
     replace: bool = False
     disk: int = 0
     lifetime: str = ""
+    watches: Mapping[str, Callable[[], Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

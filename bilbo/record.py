@@ -29,6 +29,8 @@ READY = "ready"
 PARTIAL = "partial"
 FAILED = "failed"
 DESTROYING = "destroying"
+# As `ends` of a cluster that is not to end by itself, whatever its profile says.
+NEVER = "never"
 
 _LOCK_TRY_SECONDS = 0.2
 # A cluster's record, and the part that is written once: enough to destroy the cluster without it.
@@ -51,8 +53,8 @@ class Record:
     run's failures by instance id, a line each. `stays_down` has the instances whose services do not
     start again at a boot, each with the cause. `members` are how many processes of each worker
     joined the engine's head when it was last started, by instance id. `ends` is when the cluster
-    ends at the latest, None for never, or before it was ready. In JSON, hashes stand for the values
-    of the profile's `env`.
+    ends at the latest, None without such a time and before it was ready, NEVER if nothing is to end
+    it. In JSON, hashes stand for the values of the profile's `env`.
     """
 
     name: str

@@ -36,6 +36,7 @@ from bilbo.agent.watch import (
     present_members,
     watch,
 )
+from bilbo.agent.watcher_requests import found_awake, on_extend, on_watch, watch_no_more
 
 # By folder; begun by `start`, asked for by `keep`.
 installations: Dict[Path, Installation] = {}
@@ -138,7 +139,8 @@ def on_start(client: Client, request: Request) -> None:
     machines; the addresses that it `listens` on must be free. `fresh` stops a running service
     first; `replace` does so only if its files differ. A service whose page does not require the
     token (`open`) is stopped again, unless it ran before. `starter` is the program that the next
-    boot runs; `keep` tells whether it will.
+    boot runs; `keep` tells whether it will. A watcher from before ends with its settings in
+    `unwatched`.
     """
     folder = folder_of(request)
     service = HostedService(folder, request["service"])
@@ -159,6 +161,7 @@ def on_start(client: Client, request: Request) -> None:
             write_private(folder / "supervisor.py", request["supervisor"])
             service.launch()
         write_private(folder / "service.py", request["starter"])
+        watch_no_more(folder, request.get("unwatched", ()))
     client.emit("already" if already else "started", changed=changed)
     installations[folder] = Installation(request["cluster"], folder)
     page = request["page"]
@@ -210,10 +213,12 @@ def present_services(folder: Path) -> List[HostedService]:
 
 def on_status(client: Client, request: Request) -> None:
     """What has become of each service, with the last `lines` of its log; with the `roll` of the
-    engine's head (as in `on_roll`), its members too, None if it does not answer -> `status`."""
-    rows = [each.report(request.get("lines", 0)) for each in present_services(folder_of(request))]
-    roll = request.get("roll")
-    client.emit("status", services=rows, members=present_members(roll) if roll else None)
+    engine's head (as in `on_roll`), its members too, None if it does not answer; and what the
+    watcher has found, None without one -> `status`."""
+    folder, roll = folder_of(request), request.get("roll")
+    rows = [each.report(request.get("lines", 0)) for each in present_services(folder)]
+    members = present_members(roll) if roll else None
+    client.emit("status", services=rows, members=members, watch=found_awake(folder))
 
 
 def on_logs(client: Client, request: Request) -> None:
@@ -282,6 +287,8 @@ REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "roll": on_roll,
     "stop": on_stop,
     "status": on_status,
+    "watch": on_watch,
+    "extend": on_extend,
     "logs": on_logs,
     "program": on_program,
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.compatibility import warn
+from bilbo.cluster.lifetimes import begins_anew, watched
 from bilbo.cluster.reach import reach
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
@@ -91,6 +92,7 @@ def start(
 
     plan = services.stage_plan(spec, _without(record.inventory, settled), record.token)
     plan = replace(plan, addresses=tuple(node.private_ip for node in nodes))
+    plan = watched(plan, spec, record, work)
     work.progress.hosts(sum(1 for _ in plan.hosts()))
     results = asyncio.run(remote.bring_up(plan, reach(work, spec.name, spec.engine), fresh=fresh))
     if settled and any(_is_new_head(result) for result in results):
@@ -183,7 +185,7 @@ def conclude(
     PartlyDone if part of the cluster works, RemoteError if none does.
     """
     record = _after_boot(_with_members(_as_served(record, results), results), results)
-    if record.ready_time is None and spec.lifetime:
+    if spec.lifetime and begins_anew(record):
         record = record.changed(ends=ends_after(spec.lifetime.ttl))
     short = missing(spec, record.inventory)
     failed = [result for result in results if not result.ok]

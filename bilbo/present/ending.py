@@ -8,7 +8,7 @@ from typing import Any
 from bilbo.lifetime import DESTROY, Lifetime, lifetime, words
 from bilbo.model import ClusterSpec
 from bilbo.present.times import local_time
-from bilbo.record import Record
+from bilbo.record import NEVER, Record
 
 HOW_TO_SET = '"lifetime" in the profile, or -p lifetime.ttl=8h'
 
@@ -50,6 +50,8 @@ def end_of(record: Record) -> str:
     ends = _lifetime(record)
     if ends is None:
         return ""
+    if record.ends == NEVER:
+        return "never (`bilbo extend`)"
     if record.ends:
         idle = f", or once idle for {words(ends.idle)}" if ends.idle else ""
         return f"{local_time(record.ends)} at the latest{idle}; then: {ends.then}"
@@ -61,6 +63,8 @@ def end_of(record: Record) -> str:
 def end_cell(record: Record) -> str:
     """Returns the cell of `clusters`' table: `5h30m`, `idle 30m`, `due`, or `-`."""
     ends = _lifetime(record)
+    if record.ends == NEVER:
+        return "-"
     if record.ends:
         left = datetime.fromisoformat(record.ends) - datetime.now(timezone.utc)
         return words(left.total_seconds()) if left.total_seconds() > 0 else "due"

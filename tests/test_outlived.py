@@ -1,0 +1,122 @@
+"""One life of a cluster that ends by itself: what keeps it awake, what does not, and its end."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo
+from jupyter_client.blocking.client import BlockingKernelClient
+from waiting import eventually
+
+NAME = "outlived"
+LIFETIME = {"ttl": "2h", "idle": "20s"}
+PROFILE = {
+    "instance": INSTANCE,
+    "notebook": {},
+    "dask": {"worker": {"count": 1, **ONE_PROCESS}},
+    "lifetime": LIFETIME,
+}
+
+
+@pytest.fixture(scope="module")
+def profile(bilbo: Bilbo) -> Iterator[str]:
+    """The profile of the cluster, which is gone afterwards."""
+    yield bilbo.profile(NAME, PROFILE)
+
+
+class Life:
+    """The cluster and its machines' folders."""
+
+    def __init__(self, bilbo: Bilbo) -> None:
+        self.bilbo = bilbo
+        record = json.loads(bilbo("--local", "desc", NAME, "-d").stdout)
+        self.record = record
+        self.ids = {"notebook": record["notebook"]["instance_id"]}
+        self.ids |= {"head": record["scheduler"]["instance_id"]}
+        self.ids |= {"worker": record["workers"][0]["instance_id"]}
+
+    def folder(self, role: str) -> Path:
+        return self.bilbo.home / "local" / "instances" / self.ids[role]
+
+    def kept(self, role: str) -> Path:
+        return self.folder(role) / "home" / ".bilbo" / NAME / self.ids[role]
+
+    def awake(self) -> dict[str, Any]:
+        told = self.bilbo("--local", "desc", NAME, "--refresh", "-d", code=None).stdout
+        return dict(json.loads(told)["awake"])
+
+    def states(self) -> dict[str, str]:
+        found = self.bilbo.aws("ec2").describe_instances(InstanceIds=list(self.ids.values()))
+        by_id = {
+            each["InstanceId"]: each["State"]["Name"]
+            for reservation in found["Reservations"]
+            for each in reservation["Instances"]
+        }
+        return {role: by_id.get(name, "gone") for role, name in self.ids.items()}
+
+    def jupyter(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask JupyterLab for something new."""
+        address, _, token = self.record["notebook_url"].partition("?token=")
+        request = urllib.request.Request(
+            f"{address.rstrip('/')}/api/{path}",
+            json.dumps(body).encode(),
+            {"Authorization": f"token {token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return dict(json.load(answer))
+
+
+def cost_of(life: Life, role: str) -> tuple[float, int]:
+    """The seconds of CPU of a machine's watcher so far, and its bytes of memory."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if str(life.kept(role) / "watcher.py") in words:
+            times = process.cpu_times()
+            return times.user + times.system, process.memory_info().rss
+    raise AssertionError(f"no watcher on the {role}")
+
+
+def test_a_life(bilbo: Bilbo, profile: str) -> None:
+    """A task, a result that somebody holds, a busy kernel and a used terminal keep the cluster
+    awake, for longer than its idle time. `extend` moves its end. With a shorter idle time it ends:
+    every machine, with the same reason, and no worker comes again."""
+    from distributed import Client
+
+    said = bilbo("--local", "create", profile)
+    assert "Ends by itself 2h after it is ready" in said.stderr
+    life = Life(bilbo)
+    connect: Any = Client
+    with connect(life.record["dask_scheduler_address"], timeout=30) as client:
+        task = client.submit(time.sleep, 1000)
+        kernel = life.jupyter("kernels", {"name": "python3"})
+        busy = BlockingKernelClient(
+            connection_file=str(life.kept("notebook") / "jupyter" / f"kernel-{kernel['id']}.json")
+        )
+        busy.load_connection_file()
+        busy.start_channels()
+        busy.wait_for_ready(timeout=60)
+        busy.execute("import time; time.sleep(1000)")
+        notebook = f"notebook {life.ids['notebook']}"
+        wanted = {"Dask computes 1 task", f"a kernel computes (python3) on the {notebook}"}
+        eventually(lambda: wanted <= {*life.awake()["by"]}, 60)
+        told = json.loads(bilbo("--local", "extend", NAME, "1h", "--json").stdout)
+        assert told["ends"] > life.record["ends"]
+        held = client.scatter({"held": 1})
+        task.cancel()
+        eventually(lambda: "Dask holds 1 task or result" in life.awake()["by"], 60)
+        text = bilbo("--local", "desc", NAME, "--refresh").stdout
+        assert "Kept awake:\n" in text
+        assert "As things are it ends in 2h" in text
+        del held
+    busy.stop_channels()
+    life.jupyter(f"kernels/{kernel['id']}/interrupt", {}) if False else None
+    for role in life.ids:
+        seconds, memory = cost_of(life, role)
+        print(role, seconds, memory)
