@@ -29,6 +29,11 @@ READY = "ready"
 PARTIAL = "partial"
 FAILED = "failed"
 DESTROYING = "destroying"
+PAUSING = "pausing"
+PAUSED = "paused"
+ENDED = "ended"
+# No machine runs, or none is to: paused, or ended by itself.
+RESTING = (PAUSING, PAUSED, ENDED)
 
 _LOCK_TRY_SECONDS = 0.2
 # A cluster's record, and the part that is written once: enough to destroy the cluster without it.
@@ -50,8 +55,9 @@ class Record:
     Both are None in older records, and `account` also if AWS did not say. `problems` are the last
     run's failures by instance id, a line each. `stays_down` has the instances whose services do not
     start again at a boot, each with the cause. `members` are how many processes of each worker
-    joined the engine's head when it was last started, by instance id. In JSON, hashes stand for the
-    values of the profile's `env`.
+    joined the engine's head when it was last started, by instance id. `paused_workers` are the
+    counts that `resume` restores, by group. `rest` says of a cluster at rest `since` when, if that
+    is known, and `why`. In JSON, hashes stand for the values of the profile's `env`.
     """
 
     name: str
@@ -74,6 +80,8 @@ class Record:
     problems: Mapping[str, str] = field(default_factory=dict)
     stays_down: Mapping[str, str] = field(default_factory=dict)
     members: Mapping[str, int] = field(default_factory=dict)
+    paused_workers: Mapping[str, int] = field(default_factory=dict)
+    rest: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dashboard_url(self) -> str | None:

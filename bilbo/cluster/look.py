@@ -10,6 +10,7 @@ from concurrent.futures import TimeoutError as TooLate
 from dataclasses import replace
 
 from bilbo import aws
+from bilbo import record as states
 from bilbo.cluster.ownership import own_of, same_account
 from bilbo.cluster.reach import reach
 from bilbo.cluster.whereabouts import addresses, aside
@@ -68,8 +69,8 @@ def look(
 
 
 def looked(before: Record | None, work: Work) -> Future[Reality]:
-    """Looks aside, while Terraform plans; at nothing if there is no cluster."""
-    if before is None:
+    """Looks aside, while Terraform plans; at nothing if there is no cluster, or one at rest."""
+    if before is None or before.status in states.RESTING:
         nothing: Future[Reality] = Future()
         nothing.set_result(Reality())
         return nothing

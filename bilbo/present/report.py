@@ -44,7 +44,7 @@ def summary(record: Record) -> str:
     """Returns a cluster as `create` and `desc` print it; node numbers start at the notebook."""
     lines = [f"Name: {record.name}"]
     if record.status != "ready":
-        lines.append(f"Status: {record.status}")
+        lines.append(f"Status: {record.status}{_rest(record)}")
     if record.ready_time:
         lines.append(f"Ready Time: {local_time(record.ready_time)}")
     numbered = dict(numbers(record.inventory))
@@ -62,6 +62,12 @@ def summary(record: Record) -> str:
         workers = [node for node in record.inventory.workers if node.group == group]
         lines += ["", "Workers:" if group == WORKER else f"Workers ({group}):"]
         lines += [_node_line(numbered, worker) for worker in workers]
+    if record.paused_workers:
+        groups = [
+            f"{count}" if group == WORKER else f"{count} in {group}"
+            for group, count in record.paused_workers.items()
+        ]
+        lines += ["", f"Workers: none; after `bilbo resume {record.name}`: {', '.join(groups)}"]
     engine = ENGINES.get(record.type or "")
     if engine and engine.desc_connects and (connect := engine.how_to_connect(record.addresses)):
         lines += ["", f"Connect: {connect}"]
@@ -84,7 +90,28 @@ def numbers(inventory: Inventory) -> Iterator[tuple[str, int]]:
 
 def _node_line(numbered: Mapping[str, int], node: Node) -> str:
     number = numbered[node.instance_id]
-    return f"[{number}] instance_id: {node.instance_id}, public_ip: {node.public_ip}"
+    where = f"public_ip: {node.public_ip}" if node.public_ip else "no public address"
+    return f"[{number}] instance_id: {node.instance_id}, {where}"
+
+
+def _rest(record: Record) -> str:
+    """Returns since when a cluster is at rest, and why."""
+    since = record.rest.get("since")
+    words = [f"since {local_time(since)}"] if since else []
+    return "".join(f", {word}" for word in [*words, *filter(None, [record.rest.get("why")])])
+
+
+def what_stays(record: Record, sizes: Sequence[int]) -> str:
+    """Returns what of a paused cluster stays billed, and what to do next; `sizes` are those of its
+    volumes in GiB, empty if they are not known."""
+    disks = ", ".join(f"{size} GiB" for size in sizes)
+    volumes = f" ({disks})" if disks else ""
+    lines = [
+        f"Stays billed:         the volumes of its machines{volumes}",
+        f"Use it again:         bilbo resume {record.name}",
+        f"Remove it all:        bilbo destroy {record.name}",
+    ]
+    return "\n".join(lines)
 
 
 def next_steps(record: Record) -> str:
