@@ -108,7 +108,7 @@ def _started(
     """Starts what does not run on the machines that there are, and says how that ended."""
     record = work.store.save(with_nodes(record, spec, applied.inventory))
     tell(spec, work, "Start")
-    fresh = [*mend(seen, work), *booted(record, woken)]
+    fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
     results = start(spec, work, record, fresh=fresh)
     return Created(conclude(spec, work, record, results, applied.error))
 

@@ -46,6 +46,7 @@ def look(
         node
         for node in record.inventory.nodes()
         if node.instance_id in services and (only is None or node.instance_id in only)
+        if record.status not in states.RESTING
     ]
     end = time.monotonic() + (_SECONDS if len(nodes) <= _AT_ONCE else _MANY_SECONDS)
     asked = aside(lambda: _instances(record, work, others=others))
@@ -64,6 +65,8 @@ def look(
         record.members,
         instances,
         {node.instance_id: answer for node, answer in zip(nodes, hosts, strict=True)},
+        paused=record.status in (states.PAUSING, states.PAUSED),
+        ended=record.status == states.ENDED,
     )
     return judged(record.inventory, told, _others(record, work, found) if others else (), trouble)
 

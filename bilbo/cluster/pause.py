@@ -13,6 +13,7 @@ from bilbo.cluster.apply import Undertaking, apply_changes
 from bilbo.cluster.look import look
 from bilbo.cluster.ownership import owned, stored
 from bilbo.cluster.resting import (
+    BY_PAUSE,
     at_rest,
     awake,
     disks,
@@ -128,7 +129,7 @@ def _stopped(task: Undertaking) -> Record:
     if not outcome.ok:
         raise task.terraform.error(outcome, f"cluster {spec.name!r} is stopped, but not recorded")
     record = record.changed(inventory=inventory(spec, outcome.outputs))
-    rest = {"since": now(), "why": "by `bilbo pause`"}
+    rest = {"since": now(), "why": BY_PAUSE}
     return work.store.save(at_rest(record, states.PAUSED, spec.paused or {}, rest))
 
 

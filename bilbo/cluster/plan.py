@@ -46,6 +46,9 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         spec = with_root_devices(spec, work, state)
         if spec.owner is None:
             work.progress.say(_NO_OWNER)
+        asked = spec
+        if is_told_paused(state):
+            spec = paused(spec)
         files = write_rendered(spec, terraform)
         initialised(terraform, work, spec.name)
         settings = compare(spec, known(spec, work, before))
@@ -57,7 +60,10 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         check_volumes(spec, work, state, outcome.changes)
         limits(spec, work, outcome.changes)
         short = shortages(spec, work, outcome.changes)
-        planned = Planned(spec, outcome, settings, short)
+        rest = _rest(before, work, told=spec.paused is not None, any_news=bool(short or outcome.exit_code))
+        if rest == states.PAUSED:
+            short = ()  # nothing is missing until it is resumed
+        planned = Planned(asked, outcome, settings, short, paused=rest == states.PAUSED)
         if not show:
             return planned
         shown = terraform.show(path)

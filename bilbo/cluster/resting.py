@@ -16,11 +16,13 @@ from typing import Any
 from bilbo import addresses
 from bilbo import record as states
 from bilbo.errors import BilboError
-from bilbo.model import ClusterSpec, Inventory, Node
+from bilbo.model import WORKER, ClusterSpec, Inventory, Node
 from bilbo.present.report import local_time
 from bilbo.reality import Reality
 from bilbo.record import Record
 
+# Why a cluster is at rest, if bilbo did it.
+BY_PAUSE = "by `bilbo pause`"
 _ASLEEP = ("stopped", "stopping")
 _AMI = re.compile("ami-[0-9a-f]{1,32}")
 
@@ -48,7 +50,7 @@ def as_told(record: Record, state: Mapping[str, Any]) -> Record:
     told = is_told_paused(state)
     if told and record.status not in states.RESTING:
         return record.changed(status=states.PAUSED)
-    if not told and record.status == states.PAUSED and not record.rest.get("by_itself"):
+    if not told and record.status == states.PAUSED and record.rest.get("why") in (None, BY_PAUSE):
         return record.changed(status=states.PARTIAL)
     return record
 
@@ -112,7 +114,7 @@ def asleep(record: Record | None, seen: Reality) -> Collection[str]:
     nobody looked at, or those that were `seen` stopped."""
     if record is None:
         return ()
-    if record.status in states.RESTING:
+    if record.status in (states.PAUSING, states.PAUSED):
         return [node.instance_id for node in singles(record.inventory)]
     mine = {node.instance_id for node in singles(record.inventory)}
     return [
@@ -122,11 +124,13 @@ def asleep(record: Record | None, seen: Reality) -> Collection[str]:
     ]
 
 
-def booted(record: Record, woken: Collection[str]) -> list[str]:
-    """Returns the notebook if it is among those that were `woken`: the head has moved, and no
-    kernel is lost by giving JupyterLab its new address."""
-    notebook = record.inventory.notebook
-    return [notebook.instance_id] if notebook and notebook.instance_id in woken else []
+def booted(seen: Reality, found: Inventory, woken: Collection[str]) -> list[str]:
+    """Returns the machines of those `woken` whose services may have other settings now, because
+    addresses have changed: they lose nothing by starting anew, unless workers have outlived the
+    head that was `seen`."""
+    outlived = any(each.node.role == WORKER and each.state == "running" for each in seen.machines)
+    anew = [found.notebook] if outlived else singles(found)
+    return [node.instance_id for node in anew if node and node.instance_id in woken]
 
 
 def known_amis(

@@ -63,7 +63,8 @@ def resume(name: str, work: Work, *, yes: bool = False, force: bool = False) -> 
         record = with_token(record, before, applied.inventory, work)
         record = work.store.save(with_nodes(record, spec, applied.inventory))
         tell(spec, work, "Start")
-        results = start(spec, work, record, fresh=[*mend(seen, work), *booted(record, woken)])
+        fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
+        results = start(spec, work, record, fresh=fresh)
         return Created(conclude(spec, work, record, results, applied.error, f"bilbo resume {name}"))
 
 
