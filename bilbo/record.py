@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,8 @@ class Record:
     start again at a boot, each with the cause. `members` are how many processes of each worker
     joined the engine's head when it was last started, by instance id. `paused_workers` are the
     counts that `resume` restores, by group. `rest` says of a cluster at rest `since` when, if that
-    is known, and `why`. In JSON, hashes stand for the values of the profile's `env`.
+    is known, and `why`. `ends` is when the cluster ends at the latest, None for never, or before it
+    was ready. In JSON, hashes stand for the values of the profile's `env`.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Record:
     members: Mapping[str, int] = field(default_factory=dict)
     paused_workers: Mapping[str, int] = field(default_factory=dict)
     rest: Mapping[str, str] = field(default_factory=dict)
+    ends: str | None = None
 
     @property
     def dashboard_url(self) -> str | None:
@@ -101,6 +103,14 @@ class NewerRecordError(RecordError):
 def now() -> str:
     """The present time, ISO 8601 with the local zone, to the second."""
     return datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
+
+
+def ends_after(seconds: int | None) -> str | None:
+    """The time so many seconds from now, as `now` gives it; None for None."""
+    if seconds is None:
+        return None
+    end = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+    return end.astimezone().isoformat(timespec="seconds")
 
 
 def to_json(record: Record) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from bilbo.engines import (
     bash,
     group_of,
 )
+from bilbo.lifetime import install_script
 from bilbo.model import (
     HEAD,
     NOTEBOOK_PORT,
@@ -103,7 +104,12 @@ def _equipped(
         made = plan.service(measurement)
         return replace(made, files={**made.files, **more, ENVIRONMENT: text})
 
-    return replace(plan, service=service)
+    ends = spec.lifetime
+    return replace(
+        plan,
+        service=service,
+        lifetime=install_script(group.machine.ssh_user, ends.unreached) if ends else "",
+    )
 
 
 def environment(variables: Mapping[str, str], lines: Sequence[str] = ()) -> str:

@@ -17,6 +17,7 @@ from bilbo.agent.first import LIBRARY_FIRST
 from bilbo.agent.first_boot import wait_until_free
 from bilbo.agent.measure import measure
 from bilbo.agent.page import Open
+from bilbo.agent.power import on_reach
 from bilbo.agent.service import (
     Failure,
     HostedService,
@@ -271,6 +272,7 @@ def on_program(client: Client, request: Request) -> None:
 
 REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "measure": on_measure,
+    "reach": on_reach,
     "grow": on_grow,
     "boot": on_boot,
     "init": on_init,

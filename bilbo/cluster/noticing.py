@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 
 from bilbo import aws, reality
 from bilbo import record as states
-from bilbo.cluster.resting import at_rest
+from bilbo.cluster.resting import BY_ITSELF, at_rest
 from bilbo.cluster.work import Work
 from bilbo.errors import RecordError
 from bilbo.profile import building
-from bilbo.record import Record
+from bilbo.record import Record, now
 
 # While bilbo is at work on a cluster, or was killed at it, its own next step finds out.
 _SETTLED = (states.STARTING, states.READY, states.PARTIAL, states.FAILED)
@@ -21,22 +22,22 @@ def noticed(record: Record, work: Work) -> Record:
     else the same. One call. Raises AwsError."""
     if record.status not in _SETTLED or not any(True for _ in record.inventory.nodes()):
         return record
-    rest = reality.rest_of(
-        record.inventory, aws.endings(work.target, record.name, record.owner)
-    )
+    rest = reality.rest_of(record.inventory, aws.endings(work.target, record.name, record.owner))
     if rest is None:
         return record
     spec = building.build(record.profile, record.name, record.region)
     counts = {group.name: group.count for group in spec.workers}
     status = states.ENDED if rest.ended else states.PAUSED
-    why = "by itself" if rest.by_itself else "in AWS, not by bilbo"
-    return at_rest(record, status, counts, {"since": rest.at, "why": why})
+    why = BY_ITSELF if rest.by_itself else "in AWS, not by bilbo"
+    # AWS does not say when a machine powered itself off, but nothing outlives its lifetime.
+    before = "" if rest.at else min(filter(None, [record.ends, now()]), key=datetime.fromisoformat)
+    return at_rest(record, status, counts, {"since": rest.at, "before": before, "why": why})
 
 
-def remember(before: Record, now: Record, work: Work) -> None:
+def remember(before: Record, found: Record, work: Work) -> None:
     """Saves what was `noticed`, unless another command works on the cluster."""
-    if now is before:
+    if found is before:
         return
-    with suppress(RecordError), work.store.lock(now.name, "look"):
-        if work.store.load(now.name) == before:
-            work.store.save(now)
+    with suppress(RecordError), work.store.lock(found.name, "look"):
+        if work.store.load(found.name) == before:
+            work.store.save(found)

@@ -17,12 +17,13 @@ from bilbo import addresses
 from bilbo import record as states
 from bilbo.errors import BilboError
 from bilbo.model import WORKER, ClusterSpec, Inventory, Node
-from bilbo.present.report import local_time
+from bilbo.present.times import local_time
 from bilbo.reality import Reality
 from bilbo.record import Record
 
 # Why a cluster is at rest, if bilbo did it.
 BY_PAUSE = "by `bilbo pause`"
+BY_ITSELF = "by itself"
 _ASLEEP = ("stopped", "stopping")
 _AMI = re.compile("ami-[0-9a-f]{1,32}")
 
@@ -61,7 +62,7 @@ def awake(record: Record) -> Record:
     name = record.name
     if record.status == states.ENDED:
         raise BilboError(
-            f"cluster {name!r} has ended{_since(record)}: none of its machines is left",
+            ended(record).rstrip(".").replace("Cluster", "cluster", 1),
             hint=f"To bring it back, run `bilbo create` with its profile and -n {name}; to remove "
             f"what is left of it: bilbo destroy {name}",
         )
@@ -73,14 +74,24 @@ def awake(record: Record) -> Record:
         )
     if record.status == states.PAUSED:
         raise BilboError(
-            f"cluster {name!r} is paused{_since(record)}", hint=f"To use it: bilbo resume {name}"
+            f"cluster {name!r} is paused{_when(record)}", hint=f"To use it: bilbo resume {name}"
         )
     return record
 
 
-def _since(record: Record) -> str:
-    since = record.rest.get("since")
-    return f" since {local_time(since)}" if since else ""
+def ended(record: Record) -> str:
+    """Returns a sentence on a cluster none of whose machines is left."""
+    itself = " itself" if record.rest.get("why") == BY_ITSELF else ""
+    return (
+        f"Cluster {record.name!r} has ended{itself}{_when(record)}: none of its machines is left."
+    )
+
+
+def _when(record: Record) -> str:
+    rest = record.rest
+    return "".join(
+        f" {word} {local_time(rest[word])}" for word in ("since", "before") if rest.get(word)
+    )
 
 
 def singles(found: Inventory) -> list[Node]:
@@ -91,7 +102,8 @@ def singles(found: Inventory) -> list[Node]:
 def at_rest(
     record: Record, status: str, counts: Mapping[str, int], rest: Mapping[str, str]
 ) -> Record:
-    """Returns the record of a cluster at rest: nothing leads to addresses that others get now."""
+    """Returns the record of a cluster at rest: nothing leads to addresses that others get now, and
+    its lifetime begins again when it is ready again."""
 
     def there(node: Node | None) -> Node | None:
         return replace(node, public_ip="") if node else None
@@ -100,6 +112,8 @@ def at_rest(
     return record.changed(
         status=status,
         inventory=Inventory(there(found.notebook), there(found.head)),
+        ready_time=None,
+        ends=None,
         notebook_url=None,
         addresses={},
         problems={},

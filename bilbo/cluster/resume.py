@@ -11,6 +11,7 @@ from bilbo.cluster.apply import Applied, Undertaking, apply_changes
 from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.launches import close
 from bilbo.cluster.look import look, mend
+from bilbo.cluster.noticing import noticed
 from bilbo.cluster.ownership import owned
 from bilbo.cluster.resting import asleep, booted, known_amis, singles
 from bilbo.cluster.root_devices import with_root_devices
@@ -39,6 +40,7 @@ def resume(name: str, work: Work, *, yes: bool = False, force: bool = False) -> 
         before = not_ending(work.store.load(name))
         spec = building.build(before.profile, name, before.region)
         before, state = take_up(spec, before, work)
+        before = noticed(before, work)
         _has_its_disks(before, work)
         spec = replace(spec, profile_name=before.profile_name)
         spec = settle(spec, work, before, False, amis=known_amis(spec, before, state))

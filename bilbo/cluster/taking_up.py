@@ -38,4 +38,5 @@ def take_up(spec: ClusterSpec, before: Record, work: Work) -> tuple[Record, Mapp
         unlocked(spec.state, name, work)
     finish(name, work)
     state = stored(work.target, work.terraform(name), name, spec.state)
-    return (as_told(before, state) if spec.state else before), state
+    before = as_told(before, state) if spec.state else before
+    return before, state

@@ -25,6 +25,7 @@ PROGRAMS = {
     "systemctl": "systemctl",
     "loginctl": "loginctl",
     "crontab": "crontab",
+    "chown": "chown",
     **dict.fromkeys(_POWER, "power"),
     **dict.fromkeys(_DISK, "disk"),
     **dict.fromkeys(REFUSED, "refused"),

@@ -21,7 +21,9 @@ from bilbo.model import (
     Node,
     NodeGroup,
 )
-from bilbo.record import Record
+from bilbo.present.ending import HOW_TO_SET, end_cell, end_of
+from bilbo.present.times import local_time
+from bilbo.record import ENDED, RESTING, Record
 from bilbo.status import ANOTHERS, InstanceDifference
 from bilbo.versions import VersionDifference
 
@@ -47,6 +49,8 @@ def summary(record: Record) -> str:
         lines.append(f"Status: {record.status}{_rest(record)}")
     if record.ready_time:
         lines.append(f"Ready Time: {local_time(record.ready_time)}")
+    if end := end_of(record):
+        lines.append(f"Ends: {end}")
     numbered = dict(numbers(record.inventory))
     if record.inventory.notebook:
         lines += ["", "Notebook:", _node_line(numbered, record.inventory.notebook)]
@@ -96,9 +100,22 @@ def _node_line(numbered: Mapping[str, int], node: Node) -> str:
 
 def _rest(record: Record) -> str:
     """Returns since when a cluster is at rest, and why."""
-    since = record.rest.get("since")
-    words = [f"since {local_time(since)}"] if since else []
-    return "".join(f", {word}" for word in [*words, *filter(None, [record.rest.get("why")])])
+    when = [
+        f"{word} {local_time(record.rest[word])}"
+        for word in ("since", "before")
+        if record.rest.get(word)
+    ]
+    return "".join(f", {word}" for word in [*when, *filter(None, [record.rest.get("why")])])
+
+
+def resting(record: Record) -> list[str]:
+    """Returns a line on a cluster at rest; none if it is not."""
+    if record.status not in RESTING:
+        return []
+    back = "bring it back with its profile: bilbo create" if record.status == ENDED else (
+        f"to use it: bilbo resume {record.name}"
+    )  # fmt: skip
+    return [f"It is {record.status}{_rest(record)}; {back}."]
 
 
 def what_stays(record: Record, sizes: Sequence[int]) -> str:
@@ -124,13 +141,11 @@ def next_steps(record: Record) -> str:
     engine = ENGINES.get(record.type or "")
     if engine and (connect := engine.how_to_connect(record.addresses)):
         lines.append(f"From your own Python: {connect}")
+    lines.append(
+        f"Ends by itself:       {end_of(record) or f'never. To have it end: {HOW_TO_SET}'}"
+    )
     lines.append(f"Remove it all:        bilbo destroy {record.name}")
     return "\n".join(lines)
-
-
-def local_time(iso: str) -> str:
-    """Returns an ISO 8601 time as local time, to the second."""
-    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def age(iso: str) -> str:
@@ -297,13 +312,16 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[tuple[str, ...]]:
     """The rows of a table: name, status, type, nodes and age; `damaged` ones have only a name."""
-    rows: list[tuple[str, ...]] = [("NAME", "STATUS", "TYPE", "NODES", "AGE")]
+    rows: list[tuple[str, ...]] = [("NAME", "STATUS", "TYPE", "NODES", "AGE", "ENDS")]
     for record in records:
         nodes = sum(1 for _ in record.inventory.nodes())
         rows.append(
-            (record.name, record.status, _kind(record) or "-", str(nodes), age(record.created_time))
+            (
+                *(record.name, record.status, _kind(record) or "-", str(nodes)),
+                *(age(record.created_time), end_cell(record)),
+            )
         )
-    rows += [(name, "damaged", "-", "-", "-") for name in damaged]
+    rows += [(name, "damaged", "-", "-", "-", "-") for name in damaged]
     return rows
 
 
@@ -320,6 +338,7 @@ def clusters_document(
             "region": record.region,
             "created_time": record.created_time,
             "ready_time": record.ready_time,
+            "ends": record.ends,
         }
         for record in records
     ]

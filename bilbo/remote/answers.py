@@ -97,6 +97,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
             "versions": _found,
         }
     },
+    "reach": {"reached": {"why": _text}},
     "grow": {"grown": {"done": _flag, "why": _text}},
     "boot": {"waiting": {"cause": _text}, "timeout": {"cause": _text}, "done": {"ran": _ran}},
     "init": {"done": {"ran": _ran}, "exited": {**_EXITED, "number": _count}},

@@ -100,7 +100,7 @@ def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) 
     if refresh:
         from bilbo.cli.refreshing import show_one
 
-        show_one(context, record, lambda: _describe(record), as_json=detail)
+        show_one(context, record, _describe, as_json=detail)
     elif detail:
         print_json(to_json(record))
     else:

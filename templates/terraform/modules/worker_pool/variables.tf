@@ -54,3 +54,15 @@ variable "instance_count" {
   description = "Number of workers."
   type        = number
 }
+
+variable "user_data" {
+  description = "A script for the first boot, or null for none."
+  type        = string
+  default     = null
+}
+
+variable "shutdown_behavior" {
+  description = "Whether an instance is stopped or terminated by a `poweroff` of its own: stop or terminate; null is EC2's default, stop."
+  type        = string
+  default     = null
+}
