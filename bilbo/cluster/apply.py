@@ -10,13 +10,17 @@ The crash contract: *when the record is written*. After a `kill -9`
 | while services start | `starting` | starts what does not run | destroys all |
 | once every host has a result | `ready`, `partial`, `failed` | repairs, if needed | destroys all |
 | while Terraform destroys (it goes on) | `destroying` | waits, starts over | waits, continues |
+| while a cluster is paused, until all are stopped | `pausing` | brings it back | destroys all |
+| once all are stopped | `paused` | brings it back | destroys all |
+| while a cluster is resumed | as by `create` | completes | destroys all |
 
 So the record is saved as `creating` right before anything is created, changed or ended, which
 includes retiring workers; as `starting`, with its inventory, once Terraform has ended; and with the
 outcome once every host has a result. If Terraform is refused before AWS did anything, the earlier
-record is restored. What AWS holds is in Terraform's state or carries the cluster's tag: the record
+record is restored. `pause` completes what it was killed at, and `resume` does what `create` does.
+What AWS holds is in Terraform's state or carries the cluster's tag: the record
 is never the only place.
-`tests/test_crash_contract.py` kills at each row.
+`tests/test_crash_contract.py` kills at each row, `tests/test_pause.py` at those of a pause.
 """
 
 from __future__ import annotations
