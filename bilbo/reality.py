@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bilbo.model import HEADS, WORKER, Inventory, Node
-from bilbo.status import ANOTHERS, HostStatus, InstanceDifference, ServiceStatus
+from bilbo.status import ANOTHERS, Ending, HostStatus, InstanceDifference, ServiceStatus
 
 # What mends a machine: nothing has to, only the record has to be corrected, it mends itself, its
 # service has to be started or ended and started, AWS has to launch or start it, and somebody has
@@ -21,6 +22,8 @@ START = "start"
 RENEW = "renew"
 LAUNCH = "launch"
 REACH = "reach"
+# It runs, and is billed, although its cluster is at rest.
+STOP = "stop"
 
 # How many seconds a worker may take to join the head before it counts as lost.
 _JOINING_SECONDS = 60.0
@@ -104,7 +107,7 @@ class Reality:
                 yield InstanceDifference(
                     each.node.instance_id, each.node.role, "moved", each.public_ip
                 )
-            elif each.state not in ("", "running"):
+            elif each.mend and each.state not in ("", "running"):
                 yield InstanceDifference(each.node.instance_id, each.node.role, each.state)
 
 
@@ -114,13 +117,39 @@ class Told:
 
     `services` are the services that should run, `members` how many processes each worker should
     have in the head, as recorded. `instances` are AWS's `(state, public address)`, None if AWS did
-    not answer; `hosts` are the hosts' answers, or why there is none.
+    not answer; `hosts` are the hosts' answers, or why there is none. `paused` machines are to be
+    stopped, and `ended` ones to be gone.
     """
 
     services: Mapping[str, str]
     members: Mapping[str, int]
     instances: Mapping[str, tuple[str, str]] | None
     hosts: Mapping[str, HostStatus | str]
+    paused: bool = False
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Rest:
+    """How a cluster without a running machine came to rest: all gone (`ended`) or only stopped, by
+    themselves or by somebody's command in AWS, and when: ISO 8601, empty if AWS does not say."""
+
+    ended: bool
+    by_itself: bool
+    at: str = ""
+
+
+def rest_of(recorded: Inventory, found: Mapping[str, Ending]) -> Rest | None:
+    """How a cluster came to rest, whose instances AWS has `found`; None if any of them runs, or is
+    about to, or if some of notebook and head are gone and others only stopped."""
+    stay = [node.instance_id for node in (recorded.notebook, recorded.head) if node]
+    states = {name: found[name].state if name in found else "gone" for name in stay}
+    runs = any(each.state in ("pending", "running", "stopping") for each in found.values())
+    gone = all(each in ("gone", "terminated", "shutting-down") for each in states.values())
+    if not stay or runs or not (gone or all(each == "stopped" for each in states.values())):
+        return None
+    there = [found[name] for name in stay if name in found]
+    return Rest(gone, any(each.by_itself for each in there), max((e.at for e in there), default=""))
 
 
 def judged(
@@ -177,7 +206,20 @@ def _machine(node: Node, told: Told, head: MachineReality | None) -> MachineReal
         joined=_joined(node, head),
         members=max(1, told.members.get(name, 1)) if node.role == WORKER else 0,
     )
+    if told.paused or told.ended:
+        return replace(seen, **_at_rest(seen, told))
     return _with_verdict(seen, *_verdict(seen, head))
+
+
+def _at_rest(seen: MachineReality, told: Told) -> dict[str, Any]:
+    """What is wrong with a machine of a cluster at rest, and what would mend it."""
+    if seen.state in ("pending", "running"):
+        return {"mend": STOP, "wrong": (f"is {seen.state}, and is billed",)}
+    if seen.state == "gone" and told.paused:
+        return {"mend": LAUNCH, "wrong": ("is gone",)}
+    if seen.state in ("stopped", "stopping") and told.ended:
+        return {"mend": STOP, "wrong": (f"is {seen.state}, and its volumes are billed",)}
+    return {}
 
 
 def _joined(node: Node, head: MachineReality | None) -> int | None:

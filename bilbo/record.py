@@ -29,6 +29,11 @@ READY = "ready"
 PARTIAL = "partial"
 FAILED = "failed"
 DESTROYING = "destroying"
+PAUSING = "pausing"
+PAUSED = "paused"
+ENDED = "ended"
+# No machine runs, or none is to: paused, or ended by itself.
+RESTING = (PAUSING, PAUSED, ENDED)
 # As `ends` of a cluster that is not to end by itself, whatever its profile says.
 NEVER = "never"
 
@@ -52,9 +57,11 @@ class Record:
     Both are None in older records, and `account` also if AWS did not say. `problems` are the last
     run's failures by instance id, a line each. `stays_down` has the instances whose services do not
     start again at a boot, each with the cause. `members` are how many processes of each worker
-    joined the engine's head when it was last started, by instance id. `ends` is when the cluster
-    ends at the latest, None without such a time and before it was ready, NEVER if nothing is to end
-    it. In JSON, hashes stand for the values of the profile's `env`.
+    joined the engine's head when it was last started, by instance id. `paused_workers` are the
+    counts that `resume` restores, by group. `rest` says of a cluster at rest `since` when, if that
+    is known, and `why`. `ends` is when the cluster ends at the latest, None without such a time and
+    before it was ready, NEVER if nothing is to end it. In JSON, hashes stand for the values of the
+    profile's `env`.
     """
 
     name: str
@@ -77,6 +84,8 @@ class Record:
     problems: Mapping[str, str] = field(default_factory=dict)
     stays_down: Mapping[str, str] = field(default_factory=dict)
     members: Mapping[str, int] = field(default_factory=dict)
+    paused_workers: Mapping[str, int] = field(default_factory=dict)
+    rest: Mapping[str, str] = field(default_factory=dict)
     ends: str | None = None
 
     @property

@@ -286,6 +286,9 @@ def _outputs(spec: ClusterSpec) -> list[dict[str, Any]]:
                 "workers", "The running workers by group and instance ID.", Expression(hcl(pools))
             )
         )
+    if spec.paused is not None:
+        what = "The cluster is paused: the number of workers that it gets back, by group."
+        outputs.append(_output("paused", what, Expression(hcl(spec.paused))))
     if spec.owner:
         what = "What the cluster's resources carry as bilbo:owner, whoever else uses its name."
         outputs.append(_output("owner", what, spec.owner))
@@ -324,7 +327,8 @@ def _shared_profile(spec: ClusterSpec) -> dict[str, Any]:
         document.setdefault("access", {})["cidrs"] = list(spec.cidrs)
     for group in spec.workers:
         counted = worker_part(document, spec.engine or "", group.name)
-        counted["count"] = Expression(f"module.{label(group.role, group.name)}.instance_count")
+        there = Expression(f"module.{label(group.role, group.name)}.instance_count")
+        counted["count"] = there if spec.paused is None else spec.paused[group.name]
     ports = {group.machine.ssh_port for group in spec.groups()}
     own = (*ONES_OWN, "ssh_port") if len(ports) == 1 else ONES_OWN
     shared: dict[str, Any] = _without(document, own)

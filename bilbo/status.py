@@ -8,6 +8,16 @@ ANOTHERS = "foreign"
 
 
 @dataclass(frozen=True)
+class Ending:
+    """An instance's `state` in AWS, whether it came to it `by_itself`, as by `poweroff`, and when:
+    ISO 8601, empty where AWS does not say."""
+
+    state: str
+    by_itself: bool = False
+    at: str = ""
+
+
+@dataclass(frozen=True)
 class InstanceDifference:
     """One instance that differs between AWS and the record: `state` is `gone`, `stopped` (or
     similar), `moved` to another address, `unknown` to the record, or `foreign`: it carries the

@@ -86,7 +86,7 @@ def test_every_file_is_short_enough_to_be_read() -> None:
 
 VERBS = {
     "attach", "build_image", "check", "create", "destroy", "drift", "export", "extend",
-    "host_access", "plan", "restart", "scale", "state_bucket", "sweep",
+    "host_access", "pause", "plan", "restart", "resume", "scale", "state_bucket", "sweep",
 }  # fmt: skip
 
 

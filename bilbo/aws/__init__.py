@@ -7,12 +7,12 @@ from bilbo.aws.build_leftovers import built, left_of_build
 from bilbo.aws.preflight import image_problems, launch_problems, limits, preflight
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
+from bilbo.aws.stopping import endings, may_stop, start_instances, stop_instances
 from bilbo.aws.tagged import (
     holders,
     instance_types,
     machines,
     regions,
-    start_instances,
     tagged,
     tagged_by_any,
 )
@@ -44,6 +44,7 @@ __all__ = [
     "built",
     "caller_cidr",
     "client",
+    "endings",
     "group_members",
     "holders",
     "image_problems",
@@ -54,6 +55,7 @@ __all__ = [
     "limits",
     "look_at_images",
     "machines",
+    "may_stop",
     "newest_images",
     "preflight",
     "protect",
@@ -64,6 +66,7 @@ __all__ = [
     "shared_state",
     "start_instances",
     "state_lock",
+    "stop_instances",
     "suspend",
     "tagged",
     "tagged_by_any",

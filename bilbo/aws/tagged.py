@@ -102,18 +102,6 @@ def _interface(found: dict[str, Any]) -> str:
     return f"network interface {found['NetworkInterfaceId']}" + (f" of {owner}" if owner else "")
 
 
-def start_instances(target: Target, instance_ids: list[str]) -> None:
-    """Starts stopped instances and waits until they run. Terraform does not do this.
-
-    Raises AwsError.
-    """
-    ec2 = client(target, "ec2")
-    with asking(f"cannot start {', '.join(instance_ids)}"):
-        ec2.get_waiter("instance_stopped").wait(InstanceIds=instance_ids)
-        ec2.start_instances(InstanceIds=instance_ids)
-        ec2.get_waiter("instance_running").wait(InstanceIds=instance_ids)
-
-
 def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
     """As `tagged`, but raises boto3's own errors."""
     return _everything(target, _by_tag(cluster))

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from bilbo.model import Node
 
 
+def awake(context: Context, name: str) -> Record:
+    """Returns the record of a cluster whose machines are needed. Raises BilboError if it is paused
+    or has ended, RecordError."""
+    from bilbo.cluster import resting
+
+    return resting.awake(context.store.load(name))
+
+
 @contextmanager
 def reaching(
     context: Context, record: Record, timeout: float | None, *, live: bool = False

@@ -38,6 +38,17 @@ def agree(
         raise BilboError("nothing changed")
 
 
+def keep_all(spec: ClusterSpec, planned: Outcome) -> None:
+    """Raises BilboError if the plan destroys or replaces anything; nothing has changed then."""
+    if planned.destructive:
+        raise BilboError(
+            f"cluster {spec.name!r} would lose what it has; nothing changed",
+            details=tuple(changes(planned).splitlines()),
+            hint="Somebody has changed it in AWS. `bilbo plan` with its profile shows the plan, "
+            "and `bilbo create` carries it out.",
+        )
+
+
 def _losses(spec: ClusterSpec, planned: Outcome, before: Record) -> Iterator[str]:
     if planned.destructive:
         yield f"{len(planned.destructive)} resource(s) will be destroyed or replaced"

@@ -10,13 +10,17 @@ The crash contract: *when the record is written*. After a `kill -9`
 | while services start | `starting` | starts what does not run | destroys all |
 | once every host has a result | `ready`, `partial`, `failed` | repairs, if needed | destroys all |
 | while Terraform destroys (it goes on) | `destroying` | waits, starts over | waits, continues |
+| while a cluster is paused, until all are stopped | `pausing` | brings it back | destroys all |
+| once all are stopped | `paused` | brings it back | destroys all |
+| while a cluster is resumed | as by `create` | completes | destroys all |
 
 So the record is saved as `creating` right before anything is created, changed or ended, which
 includes retiring workers; as `starting`, with its inventory, once Terraform has ended; and with the
 outcome once every host has a result. If Terraform is refused before AWS did anything, the earlier
-record is restored. What AWS holds is in Terraform's state or carries the cluster's tag: the record
+record is restored. `pause` completes what it was killed at, and `resume` does what `create` does.
+What AWS holds is in Terraform's state or carries the cluster's tag: the record
 is never the only place.
-`tests/test_crash_contract.py` kills at each row.
+`tests/test_crash_contract.py` kills at each row, `tests/test_pause.py` at those of a pause.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from typing import Any
 
 from bilbo import addresses, aws
 from bilbo import record as states
-from bilbo.cluster.agreement import agree
+from bilbo.cluster.agreement import agree, keep_all
 from bilbo.cluster.credentials_watch import CredentialsWatch
 from bilbo.cluster.launches import (
     activities_so_far,
@@ -56,7 +60,7 @@ from bilbo.errors import AwsError, BilboError
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import ClusterSpec, Inventory
 from bilbo.record import Record
-from bilbo.terraform import NAME_TAKEN, Outcome, PlannedChange, Terraform
+from bilbo.terraform import NAME_TAKEN, Outcome, PlannedChange, Terraform, hint_for
 
 # How long AWS may omit addresses after the instances exist.
 _ADDRESS_SECONDS = 60
@@ -70,7 +74,9 @@ class Undertaking:
     or changed. `yes` agrees to ending machines, `force` to losing the results of workers that
     leave. With `scaling`, only counts change. Without `look`, everything else is assumed to be as
     in `before`. `head_is_dead` says whether the engine's head is known not to run; it is asked only
-    if workers leave.
+    if workers leave. `asleep` are the machines to start before anything else is done: while they
+    cannot be had, workers would be billed in vain. With `keep`, nothing may be destroyed or
+    replaced, whatever the person agrees to.
     """
 
     spec: ClusterSpec
@@ -83,6 +89,8 @@ class Undertaking:
     scaling: bool = False
     look: bool = True
     head_is_dead: Callable[[], bool] = lambda: False
+    asleep: Callable[[], Collection[str]] = tuple
+    keep: bool = False
 
     @property
     def runs(self) -> bool:
@@ -122,10 +130,11 @@ def apply_changes(task: Undertaking) -> Applied:
     groups = groups_now(task.spec, task.work)
     close(task.spec, task.work, groups)
     short = too_few(task.spec, groups)
-    if not planned.changes and planned.exit_code == 0 and not short:
+    asleep = task.asleep()
+    if not planned.changes and planned.exit_code == 0 and not short and not asleep:
         outputs = task.terraform.outputs()
         # A start that failed is no change to Terraform: its state tells of the stopped machine.
-        if stopped(task.spec, outputs):
+        if _stopped(task, outputs):
             return Applied(_complete(task, outputs, None), changed=True)
         return Applied(inventory(task.spec, outputs), changed=False)
     assert task.before
@@ -135,10 +144,13 @@ def apply_changes(task: Undertaking) -> Applied:
             check_volumes(task.spec, task.work, task.terraform.state(), planned.changes)
     else:
         check_images(task.spec, task.work, task.before.inventory, planned.changes)
+    if task.keep:
+        keep_all(task.spec, planned)
     agree(task.spec, planned, task.before, task.work, yes=task.yes, scaling=task.scaling)
-    if not planned.changes and not short:  # outputs alone
+    if not planned.changes and not short and not asleep:  # outputs alone
         return _carry_out(task, _plan_file(task), changed=False)
     _begin(task)
+    _wake(task, asleep)
     opened = _tidied(task, planned.changes)
     if any(each.resource_type == "aws_autoscaling_group" for each in planned.changes):
         _let_leave(task)
@@ -154,6 +166,7 @@ def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
     reviewed.place(task.spec, task.terraform)
     task.terraform.init()
     _begin(task)
+    _wake(task, task.asleep())
     opened = _tidied(task, changes)
     if task.before:
         _let_leave(task)
@@ -171,7 +184,7 @@ def _prepare(task: Undertaking, look: Callable[[], None] = lambda: None) -> None
         initialised = pool.submit(task.terraform.init)
         look()
         initialised.result()
-    if task.before and task.before.status != states.READY:
+    if task.before and task.before.status not in (states.READY, states.PAUSED):
         adopt(task.spec, task.work, task.terraform)
         _keep(task.terraform)
 
@@ -193,6 +206,31 @@ def _begin(task: Undertaking) -> None:
     else:
         tell(task.spec, task.work, "Create")
     task.work.store.save(task.record)
+
+
+def _wake(task: Undertaking, asleep: Collection[str]) -> None:
+    """Starts machines that are stopped. If AWS has no room for all, those that it did start are
+    stopped again, and the earlier record is restored."""
+    if not asleep:
+        return
+    work = task.work
+    work.progress.say(f"Start stopped instances: {', '.join(asleep)}")
+    try:
+        aws.start_instances(work.target, asleep)
+    except AwsError as error:
+        error.hint = hint_for("\n".join(error.details)) or error.hint
+        try:
+            aws.stop_instances(work.target, asleep)
+        except AwsError as another:
+            work.progress.say(f"{another}\nWhat was started runs, and is billed.")
+        else:
+            _forget_try(task)
+        raise
+
+
+def _stopped(task: Undertaking, outputs: Mapping[str, Any]) -> list[str]:
+    """Returns the single instances that do not run, though they should."""
+    return [] if task.spec.paused is not None else stopped(task.spec, outputs)
 
 
 def _tidied(task: Undertaking, changes: Collection[PlannedChange]) -> list[str]:
@@ -326,14 +364,14 @@ def _complete(task: Undertaking, outputs: Mapping[str, Any], lack: BilboError | 
     again until it gives every address, unless workers are known to `lack`.
     """
     spec = task.spec
-    asleep = stopped(spec, outputs)
-    if asleep:
-        task.work.progress.say(f"Start stopped instances: {', '.join(asleep)}")
-        aws.start_instances(task.work.target, asleep)
+    asleep = _stopped(task, outputs)
+    if more := [each for each in asleep if each not in task.asleep()]:
+        task.work.progress.say(f"Start stopped instances: {', '.join(more)}")
+        aws.start_instances(task.work.target, more)
     found = inventory(spec, outputs)
     deadline = time.monotonic() + _ADDRESS_SECONDS
     while (asleep or (missing(spec, found) and not lack)) and time.monotonic() < deadline:
         outputs = _refreshed(task).outputs or task.terraform.outputs()
-        asleep = stopped(spec, outputs)
+        asleep = _stopped(task, outputs)
         found = inventory(spec, outputs)
     return found

@@ -11,6 +11,7 @@ from bilbo import record as states
 from bilbo.cluster.host_settings import taken
 from bilbo.cluster.ownership import owned, right_account
 from bilbo.cluster.planning import write_rendered
+from bilbo.cluster.resting import at_rest, paused
 from bilbo.cluster.root_devices import known_root_devices
 from bilbo.cluster.settling import settle
 from bilbo.cluster.shared_state import (
@@ -144,8 +145,11 @@ def attach(spec: ClusterSpec, work: Work) -> Record:
         spec = replace(spec, root_devices=devices)
         record = record.changed(account=spec.account)
         terraform = work.terraform(spec.name)
-        write_rendered(spec, terraform)
+        write_rendered(paused(spec) if record.status == states.PAUSED else spec, terraform)
         terraform.init()
+        if record.status == states.PAUSED:  # its notebook's host tells the token once it runs
+            counts = {group.name: group.count for group in spec.workers}
+            return work.store.save(at_rest(record, states.PAUSED, counts, {}))
         record = with_token(record, record, record.inventory, work)
         record = with_nodes(record, spec, record.inventory)
         if not record.token:

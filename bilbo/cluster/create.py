@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from functools import cache, partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, 
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.look import looked, mend
 from bilbo.cluster.ownership import owned, right_account
+from bilbo.cluster.resting import asleep, booted
 from bilbo.cluster.reviewed import Reviewed, allowed
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
@@ -67,14 +67,17 @@ def create(
         looking = cache(partial(looked, before, work))
         if not reviewed:  # the look stores host keys, and a refused plan leaves all as it was
             looking()
-        task = Undertaking(spec, work, terraform, record, before, yes, force)
-        task = replace(task, head_is_dead=lambda: looking().result().head_is_dead)
+        task = Undertaking(
+            spec, work, terraform, record, before, yes, force,
+            head_is_dead=lambda: looking().result().head_is_dead,
+            asleep=lambda: asleep(before, looking().result()),
+        )  # fmt: skip
         applied = _apply(task, reviewed)
         seen = looking().result()
         if seen.well and not applied.changed and _finished(before, spec, there, applied):
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)
-        return _started(spec, work, record, applied, seen)
+        return _started(spec, work, record, applied, seen, asleep(before, seen))
 
 
 def _settled(
@@ -96,12 +99,18 @@ def _settled(
 
 
 def _started(
-    spec: ClusterSpec, work: Work, record: Record, applied: Applied, seen: Reality
+    spec: ClusterSpec,
+    work: Work,
+    record: Record,
+    applied: Applied,
+    seen: Reality,
+    woken: Collection[str],
 ) -> Created:
     """Starts what does not run on the machines that there are, and says how that ended."""
     record = work.store.save(with_nodes(record, spec, applied.inventory))
     tell(spec, work, "Start")
-    results = start(spec, work, record, fresh=mend(seen, work))
+    fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
+    results = start(spec, work, record, fresh=fresh)
     return Created(conclude(spec, work, record, results, applied.error))
 
 

@@ -6,7 +6,7 @@ from bilbo import aws
 from bilbo.cluster.ownership import own_of, same_account
 from bilbo.cluster.work import Work
 from bilbo.model import WORKER
-from bilbo.record import Record
+from bilbo.record import RESTING, Record
 from bilbo.status import ANOTHERS, InstanceDifference
 
 
@@ -16,12 +16,15 @@ def differences(record: Record, work: Work) -> list[InstanceDifference]:
     same_account(record, work)
     own = own_of(record, work)
     there = {each.id: each for each in aws.machines(work.target, record.name)}
+    at_rest = record.status in RESTING
     found = []
     for node in record.inventory.nodes():
         resource = there.pop(node.instance_id, None)
         if resource is None:
             found.append(InstanceDifference(node.instance_id, node.role, "gone"))
-        elif resource.state != "running":
+        elif at_rest and resource.state in ("stopped", "stopping"):
+            continue
+        elif at_rest or resource.state != "running":
             found.append(InstanceDifference(node.instance_id, node.role, resource.state))
         elif resource.public_ip != node.public_ip:
             moved = InstanceDifference(node.instance_id, node.role, "moved", resource.public_ip)

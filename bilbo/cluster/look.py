@@ -10,6 +10,7 @@ from concurrent.futures import TimeoutError as TooLate
 from dataclasses import replace
 
 from bilbo import aws
+from bilbo import record as states
 from bilbo.cluster.ownership import own_of, same_account
 from bilbo.cluster.reach import reach
 from bilbo.cluster.whereabouts import addresses, aside
@@ -45,6 +46,7 @@ def look(
         node
         for node in record.inventory.nodes()
         if node.instance_id in services and (only is None or node.instance_id in only)
+        if record.status not in states.RESTING
     ]
     end = time.monotonic() + (_SECONDS if len(nodes) <= _AT_ONCE else _MANY_SECONDS)
     asked = aside(lambda: _instances(record, work, others=others))
@@ -63,13 +65,15 @@ def look(
         record.members,
         instances,
         {node.instance_id: answer for node, answer in zip(nodes, hosts, strict=True)},
+        paused=record.status in (states.PAUSING, states.PAUSED),
+        ended=record.status == states.ENDED,
     )
     return judged(record.inventory, told, _others(record, work, found) if others else (), trouble)
 
 
 def looked(before: Record | None, work: Work) -> Future[Reality]:
-    """Looks aside, while Terraform plans; at nothing if there is no cluster."""
-    if before is None:
+    """Looks aside, while Terraform plans; at nothing if there is no cluster, or one at rest."""
+    if before is None or before.status in states.RESTING:
         nothing: Future[Reality] = Future()
         nothing.set_result(Reality())
         return nothing

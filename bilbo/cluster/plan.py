@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bilbo import record as states
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.launches import shortages
 from bilbo.cluster.launching import check_images, limits, public_keys
+from bilbo.cluster.noticing import noticed
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
+from bilbo.cluster.resting import ended, is_told_paused, paused
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import initialised, not_moving
@@ -17,6 +20,7 @@ from bilbo.cluster.work import Work, interruptible
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec, Inventory
 from bilbo.present.ending import ending
+from bilbo.record import Record
 
 _NO_OWNER = (
     "This cluster was created before owners existed: its resources have no tag bilbo:owner, and "
@@ -47,6 +51,9 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         spec = with_root_devices(spec, work, state)
         if spec.owner is None:
             work.progress.say(_NO_OWNER)
+        asked = spec
+        if is_told_paused(state):
+            spec = paused(spec)
         files = write_rendered(spec, terraform)
         initialised(terraform, work, spec.name)
         settings = compare(spec, known(spec, work, before))
@@ -59,8 +66,31 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         limits(spec, work, outcome.changes)
         short = shortages(spec, work, outcome.changes)
         work.progress.say(ending(spec))
-        planned = Planned(spec, outcome, settings, short)
+        news = bool(short or outcome.exit_code)
+        rests = _rests(asked, before, work, told=spec.paused is not None, news=news)
+        if rests:
+            short = ()  # nothing is missing until it is resumed
+        planned = Planned(asked, outcome, settings, short, paused=rests)
         if not show:
             return planned
         shown = terraform.show(path)
         return replace(planned, files=files, saved=path.read_bytes(), shown=shown)
+
+
+def _rests(spec: ClusterSpec, before: Record | None, work: Work, *, told: bool, news: bool) -> bool:
+    """Whether the cluster is paused, which is said: its state has `told` so, or it paused itself,
+    for which AWS is asked if there is any `news`. Says it, too, if the cluster has ended itself."""
+    if before and news and not told:
+        before = noticed(before, work)
+    name = spec.name
+    if before and before.status == states.ENDED and not told:
+        work.progress.say(f"{ended(before)} `bilbo create` brings it back, with new machines.")
+    if not told and not (before and before.status == states.PAUSED):
+        return False
+    count = sum(group.count for group in spec.workers)
+    back = f" with {count} worker{'s' * (count != 1)}" if spec.workers else ""
+    work.progress.say(
+        f"Cluster {name!r} is paused, and planned so. `bilbo resume {name}`, or `bilbo create`, "
+        f"brings it back{back}."
+    )
+    return True

@@ -34,7 +34,7 @@ class Planned:
     worker groups that have lost machines, which Terraform does not see.
 
     `files` are the rendered files, `saved` is Terraform's own plan, and `shown` is that plan as
-    Terraform's JSON, if requested.
+    Terraform's JSON, if requested. `paused`: the cluster has no workers, whatever `spec` says.
     """
 
     spec: ClusterSpec
@@ -44,6 +44,7 @@ class Planned:
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     saved: bytes = field(default=b"", repr=False)
     shown: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    paused: bool = False
 
     @property
     def has_changes(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bilbo import record as states
 from bilbo.cluster.launches import close
+from bilbo.cluster.resting import awake
 from bilbo.cluster.settling import settle
 from bilbo.cluster.starting import conclude, start, with_nodes
 from bilbo.cluster.unwritten import finish
@@ -23,13 +24,14 @@ def restart(name: str, work: Work, *, notebook: bool = False) -> Record | None:
 
     Returns None if the cluster has no engine, so nothing to restart. A stopped notebook is started;
     a running one is left alone unless `notebook`, which ends its kernels. Asks AWS for addresses
-    before it stops anything. Raises BilboError if the head's machine does not run, PartlyDone if
-    part of the cluster works afterwards, RemoteError if none does, RecordError and Interrupted.
+    before it stops anything. Raises BilboError if the head's machine does not run or the cluster
+    is paused, PartlyDone if part of the cluster works afterwards, RemoteError if none does,
+    RecordError and Interrupted.
     """
     what = f"some services of cluster {name!r} may be stopped"
     again = interruptible(what, f"To continue: bilbo restart {name}")
     with work.store.lock(name, "restart"), again:
-        record = work.store.load(name)
+        record = awake(work.store.load(name))
         if record.type is None and not notebook:
             return None
         if not any(True for _ in record.inventory.nodes()):

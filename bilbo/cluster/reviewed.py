@@ -74,6 +74,11 @@ def save(planned: Planned, work: Work, path: Path, overrides: tuple[str, ...]) -
     spec, terraform = planned.spec, work.terraform(planned.spec.name)
     if planned.outcome is None:
         raise ReviewError("nothing to plan: the profile has no instances")
+    if planned.paused:
+        raise ReviewError(
+            f"cluster {spec.name!r} is paused: until it runs, there is nothing to review",
+            hint=f"Resume it first: bilbo resume {spec.name}",
+        )
     terraform.lock_platforms(PLATFORMS)
     state = terraform.state()
     manifest = Manifest(

@@ -11,14 +11,14 @@ from bilbo.cluster.apply import Applied, Undertaking, apply_changes
 from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.launches import close
 from bilbo.cluster.look import look
-from bilbo.cluster.ownership import owned, right_account, stored
+from bilbo.cluster.ownership import owned
+from bilbo.cluster.resting import awake
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import settle
-from bilbo.cluster.shared_state import unlocked
 from bilbo.cluster.starting import Created, conclude, start, with_nodes
-from bilbo.cluster.unwritten import finish, write_unwritten
+from bilbo.cluster.taking_up import not_ending, take_up
 from bilbo.cluster.work import Work, interruptible
-from bilbo.errors import QUOTE, BilboError, RemoteError, UsageError
+from bilbo.errors import QUOTE, RemoteError, UsageError
 from bilbo.model import ClusterSpec, worker_part
 from bilbo.profile import building
 from bilbo.reality import LAUNCH, RENEW, Reality, absent, joined
@@ -41,21 +41,16 @@ def scale(
     New workers are started, and those that the head has lost start anew; workers that leave are
     retired first (with `force`, removed even if that fails). Nothing else changes, and bilbo
     connects to no other host, unless the head does not say who has joined it. An interrupted change
-    is completed. Raises UsageError for unknown groups, RemoteError if the head is dead, PartlyDone,
-    and as `create` does.
+    is completed. Raises UsageError for unknown groups, BilboError if the cluster is
+    paused, RemoteError if the head is dead, PartlyDone, and as `create` does.
     """
     what = f"what exists of cluster {name!r} is in its Terraform state"
     hint = "To continue, run the same `bilbo scale`; to return to the profile: bilbo create"
     with work.store.lock(name, "scale"), interruptible(what, hint, work.terraform(name)):
-        before = work.store.load(name)
+        before = awake(not_ending(work.store.load(name)))
         spec = _scaled(before, counts)
-        right_account(spec, before, work)
-        write_unwritten(name, work)
-        if spec.state:
-            unlocked(spec.state, name, work)
-        terraform = work.terraform(name)
-        finish(name, work)
-        state = stored(work.target, terraform, name, spec.state)
+        before, state = take_up(spec, before, work)
+        awake(before)
         spec = owned(settle(spec, work, before, my_ip=False), work, before, state)
         spec = with_root_devices(spec, work, state)
         must_be_alike(spec, work)
@@ -67,8 +62,8 @@ def scale(
             status=states.CREATING, profile=spec.profile, account=spec.account, owner=spec.owner
         )
         task = Undertaking(
-            spec, work, terraform, record, before, yes, force, scaling=True, look=not certain,
-            head_is_dead=lambda: seen.head_is_dead,
+            spec, work, work.terraform(name), record, before, yes, force,
+            scaling=True, look=not certain, head_is_dead=lambda: seen.head_is_dead,
         )  # fmt: skip
         lost = _lost(before, seen)
         applied = apply_changes(task)
@@ -123,12 +118,7 @@ def _renewed(lost: set[str] | None, seen: Reality) -> list[str]:
 
 
 def _scaled(before: Record, counts: Mapping[str | None, int]) -> ClusterSpec:
-    """Returns the record's specification with the new counts. Raises UsageError, BilboError."""
-    if before.status == states.DESTROYING:
-        raise BilboError(
-            f"cluster {before.name!r} is being destroyed",
-            hint=f"To continue: bilbo destroy {before.name}",
-        )
+    """Returns the record's specification with the new counts. Raises UsageError."""
     spec = building.build(before.profile, before.name, before.region)
     known = [group.name for group in spec.workers]
     document = json.loads(json.dumps(dict(before.profile)))

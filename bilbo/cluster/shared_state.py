@@ -9,6 +9,7 @@ from typing import Any
 from bilbo import aws, hostside
 from bilbo import record as states
 from bilbo.cluster.ownership import account_in, ids, kept_in, owner_in, stored
+from bilbo.cluster.resting import as_told
 from bilbo.cluster.work import Work
 from bilbo.errors import RecordError
 from bilbo.inventory import inventory
@@ -136,12 +137,12 @@ def found_before(
         _same_cluster(spec, terraform, shared)
     if not shared.get("resources"):
         return before, stored(work.target, terraform, spec.name, None)
-    return before or recorded(spec, work, shared), shared
+    return as_told(before, shared) if before else recorded(spec, work, shared), shared
 
 
 def recorded(spec: ClusterSpec, work: Work, state: Mapping[str, Any]) -> Record:
     """Returns the record of a team-mate's cluster, from its state. It has no token yet."""
-    return Record(
+    record = Record(
         name=spec.name,
         status=states.PARTIAL,
         region=spec.region,
@@ -156,6 +157,7 @@ def recorded(spec: ClusterSpec, work: Work, state: Mapping[str, Any]) -> Record:
         account=account_in(state),
         owner=owner_in(state),
     )
+    return as_told(record, state)
 
 
 def not_moving(spec: ClusterSpec, terraform: Terraform) -> None:

@@ -63,6 +63,8 @@ def with_nodes(record: Record, spec: ClusterSpec, found: Inventory) -> Record:
         inventory=found,
         notebook_url=url,
         addresses=ENGINES[spec.engine].addresses(found.head) if spec.engine and found.head else {},
+        paused_workers={},
+        rest={},
     )
 
 

@@ -317,6 +317,7 @@ def count_boots(world: World) -> None:
                 f"The instance '{self.id}' is not in a state from which it can be started.",
             )
         if self.state != "running":
+            check_room(world, 1, self.instance_type, self._placement.zone)
             self.bilbo_boots += 1
         return original(self)
 

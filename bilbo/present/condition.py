@@ -11,12 +11,13 @@ from bilbo.model import HEADS, WORKER
 from bilbo.present.keeping_awake import awake_document, awake_lines
 from bilbo.present.report import age_of, numbers, reality_lines
 from bilbo.reality import RENEW, START, WAIT, MachineReality, Reality
-from bilbo.record import Record
+from bilbo.record import ENDED, RESTING, Record
 
 
 def condition(record: Record, seen: Reality) -> str:
     """Returns what runs, and what is not as recorded."""
-    blocks = ["\n".join(["Services:", *_services(seen)])] if seen.machines else []
+    shown = seen.machines and record.status not in RESTING
+    blocks = ["\n".join(["Services:", *_services(seen)])] if shown else []
     blocks += ["\n".join(lines)] if (lines := awake_lines(seen)) else []
     return "\n\n".join([*blocks, "\n".join(amiss(record, seen))])
 
@@ -26,7 +27,11 @@ def amiss(record: Record, seen: Reality) -> list[str]:
     lines = [*_wrong(record, seen)]
     if not lines:
         return ["AWS and the hosts match the record."]
-    if [each for each in seen.to_mend() if each.mend != WAIT] or seen.unknown:
+    if record.status in RESTING:
+        what = "remove" if record.status == ENDED else "stop"
+        how = "destroy" if record.status == ENDED else "pause"
+        lines.append(f"To {what} what is billed: bilbo {how} {record.name}")
+    elif [each for each in seen.to_mend() if each.mend != WAIT] or seen.unknown:
         lines.append(f"To repair it, run `bilbo create` with its profile and -n {record.name}.")
     elif seen.to_mend():
         lines.append(

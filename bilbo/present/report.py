@@ -23,7 +23,7 @@ from bilbo.model import (
 )
 from bilbo.present.ending import HOW_TO_SET, end_cell, end_of
 from bilbo.present.times import local_time
-from bilbo.record import Record
+from bilbo.record import ENDED, RESTING, Record
 from bilbo.status import ANOTHERS, InstanceDifference
 from bilbo.versions import VersionDifference
 
@@ -46,7 +46,7 @@ def summary(record: Record) -> str:
     """Returns a cluster as `create` and `desc` print it; node numbers start at the notebook."""
     lines = [f"Name: {record.name}"]
     if record.status != "ready":
-        lines.append(f"Status: {record.status}")
+        lines.append(f"Status: {record.status}{_rest(record)}")
     if record.ready_time:
         lines.append(f"Ready Time: {local_time(record.ready_time)}")
     if end := end_of(record):
@@ -66,6 +66,12 @@ def summary(record: Record) -> str:
         workers = [node for node in record.inventory.workers if node.group == group]
         lines += ["", "Workers:" if group == WORKER else f"Workers ({group}):"]
         lines += [_node_line(numbered, worker) for worker in workers]
+    if record.paused_workers:
+        groups = [
+            f"{count}" if group == WORKER else f"{count} in {group}"
+            for group, count in record.paused_workers.items()
+        ]
+        lines += ["", f"Workers: none; after `bilbo resume {record.name}`: {', '.join(groups)}"]
     engine = ENGINES.get(record.type or "")
     if engine and engine.desc_connects and (connect := engine.how_to_connect(record.addresses)):
         lines += ["", f"Connect: {connect}"]
@@ -88,7 +94,41 @@ def numbers(inventory: Inventory) -> Iterator[tuple[str, int]]:
 
 def _node_line(numbered: Mapping[str, int], node: Node) -> str:
     number = numbered[node.instance_id]
-    return f"[{number}] instance_id: {node.instance_id}, public_ip: {node.public_ip}"
+    where = f"public_ip: {node.public_ip}" if node.public_ip else "no public address"
+    return f"[{number}] instance_id: {node.instance_id}, {where}"
+
+
+def _rest(record: Record) -> str:
+    """Returns since when a cluster is at rest, and why."""
+    when = [
+        f"{word} {local_time(record.rest[word])}"
+        for word in ("since", "before")
+        if record.rest.get(word)
+    ]
+    return "".join(f", {word}" for word in [*when, *filter(None, [record.rest.get("why")])])
+
+
+def resting(record: Record) -> list[str]:
+    """Returns a line on a cluster at rest; none if it is not."""
+    if record.status not in RESTING:
+        return []
+    back = "bring it back with its profile: bilbo create" if record.status == ENDED else (
+        f"to use it: bilbo resume {record.name}"
+    )  # fmt: skip
+    return [f"It is {record.status}{_rest(record)}; {back}."]
+
+
+def what_stays(record: Record, sizes: Sequence[int]) -> str:
+    """Returns what of a paused cluster stays billed, and what to do next; `sizes` are those of its
+    volumes in GiB, empty if they are not known."""
+    disks = ", ".join(f"{size} GiB" for size in sizes)
+    volumes = f" ({disks})" if disks else ""
+    lines = [
+        f"Stays billed:         the volumes of its machines{volumes}",
+        f"Use it again:         bilbo resume {record.name}",
+        f"Remove it all:        bilbo destroy {record.name}",
+    ]
+    return "\n".join(lines)
 
 
 def next_steps(record: Record) -> str:

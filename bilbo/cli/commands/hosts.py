@@ -18,7 +18,7 @@ from bilbo.cli.params import (
     TIMEOUT_OPTION,
     complete_target,
 )
-from bilbo.cli.reaching import numbers_of, reaching
+from bilbo.cli.reaching import awake, numbers_of, reaching
 from bilbo.record import Record
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def rcmd(context: Context, name: str, words: tuple[str, ...], timeout: float | N
     """
     from bilbo.cluster import host_access, targets
 
-    record = context.store.load(name)
+    record = awake(context, name)
     nodes, command = targets.split(record, words)
     with reaching(context, record, timeout) as w:
         if len(nodes) == 1 and _has_terminal():
@@ -146,7 +146,7 @@ def ssh(context: Context, name: str, target: str | None, options: tuple[str, ...
     from bilbo.errors import BilboError
     from bilbo.programs import find
 
-    record = context.store.load(name)
+    record = awake(context, name)
     if target and target.startswith("-"):
         options, target = (target, *options), None
     node = targets.only(record, target)
@@ -205,7 +205,7 @@ def get(
     """
     from bilbo.cluster import host_access, targets
 
-    record = context.store.load(name)
+    record = awake(context, name)
     node = targets.only(record, target)
     with reaching(context, record, timeout, live=True) as w, CopyProgress(w.progress) as progress:
         host_access.get(w, record, node, remote, local, progress.copying)
@@ -241,7 +241,7 @@ def put(
     """
     from bilbo.cluster import host_access, targets
 
-    record = context.store.load(name)
+    record = awake(context, name)
     nodes = targets.resolve(record, target)
     with reaching(context, record, timeout, live=True) as w, CopyProgress(w.progress) as progress:
         host_access.put(w, record, nodes, local, remote, progress.copying)

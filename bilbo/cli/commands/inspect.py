@@ -23,7 +23,7 @@ from bilbo.cli.params import (
     TARGET,
     TIMEOUT_OPTION,
 )
-from bilbo.cli.reaching import numbers_of, reaching
+from bilbo.cli.reaching import awake, numbers_of, reaching
 from bilbo.errors import BilboError, PartlyDone, ProfileError, RecordError
 from bilbo.present import report
 from bilbo.record import Record, to_json
@@ -100,7 +100,7 @@ def desc(context: Context, name: str, detail: bool, refresh: bool, state: bool) 
     if refresh:
         from bilbo.cli.refreshing import show_one
 
-        show_one(context, record, lambda: _describe(record), as_json=detail)
+        show_one(context, record, _describe, as_json=detail)
     elif detail:
         print_json(to_json(record))
     else:
@@ -163,7 +163,7 @@ def _found_again(context: Context, name: str) -> Record:
     to somebody else, who would be sent the token."""
     from bilbo.cluster.whereabouts import present
 
-    record = context.store.load(name)
+    record = awake(context, name)
     if not any(True for _ in record.inventory.nodes()):
         return record
     with work(context, target_of(context, record)) as w:
@@ -269,7 +269,7 @@ def check(
     from bilbo.cluster.check import check as check_cluster
     from bilbo.present import report
 
-    record = context.store.load(name)
+    record = awake(context, name)
     with reaching(context, record, timeout) as w:
         found = check_cluster(record, w, python)
     if as_json:
@@ -393,7 +393,7 @@ def logs(
     from bilbo.cluster import host_access, targets
     from bilbo.remote import LogLines
 
-    record = context.store.load(name)
+    record = awake(context, name)
     nodes = targets.resolve(record, target, otherwise="all")
     streams = HostStreams(numbers_of(record, nodes))
     seen: list[bool] = []

@@ -17,6 +17,7 @@ from bilbo.model import ClusterSpec
 
 if TYPE_CHECKING:
     from bilbo.cluster.starting import Created
+    from bilbo.record import Record
 
 
 NAME_OPTION = click.option(
@@ -199,23 +200,32 @@ def destroy(context: Context, name: str, also: tuple[str, ...], yes: bool) -> No
     """
     from bilbo.cluster.destroy import destroy as destroy_cluster
     from bilbo.cluster.destroy import others
+    from bilbo.cluster.noticing import noticed
 
     record = context.store.known(name) or context.store.load(name)
     with work(context, target_of(context, record), yes=yes) as w:
-        count = sum(1 for _ in record.inventory.nodes())
+        question = _what_goes(record if yes else noticed(record, w))
         for other in [] if yes else others(record, w, also):
             w.progress.say(
                 f"Not this cluster's, left alone: {other}. To destroy it too: --also "
                 f"{shlex.quote(other.id)}"
             )
-        files = " This deletes the files on its notebook." if record.inventory.notebook else ""
-        if not w.progress.confirm(f"Destroy cluster {name!r}, {count} instance(s)?{files}"):
+        if not w.progress.confirm(question):
             echo("Nothing destroyed.", err=True)
             raise click.exceptions.Exit(1)
         left = destroy_cluster(name, w, also)
     echo(f"Destroyed cluster '{name}'; nothing of it is left.", err=True)
     for other in left:
         echo(f"Not this cluster's, left alone: {other}", err=True)
+
+
+def _what_goes(record: Record) -> str:
+    """Returns the question before a cluster is destroyed."""
+    if record.status == "ended":
+        return f"Destroy what is left of cluster {record.name!r}? None of its machines is."
+    count = sum(1 for _ in record.inventory.nodes())
+    files = " This deletes the files on its notebook." if record.inventory.notebook else ""
+    return f"Destroy cluster {record.name!r}, {count} instance(s)?{files}"
 
 
 MOST = 10_000

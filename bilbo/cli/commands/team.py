@@ -141,7 +141,7 @@ def attach(
         w = replace(w, target=replace(target, region=spec.region))
         record = attaching.attach(spec, w)
     echo(report.summary(record))
-    if record.inventory.notebook and not record.notebook_url:
+    if record.status == "ready" and record.inventory.notebook and not record.notebook_url:
         echo("Could not read the token on the notebook's host; check the key (-i).", err=True)
 
 
