@@ -13,6 +13,7 @@ from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, 
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.look import looked, mend
 from bilbo.cluster.ownership import owned, right_account
+from bilbo.cluster.purchases import with_purchases
 from bilbo.cluster.reviewed import Reviewed, allowed
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
@@ -91,7 +92,8 @@ def _settled(
     spec = settle(spec, work, before, my_ip, newest=True, amis=amis)
     spec = owned(spec, work, before, state, planned=owner)
     # The preflight of a new cluster says what is wrong with AMIs, among all else that is wrong.
-    return with_root_devices(spec, work, state, must_exist=bool(before or reviewed))
+    spec = with_root_devices(spec, work, state, must_exist=bool(before or reviewed))
+    return with_purchases(spec, state)
 
 
 def _started(

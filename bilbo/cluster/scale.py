@@ -12,6 +12,7 @@ from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.launches import close
 from bilbo.cluster.look import look
 from bilbo.cluster.ownership import owned, right_account, stored
+from bilbo.cluster.purchases import with_purchases
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import settle
 from bilbo.cluster.shared_state import unlocked
@@ -57,7 +58,7 @@ def scale(
         finish(name, work)
         state = stored(work.target, terraform, name, spec.state)
         spec = owned(settle(spec, work, before, my_ip=False), work, before, state)
-        spec = with_root_devices(spec, work, state)
+        spec = with_purchases(with_root_devices(spec, work, state), state)
         must_be_alike(spec, work)
         if before.status == states.CREATING:
             close(spec, work)

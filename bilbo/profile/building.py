@@ -11,9 +11,11 @@ from bilbo.engines import ENGINES, Engine
 from bilbo.errors import ProfileError
 from bilbo.lifetime import lifetime
 from bilbo.model import (
+    FALLBACK,
     HEADS,
     NOTEBOOK,
     NOTEBOOK_PORT,
+    SPOT,
     WORKER,
     ClusterSpec,
     Machine,
@@ -24,7 +26,7 @@ from bilbo.profile.checking import mistakes
 from bilbo.profile.places import KeyPath, Places, dotted
 
 # The keys of a group that are not settings of an engine.
-_NO_SETTINGS = ("name", "instance", "count", "resources")
+_NO_SETTINGS = ("name", "instance", "count", "resources", "spot", "types")
 CONFIG = "config"  # the engine's configuration on every machine
 REQUIRED = ("ami", "ec2type", "keyname", "ssh_user", "ssh_private_key")
 
@@ -202,6 +204,8 @@ def _group(wanted: _Wanted, instance: dict[str, Any], config: Any) -> NodeGroup:
         resources=dict(part.get("resources", {})),
         settings={**{key: part[key] for key in part if key not in _NO_SETTINGS}, **of_engine},
         ports=wanted.ports,
+        spot={True: SPOT, FALLBACK: FALLBACK}.get(part.get("spot", False), ""),
+        types=tuple(part.get("types", ())),
     )
 
 

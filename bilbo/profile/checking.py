@@ -150,11 +150,17 @@ def _listed_missing(error: Any) -> str:
     return ", ".join(key for key in error.validator_value if key not in error.instance)
 
 
+def _choices(error: Any) -> str:
+    *others, last = [json.dumps(each) for each in error.validator_value]
+    return f"{', '.join(others)} or {last}"
+
+
 _WORDS: dict[str, Callable[[Any], str]] = {
     "type": _type,
     "pattern": _pattern,
     "minimum": _range,
     "maximum": _range,
+    "enum": lambda error: f"must be {_choices(error)}; it is {_value(error.instance)}",
     "not": lambda error: f"has both {' and '.join(error.validator_value['required'])}; choose one",
     "minLength": lambda error: "must not be empty",
     "minItems": lambda error: "must not be empty; leave the key out",
