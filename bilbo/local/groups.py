@@ -168,7 +168,9 @@ def launch_what_there_is(world: World, diary: Diary) -> None:
             diary.write(self, description, cause, failure)
 
 
-def _launch(group: Any, bought: spot.Purchase, tags: dict[str, str], pending: float) -> list[Any]:
+def _launch(
+    group: Any, bought: spot.BoughtMachines, tags: dict[str, str], pending: float
+) -> list[Any]:
     template = None
     if group.ec2_launch_template:
         template = {

@@ -45,7 +45,7 @@ def install() -> None:
 
 
 @dataclass(frozen=True)
-class Purchase:
+class BoughtMachines:
     """So many machines of one type, on demand or `spot`."""
 
     ec2type: str
@@ -53,7 +53,7 @@ class Purchase:
     spot: bool
 
 
-def purchases(group: Any, count: int) -> list[Purchase]:
+def purchases(group: Any, count: int) -> list[BoughtMachines]:
     """How a group buys `count` more machines, on demand first. As its mixed instances policy says:
     https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_InstancesDistribution.html
 
@@ -69,8 +69,8 @@ def purchases(group: Any, count: int) -> list[Purchase]:
     wanted = _on_demand(policy.get("InstancesDistribution") or {}, len(there) + count)
     here = min(count, max(0, wanted - (len(there) - len(spot))))
     turns = Counter(types[(len(spot) + n) % len(types)] for n in range(count - here))
-    bought = [Purchase(types[0], here, spot=False)] if here else []
-    return bought + [Purchase(ec2type, n, spot=True) for ec2type, n in turns.items()]
+    bought = [BoughtMachines(types[0], here, spot=False)] if here else []
+    return bought + [BoughtMachines(ec2type, n, spot=True) for ec2type, n in turns.items()]
 
 
 def _on_demand(distribution: Mapping[str, Any], size: int) -> int:
