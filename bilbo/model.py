@@ -366,7 +366,8 @@ class HostPlan:
     those in `oldest` must not be older (`why_oldest`). `requirements` are lines for pip, installed
     first. `replace` restarts a running service whose script or files have changed; otherwise it
     keeps running. `disk` is the root volume's size in GiB, which its file system is to fill; 0 for
-    the AMI's.
+    the AMI's. `watches` are the settings of the duties that the host's watcher has, as they are
+    when they are sent.
     """
 
     node: Node
@@ -380,6 +381,7 @@ class HostPlan:
     requirements: tuple[str, ...] = ()
     replace: bool = False
     disk: int = 0
+    watches: Mapping[str, Callable[[], Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

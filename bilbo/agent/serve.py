@@ -35,6 +35,7 @@ from bilbo.agent.watch import (
     present_members,
     watch,
 )
+from bilbo.agent.watcher_requests import on_watch, watch_no_more
 
 # By folder; begun by `start`, asked for by `keep`.
 installations: Dict[Path, Installation] = {}
@@ -137,7 +138,8 @@ def on_start(client: Client, request: Request) -> None:
     machines; the addresses that it `listens` on must be free. `fresh` stops a running service
     first; `replace` does so only if its files differ. A service whose page does not require the
     token (`open`) is stopped again, unless it ran before. `starter` is the program that the next
-    boot runs; `keep` tells whether it will.
+    boot runs; `keep` tells whether it will. A watcher from before ends with its settings in
+    `unwatched`.
     """
     folder = folder_of(request)
     service = HostedService(folder, request["service"])
@@ -158,6 +160,7 @@ def on_start(client: Client, request: Request) -> None:
             write_private(folder / "supervisor.py", request["supervisor"])
             service.launch()
         write_private(folder / "service.py", request["starter"])
+        watch_no_more(folder, request.get("unwatched", ()))
     client.emit("already" if already else "started", changed=changed)
     installations[folder] = Installation(request["cluster"], folder)
     page = request["page"]
@@ -280,6 +283,7 @@ REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "roll": on_roll,
     "stop": on_stop,
     "status": on_status,
+    "watch": on_watch,
     "logs": on_logs,
     "program": on_program,
 }

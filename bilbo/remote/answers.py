@@ -111,6 +111,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
     },
     "keep": {"kept": {"way": _text, "why": _text}},
     "roll": {"roll": {"joined": _text_map, "left": is_texts}, "exited": _EXITED},
+    "watch": {"watched": {}},
     "stop": {"done": {}},
     "status": {"status": {"services": _services, "members": _members}},
     "logs": {"log": {"service": _text, "lines": is_texts}, "done": {}},

@@ -28,6 +28,7 @@ from bilbo.model import (
 from bilbo.remote.agent_session import FOREIGN, Event, Session, agent_source
 from bilbo.remote.roll import Members
 from bilbo.remote.terms import STOP_GRACE, HostEvent, HostFailure, NotJoined, Remote
+from bilbo.remote.watching import DUTIES, watcher_files
 from bilbo.status import ServiceStatus
 from bilbo.versions import differences, software
 
@@ -86,6 +87,7 @@ class HostRun:
         """Run the profile's own commands, measure the host and check its software."""
         self._enters("measure", "connected", CONNECTED)
         self._session = await self._log_in(connection)
+        await self._watch()
         if self.plan.disk:
             await self._grow(self.plan.disk)
         if self.has_preparations and await self._boot():
@@ -226,6 +228,7 @@ class HostRun:
             fresh=fresh,
             grace=STOP_GRACE,
             replace=self.plan.replace,
+            unwatched=[name for name in DUTIES if name not in self.plan.watches],
         )
         if event["event"] not in ("started", "already"):
             raise self._exited(event)
@@ -239,8 +242,21 @@ class HostRun:
         self._enters("ready", f"{service.name} {state}", STARTED)
         return new
 
+    async def _watch(self, *, ready: bool = False) -> None:
+        """Have the host's watcher do its duties; `ready` tells it that the service is."""
+        if self.plan.watches:
+            await self._session.ask(
+                "watch",
+                self.deadlines.start,
+                files={} if ready else watcher_files(),
+                settings={
+                    name: {**now(), "ready": ready} for name, now in self.plan.watches.items()
+                },
+            )
+
     async def keep(self) -> None:
         """Have the service, which is ready, started again when it dies and when the host boots."""
+        await self._watch(ready=True)
         event = await self._session.ask("keep", self.deadlines.start, service=self._service.name)
         self.facts.update(boot=event["way"], no_boot=event["why"])
 
