@@ -10,10 +10,11 @@ from typing import Any
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
+from bilbo.cluster.fallback import with_fallback
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.look import looked, mend
 from bilbo.cluster.ownership import owned, right_account
-from bilbo.cluster.purchases import with_purchases
+from bilbo.cluster.purchases import purchase_notes, with_purchases
 from bilbo.cluster.reviewed import Reviewed, allowed
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
@@ -70,6 +71,7 @@ def create(
         task = Undertaking(spec, work, terraform, record, before, yes, force)
         task = replace(task, head_is_dead=lambda: looking().result().head_is_dead)
         applied = _apply(task, reviewed)
+        spec, applied = with_fallback(task, applied)
         seen = looking().result()
         if seen.well and not applied.changed and _finished(before, spec, there, applied):
             return Created(before, changed=False)
@@ -93,7 +95,10 @@ def _settled(
     spec = owned(spec, work, before, state, planned=owner)
     # The preflight of a new cluster says what is wrong with AMIs, among all else that is wrong.
     spec = with_root_devices(spec, work, state, must_exist=bool(before or reviewed))
-    return with_purchases(spec, state)
+    spec = with_purchases(spec, state)
+    for note in purchase_notes(spec, state):
+        work.progress.say(note)
+    return spec
 
 
 def _started(

@@ -9,7 +9,7 @@ from bilbo.cluster.launches import shortages
 from bilbo.cluster.launching import check_images, limits, public_keys
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
-from bilbo.cluster.purchases import with_purchases
+from bilbo.cluster.purchases import purchase_notes, with_purchases
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import initialised, not_moving
@@ -45,6 +45,8 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         state = stored(work.target, terraform, spec.name, spec.state)
         spec = owned(spec, work, before, state)
         spec = with_purchases(with_root_devices(spec, work, state), state)
+        for note in purchase_notes(spec, state):
+            work.progress.say(note)
         if spec.owner is None:
             work.progress.say(_NO_OWNER)
         files = write_rendered(spec, terraform)

@@ -37,6 +37,31 @@ def with_purchases(spec: ClusterSpec, state: Mapping[str, Any]) -> ClusterSpec:
     return replace(spec, workers=tuple(settled))
 
 
+def purchase_notes(spec: ClusterSpec, state: Mapping[str, Any]) -> list[str]:
+    """Returns what a change between spot and on demand means for the workers that run. Pure."""
+    known = dict(_groups(state))
+    pairs = [(each, known.get(each.instance_name)) for each in spec.workers]
+    return [
+        note
+        for group, found in pairs
+        if found and found.size and (note := _note(group, was_spot=found.percentage == 0))
+    ]
+
+
+def _note(group: NodeGroup, *, was_spot: bool) -> str:
+    if group.spot and not was_spot:
+        return (
+            f"Group '{group.name}' becomes one of spot instances: its {group.on_demand} running "
+            "worker(s) stay, on demand; those that come are spot."
+        )
+    if was_spot and not group.spot:
+        return (
+            f"Group '{group.name}' is no longer one of spot instances: running workers stay until "
+            "AWS takes them back; those that come run on demand."
+        )
+    return ""
+
+
 def _settled(group: NodeGroup, found: Purchase | None) -> NodeGroup:
     if found is None:
         return group

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes
+from bilbo.cluster.fallback import with_fallback
 from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.launches import close
 from bilbo.cluster.look import look
@@ -72,7 +73,7 @@ def scale(
             head_is_dead=lambda: seen.head_is_dead,
         )  # fmt: skip
         lost = _lost(before, seen)
-        applied = apply_changes(task)
+        spec, applied = with_fallback(task, apply_changes(task))
         if before.status == states.READY and lost == set() and _as_it_was(before, spec, applied):
             return Created(before, changed=False)
         record = work.store.save(with_nodes(record, spec, applied.inventory))

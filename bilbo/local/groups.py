@@ -29,7 +29,7 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import InstanceState as Condition
 
-from bilbo.local import spot
+from bilbo.local import spot_market as spot
 from bilbo.local.hooks import ALIVE, World, all_instances, room, shortage
 from bilbo.local.policies import allows
 from bilbo.local.refusals import AUTO_SCALING_NAME, check_groups, check_launch, groups_of

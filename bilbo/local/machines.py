@@ -14,7 +14,8 @@ from typing import Any
 
 import asyncssh
 
-from bilbo.local import spot, ssh
+from bilbo.local import spot_market as spot
+from bilbo.local import ssh
 from bilbo.local.admission import Admission, admission
 from bilbo.local.boot_entries import boot_entries, user_data
 from bilbo.local.hooks import World, all_instances, power, root_gib, tags_of

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bilbo.local.hooks import World, all_instances
-from bilbo.local.spot import LIFECYCLE, notice
+from bilbo.local.spot_market import LIFECYCLE, notice
 
 PREFIX = "/_metadata/"
 _LONGEST = 21600  # seconds a token may be valid; here it is for good

@@ -14,6 +14,7 @@ from bilbo import versions
 from bilbo.engines import ENGINES
 from bilbo.errors import QUOTE
 from bilbo.model import (
+    FALLBACK,
     WORKER,
     ClusterSpec,
     HostResult,
@@ -84,7 +85,8 @@ def numbers(inventory: Inventory) -> Iterator[tuple[str, int]]:
 
 def _node_line(numbered: Mapping[str, int], node: Node) -> str:
     number = numbered[node.instance_id]
-    return f"[{number}] instance_id: {node.instance_id}, public_ip: {node.public_ip}"
+    spot = ", spot" if node.spot else ""
+    return f"[{number}] instance_id: {node.instance_id}, public_ip: {node.public_ip}{spot}"
 
 
 def next_steps(record: Record) -> str:
@@ -170,15 +172,24 @@ def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) ->
     named = "" if group.name == group.role else f" ({group.name})"
     yield f"  {_TITLES.get(group.role, group.role.capitalize())}{named}:"
     yield f"    AMI: {machine.ami}" + (f" (image {machine.image})" if machine.image else "")
-    yield f"    Instance Type: {machine.ec2type}"
+    yield f"    Instance Type: {' or '.join(group.ec2types)}"
     yield f"    Security Group: {machine.security_group or f'generated, admits {admits}'}"
     yield f"    Key Name: {machine.keyname}"
     if group.role == "worker":
         yield f"    Count: {group.count}"
+        if group.spot:
+            yield f"    Spot: {spot_words(group)}"
         if group.resources:
             yield f"    Resources: {group.offers}"
     if group.name in estimates:
         yield f"    {estimates[group.name]}"
+
+
+def spot_words(group: NodeGroup) -> str:
+    """Returns how a group of spot instances buys its machines."""
+    how = "on demand what spot cannot give" if group.spot == FALLBACK else "nothing on demand"
+    now = f"; {group.on_demand} of them on demand now" if group.on_demand else ""
+    return f"yes, {how}{now}. AWS may take machines back, with two minutes' notice"
 
 
 def changes(outcome: Outcome) -> str:
