@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ANOTHERS = "foreign"
+RECLAIMED = "reclaimed"
 
 
 @dataclass(frozen=True)
 class InstanceDifference:
     """One instance that differs between AWS and the record: `state` is `gone`, `stopped` (or
-    similar), `moved` to another address, `unknown` to the record, or `foreign`: it carries the
-    cluster's tag but belongs to another cluster.
+    similar), `reclaimed` by AWS (a spot instance), `moved` to another address, `unknown` to the
+    record, or `foreign`: it carries the cluster's tag but belongs to another cluster.
     """
 
     instance_id: str
@@ -55,8 +56,9 @@ class HostStatus:
     """What a host tells about the cluster's services.
 
     `members` are the names that have joined the engine's head; None if this is not the head's host
-    or the head does not answer.
+    or the head does not answer. A `reclaimed` host was told that AWS is about to take it back.
     """
 
     services: tuple[ServiceStatus, ...] = ()
     members: frozenset[str] | None = None
+    reclaimed: bool = False

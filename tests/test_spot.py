@@ -317,14 +317,6 @@ def bought(bilbo: Bilbo, group: str) -> dict[str, str]:
     }
 
 
-def slow(number: int) -> int:
-    """A task that takes its time."""
-    import time
-
-    time.sleep(0.25)
-    return number * number
-
-
 def test_a_spot_worker_is_taken_in_the_middle(bilbo: Bilbo) -> None:
     """Two hundred tasks are right although AWS takes one of three workers back meanwhile, and no
     task is lost; the machine and its end are told, `create` refills, and a plan is clean."""
@@ -338,6 +330,11 @@ def test_a_spot_worker_is_taken_in_the_middle(bilbo: Bilbo) -> None:
     assert {node["ec2type"] for node in record["workers"]} == {"t3.micro", "t3a.micro"}
     assert bilbo("desc", NAME).stdout.count(", spot\n") == 3
     victim = record["workers"][0]["instance_id"]
+
+    def slow(number: int) -> int:
+        time.sleep(0.25)
+        return number * number
+
     client: Any = Client(record["dask_scheduler_address"], set_as_default=False)
     with client:
         futures = client.map(slow, range(200), pure=False, retries=0)
@@ -348,7 +345,7 @@ def test_a_spot_worker_is_taken_in_the_middle(bilbo: Bilbo) -> None:
         log = "\n".join(text for _, text in client.get_scheduler_logs())
         assert "Retire worker" in log or "Retiring worker" in log, log
     told = eventually(lambda: gone(bilbo, victim), 60)
-    assert "spot" in told
+    assert "is gone: AWS has taken the spot instance back" in told
     bilbo("create", profile)
     assert len(bought(bilbo, "cheap")) == 3 and victim not in bought(bilbo, "cheap")
     assert "Nothing to do." in bilbo("plan", profile).stdout

@@ -37,6 +37,7 @@ from bilbo.agent.watch import (
 )
 from bilbo.agent.watcher_requests import on_watch, watch_no_more
 
+RECLAIMED = "reclaimed.json"  # left by the watcher's duty `spot`
 # By folder; begun by `start`, asked for by `keep`.
 installations: Dict[Path, Installation] = {}
 
@@ -212,10 +213,13 @@ def present_services(folder: Path) -> List[HostedService]:
 
 def on_status(client: Client, request: Request) -> None:
     """What has become of each service, with the last `lines` of its log; with the `roll` of the
-    engine's head (as in `on_roll`), its members too, None if it does not answer -> `status`."""
-    rows = [each.report(request.get("lines", 0)) for each in present_services(folder_of(request))]
-    roll = request.get("roll")
-    client.emit("status", services=rows, members=present_members(roll) if roll else None)
+    engine's head (as in `on_roll`), its members too, None if it does not answer; and whether AWS is
+    about to take the host back (`reclaimed`) -> `status`."""
+    folder, roll = folder_of(request), request.get("roll")
+    rows = [each.report(request.get("lines", 0)) for each in present_services(folder)]
+    members = present_members(roll) if roll else None
+    reclaimed = (folder / RECLAIMED).exists()
+    client.emit("status", services=rows, members=members, reclaimed=reclaimed)
 
 
 def on_logs(client: Client, request: Request) -> None:

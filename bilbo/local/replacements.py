@@ -264,7 +264,8 @@ REPLACEMENTS = (
     Replacement(
         "ServiceQuotasBackend.get_service_quota",
         "knows the quotas of VPC alone",
-        "knows those of running instances, in vCPUs; this account has 20,000 of each family",
+        "knows those of running instances, in vCPUs; this account has 20,000 of each family, and "
+        "as many of spot instances",
         _GUIDE + "ec2-on-demand-instances.html",
         "test_the_account_has_quotas_and_a_key",
     ),

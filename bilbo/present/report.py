@@ -23,7 +23,7 @@ from bilbo.model import (
     NodeGroup,
 )
 from bilbo.record import Record
-from bilbo.status import ANOTHERS, InstanceDifference
+from bilbo.status import ANOTHERS, RECLAIMED, InstanceDifference
 from bilbo.versions import VersionDifference
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def age_of(found: float) -> str:
 
 _SAID = {
     "gone": "is gone",
+    RECLAIMED: "is gone: AWS has taken the spot instance back",
     "moved": "has another address, {public_ip}",
     "unknown": "runs and is billed, but no service was started on it",
     ANOTHERS: "carries this cluster's tag but has another owner: left alone",

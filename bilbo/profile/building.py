@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ def build(
     merged = [_merge(common, each.part.get("instance", {})) for each in wanted]
     _check_complete(wanted, merged, places)
     _check_tags(wanted, merged, places)
+    _check_types(wanted, merged, places)
     region = _region(document, region_default, places)
     pairs = zip(wanted, merged, strict=True)
     config = document[engine].get(CONFIG) if engine else None
@@ -186,6 +188,30 @@ def _check_tags(wanted: list[_Wanted], merged: list[dict[str, Any]], places: Pla
         )
     if found:
         raise mistakes(found, places)
+
+
+# The instance families with AWS's own processors (Graviton), by their names: a `g` follows the
+# generation. Source: the EC2 user guide, "Amazon EC2 instance type naming conventions".
+_ARM = re.compile(r"(a1|[a-z]+[0-9]+g[a-z]*)\.")
+
+
+def _check_types(wanted: list[_Wanted], merged: list[dict[str, Any]], places: Places) -> None:
+    """Types of one group run one AMI, which is for one architecture."""
+    found: dict[KeyPath, str] = {}
+    for each, instance in zip(wanted, merged, strict=True):
+        own = instance["ec2type"]
+        for index, other in enumerate(each.part.get("types", ())):
+            if bool(_ARM.match(own)) != bool(_ARM.match(other)):
+                found[(*each.path, "types", index)] = (
+                    f"{other} runs {_architecture(other)}, but {own} {_architecture(own)}: one AMI "
+                    "cannot start on both"
+                )
+    if found:
+        raise mistakes(found, places)
+
+
+def _architecture(ec2type: str) -> str:
+    return "arm64" if _ARM.match(ec2type) else "x86_64"
 
 
 def _listed(words: list[str]) -> str:

@@ -88,4 +88,5 @@ def _status(event: Event) -> HostStatus:
             for row in event["services"]
         ),
         members=None if members is None else frozenset(members),
+        reclaimed=event.get("reclaimed") is True,
     )
