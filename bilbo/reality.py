@@ -31,9 +31,9 @@ class MachineReality:
     """One machine: its `node` as recorded, what is, and what would `mend` it.
 
     `service` is what should run on it. `state` is AWS's, `gone`, `reclaimed`, or empty if AWS did
-    not say; `public_ip` is AWS's too. `status` is what the host tells, None with `trouble`, which says why.
-    `joined` of `members` processes are in the engine's head; None if nobody said, and for machines
-    that join none. `wrong` says in words what is not as it should be, empty if nothing.
+    not say; `public_ip` is AWS's too. `status` is what the host tells, None with `trouble`, which
+    says why. `joined` of `members` processes are in the engine's head; None if nobody said, and for
+    machines that join none. `wrong` says in words what is not as it should be, empty if nothing.
     """
 
     node: Node

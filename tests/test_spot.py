@@ -20,9 +20,10 @@ from bilbo import local
 from bilbo.agent import spot
 from bilbo.agent.service import HostedService
 from bilbo.agent.spot import Metadata, Reclaim, ends_at
+from bilbo.aws import quotas
 from bilbo.cluster.purchases import purchase_notes, with_purchases
 from bilbo.engines import ENGINES
-from bilbo.errors import ReviewError
+from bilbo.errors import ProfileError, ReviewError
 from bilbo.model import ClusterSpec, Inventory, Node
 from bilbo.present import report
 from bilbo.profile import building
@@ -121,6 +122,31 @@ def test_the_plan_says_it() -> None:
     text = report.plan_blocks(replace(spec, workers=(replace(group, on_demand=1),)), {})
     assert "    Instance Type: t3.micro or t3a.micro\n" in text
     assert "    Spot: yes, on demand what spot cannot give; 1 of them on demand now." in text
+
+
+def test_types_of_two_architectures_are_refused() -> None:
+    """One AMI starts on one of them; the names tell which, without AWS."""
+    with pytest.raises(ProfileError) as caught:
+        spec_of([{"name": "mixed", "types": ["t3a.micro", "t4g.micro", "g5.xlarge"]}])
+    (line,) = caught.value.details
+    assert "dask.worker.0.types.1: t4g.micro runs arm64, but t3.micro x86_64" in line
+
+
+def test_spot_has_quotas_of_its_own() -> None:
+    """Spot instances count towards other quotas than those on demand: by the smallest type, where
+    all are of one family. With `fallback` a quota of spot is no obstacle."""
+    more = [(group, 4) for group in spec_of([
+        {"name": "a", "spot": True, "types": ["m5.large"]},
+        {"name": "b", "spot": True, "types": ["g5.xlarge"]},
+        {"name": "c", "spot": "fallback"},
+        {"name": "d"},
+    ]).workers]  # fmt: skip
+    sizes = {"t3.micro": 2, "m5.large": 4, "g5.xlarge": 4}
+    assert quotas.codes(more) == ["L-1216C47A", "L-34B43A08"]
+    allowed = {"L-1216C47A": 8.0, "L-34B43A08": 8.0}
+    assert quotas.vcpus(more, sizes, {}, allowed) == []
+    (said,) = quotas.vcpus(more, sizes, {"L-34B43A08": 1}, allowed)
+    assert said.startswith("8 more vCPUs of Standard") and "spot instances are needed" in said
 
 
 # -- the notice ----------------------------------------------------------------------------
@@ -233,6 +259,11 @@ def asked(worker: HostedService) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def ended(worker: HostedService) -> bool:
+    """Whether the service has ended; its last process may be on its way out."""
+    return eventually(lambda: worker.supervisor() is None)
+
+
 def test_the_worker_leaves_at_the_notice(ec2: Ec2, worker: HostedService) -> None:
     """Before the notice nothing happens, afterwards the worker leaves through the head and does not
     come again; a worker that bilbo starts meanwhile leaves as well."""
@@ -243,7 +274,7 @@ def test_the_worker_leaves_at_the_notice(ec2: Ec2, worker: HostedService) -> Non
     ec2.take(120)
     reclaim.look()
     assert asked(worker) == [{"groups": [{"hosts": [HOST], "leave": 1}], "must": False}]
-    assert not worker.supervisor() and not worker.wanted()
+    assert ended(worker) and not worker.wanted()
     note = json.loads((worker.folder / "reclaimed.json").read_text())
     assert note["left"] and 100 < note["end"] - note["at"] < 121
     reclaim.look()
@@ -251,7 +282,7 @@ def test_the_worker_leaves_at_the_notice(ec2: Ec2, worker: HostedService) -> Non
     worker.launch()
     worker.keep()
     reclaim.look()
-    assert len(asked(worker)) == 2 and not worker.supervisor()
+    assert len(asked(worker)) == 2 and ended(worker)
 
 
 def test_what_nobody_can_take_stays_to_the_end(ec2: Ec2, worker: HostedService) -> None:
@@ -270,7 +301,7 @@ def test_what_nobody_can_take_stays_to_the_end(ec2: Ec2, worker: HostedService) 
     answer.write_text(json.dumps({"left": [HOST], "kept": []}))
     ec2.take(20)
     reclaim.look()
-    assert asked(worker)[-1]["must"] and not worker.supervisor()
+    assert asked(worker)[-1]["must"] and ended(worker)
 
 
 def test_on_demand_nobody_asks(ec2: Ec2, worker: HostedService) -> None:

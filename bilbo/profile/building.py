@@ -202,7 +202,8 @@ def _check_types(wanted: list[_Wanted], merged: list[dict[str, Any]], places: Pl
         own = instance["ec2type"]
         for index, other in enumerate(each.part.get("types", ())):
             if bool(_ARM.match(own)) != bool(_ARM.match(other)):
-                found[(*each.path, "types", index)] = (
+                path: KeyPath = (*each.path, "types", index)
+                found[path] = (
                     f"{other} runs {_architecture(other)}, but {own} {_architecture(own)}: one AMI "
                     "cannot start on both"
                 )
