@@ -21,7 +21,7 @@ from bilbo.errors import UsageError
 from bilbo.local import policies, throttling
 from bilbo.local.faults import Faults
 from bilbo.local.hooks import World
-from bilbo.local.metadata import PREFIX, Metadata
+from bilbo.local.metadata import PREFIX, MetadataService
 from bilbo.local.standin_state import ADMIN, ADMIN_HEADER, LONGEST_BODY
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Api:
         self._access_key = access_key
         self._on_change = on_change
         self._status = status
-        self._metadata = Metadata(world)
+        self._metadata = MetadataService(world)
         self._calls: Counter[str] = Counter()
         self._requests: set[tuple[str, int]] = set()
         self._objects: Counter[str] = Counter()

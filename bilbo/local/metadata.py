@@ -21,7 +21,7 @@ _TTL = "HTTP_X_AWS_EC2_METADATA_TOKEN_TTL_SECONDS"
 _TOKEN = "HTTP_X_AWS_EC2_METADATA_TOKEN"
 
 
-class Metadata:
+class MetadataService:
     """A WSGI application for what is below `PREFIX`: `PREFIX/INSTANCE/latest/…`."""
 
     def __init__(self, world: World) -> None:
