@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from bilbo.lifetime import Lifetime, words
 from bilbo.model import ClusterSpec, digest
 
 # A group's name and a key; the name is empty for settings of the whole cluster.
@@ -71,6 +72,7 @@ def values(spec: ClusterSpec) -> dict[Place, Any]:
         ("", "access.public"): spec.public,
         ("", "description"): spec.description,
         ("", "webbrowser"): spec.webbrowser,
+        **_ends(spec.lifetime),
     }
     for group in spec.groups():
         of_machine = {key: getattr(group.machine, key) for key in _OF_MACHINE}
@@ -81,6 +83,14 @@ def values(spec: ClusterSpec) -> dict[Place, Any]:
         own = {**group.settings, "resources": group.resources, "env": env, **of_machine}
         found |= {(group.name, key): value for key, value in own.items()}
     return {place: _json(value) for place, value in found.items() if not _empty(value)}
+
+
+def _ends(found: Lifetime | None) -> dict[Place, Any]:
+    """The lifetime as a profile has it: the machines count it, HCL holds little of it."""
+    return {
+        ("", f"lifetime.{key}"): words(value) if isinstance(value, int) else value
+        for key, value in (asdict(found) if found else {}).items()
+    }
 
 
 def digests(spec: ClusterSpec) -> dict[str, dict[str, str]]:

@@ -1,8 +1,10 @@
-"""When a cluster ends by itself: the profile's `lifetime`, and how people write durations. Pure."""
+"""When a cluster ends by itself: the profile's `lifetime`, how people write durations, and what
+keeps it on each machine. Pure."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,3 +63,81 @@ def lifetime(part: Mapping[str, Any] | None) -> Lifetime | None:
         return None
     durations = {key: seconds(text) for key, text in part.items() if key != "then"}
     return Lifetime(then=part.get("then", PAUSE), **durations)
+
+
+# -- on a machine --------------------------------------------------------------------------
+
+# Not `bilbo-…`: so are the units called that start a cluster's services.
+UNIT = "bilbo_lifetime.service"
+# Puts the unit there and starts it, as root: user data at a machine's first boot, or the SSH stage
+# through sudo. It may run twice, and twice at once. `user` and `unreached` are set before it.
+#
+# The folder comes last: who finds it may rely on the unit. It is the user's, so nothing of root's
+# is in it: a link there could lead root anywhere. A mark that is older than this script is that of
+# the machine whose disk this one's image was made of: cloud-init writes user data before anybody
+# can log in. A service with a loop, not a timer: the journal would tell of each of its runs.
+INSTALL = f"""\
+set -eu
+umask 022
+for units in $(systemctl show -p UnitPath); do
+    units=${{units#UnitPath=}}
+    case $units in */etc/systemd/system) break ;; esac
+    units=''
+done
+[ -n "$units" ] || {{
+    echo 'bilbo: systemd names no folder for units' >&2
+    exit 1
+}}
+folder=${{units%/*/*/*}}/var/lib/bilbo
+cat >"$units/bilbo_lifetime.$$" <<'END'
+# Written by bilbo. Powers this machine off when that is asked for, or when bilbo has not come in
+# time since the first boot. What asked goes first, so that a machine that is started again stays.
+units=${{0%/*}} folder=$1 unreached=$2
+since=$units/bilbo_lifetime.since
+[ -s "$since" ] || date +%s >"$since"
+off() {{
+    echo "bilbo: powering off: $1"
+    rm -f "$folder/poweroff" "$since"
+    until systemctl poweroff; do sleep 10; done
+    exec sleep 3600
+}}
+while :; do
+    [ ! -e "$folder/poweroff" ] || off 'it was asked for'
+    if [ ! -e "$folder/reached" ]; then
+        begun=$(cat "$since" || date +%s)
+        [ $(($(date +%s) - begun)) -lt "$unreached" ] || off 'bilbo has not come'
+    fi
+    sleep 5
+done
+END
+mv -f "$units/bilbo_lifetime.$$" "$units/bilbo_lifetime.sh"
+cat >"$units/{UNIT}.$$" <<END
+# Written by bilbo.
+[Unit]
+Description=bilbo: powers this machine off when its time is over
+
+[Service]
+ExecStart=/bin/sh "$units/bilbo_lifetime.sh" "$folder" $unreached
+Restart=always
+RestartSec=10
+
+[Install]
+WantedBy=multi-user.target
+END
+mv -f "$units/{UNIT}.$$" "$units/{UNIT}"
+for mark in "$folder/reached" "$folder/poweroff" "$units/bilbo_lifetime.since"; do
+    [ ! "$0" -nt "$mark" ] || rm -f "$mark"
+done
+systemctl daemon-reload
+systemctl enable {UNIT}
+systemctl restart --no-block {UNIT}
+mkdir -p "$folder"
+chmod 700 "$folder"
+chown "$user" "$folder"
+"""
+
+
+def install_script(user: str, unreached: int) -> str:
+    """The script, a whole file, that has a machine power itself off: see `INSTALL`. `user` is whom
+    bilbo logs in as. It fails where systemd does not run."""
+    return f"#!/bin/sh\nuser={shlex.quote(user)} unreached={unreached}\n{INSTALL}"

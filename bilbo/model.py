@@ -281,9 +281,10 @@ class Measurement:
 class HostResult:
     """One host's result of the SSH stage.
 
-    `stage` is where it stopped, or `ready`: connect, authenticate, boot, init, packages, measure,
-    versions, start, ready. If not `ok`, there is a `cause`, what to do (`hint`) and the tail of
-    the service's `log`. `facts` are what bilbo learned about the host. `lasts` as in BilboError.
+    `stage` is where it stopped, or `ready`: connect, authenticate, lifetime, boot, init, packages,
+    measure, versions, start, ready. If not `ok`, there is a `cause`, what to do (`hint`) and the
+    tail of the service's `log`. `facts` are what bilbo learned about the host. `lasts` as in
+    BilboError.
     """
 
     node: Node
@@ -366,8 +367,9 @@ class HostPlan:
     those in `oldest` must not be older (`why_oldest`). `requirements` are lines for pip, installed
     first. `replace` restarts a running service whose script or files have changed; otherwise it
     keeps running. `disk` is the root volume's size in GiB, which its file system is to fill; 0 for
-    the AMI's. `watches` are the settings of the duties that the host's watcher has, as they are
-    when they are sent.
+    the AMI's. `lifetime` is the script that has the machine power itself off (`install_script`);
+    empty for a cluster that nothing ends. `watches` are the settings of the duties that the host's
+    watcher has, as they are when they are sent.
     """
 
     node: Node
@@ -381,6 +383,7 @@ class HostPlan:
     requirements: tuple[str, ...] = ()
     replace: bool = False
     disk: int = 0
+    lifetime: str = ""
     watches: Mapping[str, Callable[[], Mapping[str, Any]]] = field(default_factory=dict)
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ READY = "ready"
 PARTIAL = "partial"
 FAILED = "failed"
 DESTROYING = "destroying"
+# As `ends` of a cluster that is not to end by itself, whatever its profile says.
+NEVER = "never"
 
 _LOCK_TRY_SECONDS = 0.2
 # A cluster's record, and the part that is written once: enough to destroy the cluster without it.
@@ -50,8 +52,9 @@ class Record:
     Both are None in older records, and `account` also if AWS did not say. `problems` are the last
     run's failures by instance id, a line each. `stays_down` has the instances whose services do not
     start again at a boot, each with the cause. `members` are how many processes of each worker
-    joined the engine's head when it was last started, by instance id. In JSON, hashes stand for the
-    values of the profile's `env`.
+    joined the engine's head when it was last started, by instance id. `ends` is when the cluster
+    ends at the latest, None without such a time and before it was ready, NEVER if nothing is to end
+    it. In JSON, hashes stand for the values of the profile's `env`.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Record:
     problems: Mapping[str, str] = field(default_factory=dict)
     stays_down: Mapping[str, str] = field(default_factory=dict)
     members: Mapping[str, int] = field(default_factory=dict)
+    ends: str | None = None
 
     @property
     def dashboard_url(self) -> str | None:
@@ -93,6 +97,14 @@ class NewerRecordError(RecordError):
 def now() -> str:
     """The present time, ISO 8601 with the local zone, to the second."""
     return datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
+
+
+def ends_after(seconds: int | None) -> str | None:
+    """The time so many seconds from now, as `now` gives it; None for None."""
+    if seconds is None:
+        return None
+    end = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+    return end.astimezone().isoformat(timespec="seconds")
 
 
 def to_json(record: Record) -> dict[str, Any]:

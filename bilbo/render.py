@@ -18,12 +18,14 @@ from bilbo import __version__
 from bilbo.addresses import label
 from bilbo.errors import RenderError
 from bilbo.hostside import digests
+from bilbo.lifetime import DESTROY, INSTALL
 from bilbo.model import (
     CLUSTER_TAG,
     GROUP_TAG,
     ONES_OWN,
     OWNER_TAG,
     ROLE_TAG,
+    WORKER,
     ClusterSpec,
     NodeGroup,
     SharedState,
@@ -138,6 +140,7 @@ def _main(spec: ClusterSpec) -> str:
         unknown_root_devices=unknown,
         instance_types=sorted({t for g in groups if g.machine.subnet is None for t in g.ec2types}),
         security_group=_security_group(spec) if spec.needs_security_group else None,
+        lifetime=_lifetime(spec),
         modules=[_module(spec, group) for group in groups],
         outputs=_outputs(spec),
     )
@@ -166,8 +169,14 @@ def _modules_used(spec: ClusterSpec) -> dict[str, str]:
         names.add("network")
     if spec.needs_security_group:
         names.add("security_group")
+    written = {}
+    if spec.lifetime:
+        names.add("lifetime")
+        text = INSTALL.replace("${", "$${").replace("%{", "%%{")
+        heredoc = f"locals {{\n  install = <<EOT\n{text}EOT\n}}\n"
+        written["modules/lifetime/install.tf"] = f"# Written by bilbo.\n{heredoc}"
     root = folder("templates") / "terraform"
-    return {
+    return written | {
         path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
         for name in sorted(names)
         for path in sorted((root / "modules" / name).glob("*.tf"))
@@ -224,6 +233,11 @@ def _module(spec: ClusterSpec, group: NodeGroup) -> dict[str, Any]:
         arguments["instance_count"] = group.count
         arguments |= _purchase(group)
     bilbos_own = {**_cluster_tags(spec), ROLE_TAG: group.role, GROUP_TAG: group.name}
+    if spec.lifetime:
+        script = f"module.lifetime.user_data[{hcl(machine.ssh_user)}]"
+        arguments["user_data"] = Expression(script)
+        if group.role == WORKER or spec.lifetime.then == DESTROY:
+            arguments["shutdown_behavior"] = "terminate"
     arguments["tags"] = {**machine.tags, **bilbos_own}
     return {"label": label(group.role, group.name), "kind": _kind(group), "arguments": arguments}
 
@@ -237,6 +251,13 @@ def _purchase(group: NodeGroup) -> dict[str, Any]:
     if group.spot or group.types:
         found["instance_types"] = list(group.ec2types)
     return found
+
+
+def _lifetime(spec: ClusterSpec) -> dict[str, Any] | None:
+    if spec.lifetime is None:
+        return None
+    users = sorted({group.machine.ssh_user for group in spec.groups()})
+    return {"unreached": spec.lifetime.unreached, "users": users}
 
 
 def _security_group(spec: ClusterSpec) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from bilbo.engines import (
@@ -23,6 +24,7 @@ from bilbo.engines import (
     bash,
     group_of,
 )
+from bilbo.lifetime import install_script
 from bilbo.model import (
     HEAD,
     NOTEBOOK_PORT,
@@ -105,7 +107,12 @@ def _equipped(
         made = plan.service(measurement)
         return replace(made, files={**made.files, **more, ENVIRONMENT: text})
 
-    return replace(plan, service=service)
+    ends = spec.lifetime
+    return replace(
+        plan,
+        service=service,
+        lifetime=install_script(group.machine.ssh_user, ends.unreached) if ends else "",
+    )
 
 
 def _reclaimable(spec: ClusterSpec, engine: Engine, head: Node | None, plan: HostPlan) -> HostPlan:
@@ -196,6 +203,16 @@ def within(head: Node | None) -> str:
     if head is None or head.public_ip in ("", head.private_ip):
         return ""
     return _WITHIN.format(mapping=json.dumps({head.public_ip: head.private_ip}))
+
+
+def jupyter_place(node: Node) -> dict[str, Any]:
+    """Where a machine's watcher asks its JupyterLab what people do there."""
+    return {
+        "host": node.private_ip,
+        "port": NOTEBOOK_PORT,
+        "described": SERVERS,
+        "token_file": TOKEN_FILE,
+    }
 
 
 def notebook_script(spec: ClusterSpec, node: Node) -> str:

@@ -52,13 +52,31 @@ class ServiceStatus:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """What a host's watcher found when it looked, `age` seconds ago.
+
+    `awake` says what keeps the cluster awake. On the machine that decides, the cluster would end
+    in `ends_in` seconds, and `why`; None if nothing ends it now. `trouble` keeps the watchers from
+    hearing each other; empty if nothing does.
+    """
+
+    age: float
+    awake: tuple[str, ...] = ()
+    ends_in: float | None = None
+    why: str = ""
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
 class HostStatus:
     """What a host tells about the cluster's services.
 
     `members` are the names that have joined the engine's head; None if this is not the head's host
-    or the head does not answer. A `reclaimed` host was told that AWS is about to take it back.
+    or the head does not answer. `watch` is what its watcher found; None without one. A `reclaimed`
+    host was told that AWS is about to take it back.
     """
 
     services: tuple[ServiceStatus, ...] = ()
     members: frozenset[str] | None = None
+    watch: Watch | None = None
     reclaimed: bool = False

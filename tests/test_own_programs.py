@@ -171,10 +171,15 @@ def test_they_act_on_the_machines_folder_alone(machine: Machine, user: str) -> N
         "systemctl --user is-enabled x.service": (1, "disabled\n"),
         "sudo systemctl disable x": (0, ""),
         "sudo systemctl disable x.service; systemctl is-enabled x.service": (1, "disabled\n"),
-        "sudo systemctl start x.service": (
-            1,
-            "systemctl: a stand-in host does not know 'start'; the next boot runs enabled units\n",
+        "systemctl restart x.service": (
+            (0, "") if user == "root" else
+            (1, "Failed to restart unit: Interactive authentication required.\n")
         ),
+        "sudo systemctl start x.service": (0, ""),
+        "sudo systemctl stop x.service": (
+            1, "systemctl: a stand-in host does not know 'stop'\n",
+        ),
+        "sudo chown nobody:nogroup .; ls -d .": (0, ".\n"),
         "loginctl enable-linger": (0, ""),
         "crontab -l": (1, f"no crontab for {user}\n"),
         "echo '@reboot true' | crontab - && crontab -l": (0, "@reboot true\n"),

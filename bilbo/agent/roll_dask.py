@@ -1,6 +1,8 @@
-"""The list of the workers, for whoever reads it; Dask's scheduler serves it among its pages.
+"""The list of the workers, and how many tasks there are, for whoever reads them; Dask's scheduler
+serves them among its pages.
 
-Dask has such a list of its own, but only together with a route that retires workers.
+Dask has such a list of its own, but only together with a route that retires workers. Its metrics
+cost a page of text.
 """
 
 import json
@@ -23,4 +25,14 @@ class Workers(base):  # type: ignore[misc]
         self.write(json.dumps({"workers": found}))
 
 
-routes: Any = [("/bilbo/workers", Workers, {})]
+class Tasks(base):  # type: ignore[misc]
+    """How many tasks run, and how many there are: results that somebody holds are tasks, too."""
+
+    def get(self) -> None:
+        """What there is now."""
+        running = sum(len(each.processing) for each in self.server.workers.values())
+        self.set_header("Content-Type", "application/json")
+        self.write(json.dumps({"running": running, "tasks": len(self.server.tasks)}))
+
+
+routes: Any = [("/bilbo/workers", Workers, {}), ("/bilbo/tasks", Tasks, {})]

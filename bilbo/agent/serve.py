@@ -17,6 +17,7 @@ from bilbo.agent.first import LIBRARY_FIRST
 from bilbo.agent.first_boot import wait_until_free
 from bilbo.agent.measure import measure
 from bilbo.agent.page import Open
+from bilbo.agent.power import on_reach
 from bilbo.agent.service import (
     Failure,
     HostedService,
@@ -35,7 +36,7 @@ from bilbo.agent.watch import (
     present_members,
     watch,
 )
-from bilbo.agent.watcher_requests import on_watch, watch_no_more
+from bilbo.agent.watcher_requests import found_awake, on_extend, on_watch, watch_no_more
 
 RECLAIMED = "reclaimed.json"  # left by the watcher's duty `spot`
 # By folder; begun by `start`, asked for by `keep`.
@@ -213,13 +214,14 @@ def present_services(folder: Path) -> List[HostedService]:
 
 def on_status(client: Client, request: Request) -> None:
     """What has become of each service, with the last `lines` of its log; with the `roll` of the
-    engine's head (as in `on_roll`), its members too, None if it does not answer; and whether AWS is
-    about to take the host back (`reclaimed`) -> `status`."""
+    engine's head (as in `on_roll`), its members too, None if it does not answer; what the watcher
+    has found, None without one; and whether AWS is about to take the host back -> `status`."""
     folder, roll = folder_of(request), request.get("roll")
     rows = [each.report(request.get("lines", 0)) for each in present_services(folder)]
     members = present_members(roll) if roll else None
     reclaimed = (folder / RECLAIMED).exists()
-    client.emit("status", services=rows, members=members, reclaimed=reclaimed)
+    watch = found_awake(folder)
+    client.emit("status", services=rows, members=members, watch=watch, reclaimed=reclaimed)
 
 
 def on_logs(client: Client, request: Request) -> None:
@@ -278,6 +280,7 @@ def on_program(client: Client, request: Request) -> None:
 
 REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "measure": on_measure,
+    "reach": on_reach,
     "grow": on_grow,
     "boot": on_boot,
     "init": on_init,
@@ -288,6 +291,7 @@ REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "stop": on_stop,
     "status": on_status,
     "watch": on_watch,
+    "extend": on_extend,
     "logs": on_logs,
     "program": on_program,
 }

@@ -23,6 +23,7 @@ from bilbo.cluster.starting import Created, conclude, start, tell, with_nodes, w
 from bilbo.cluster.unwritten import finish, write_unwritten
 from bilbo.cluster.work import Work, interruptible
 from bilbo.hostside import Known, compare
+from bilbo.lifetime import lifetime
 from bilbo.model import ClusterSpec
 from bilbo.reality import Reality
 from bilbo.record import Record, now
@@ -129,6 +130,8 @@ def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terr
         terraform_dir=str(terraform.folder),
         endpoint_url=work.target.endpoint_url,
     )
+    if _ends_anew(base, spec):
+        base = base.changed(ready_time=None, ends=None)
     return base.changed(
         status=states.CREATING,
         type=spec.engine,
@@ -139,6 +142,12 @@ def _begin(spec: ClusterSpec, work: Work, before: Record | None, terraform: Terr
         owner=spec.owner,
         token=base.token or secrets.token_hex(24),
     )
+
+
+def _ends_anew(record: Record, spec: ClusterSpec) -> bool:
+    """Whether the time of a cluster begins again: it has another lifetime, or no machines."""
+    changed = lifetime(record.profile.get("lifetime")) != spec.lifetime
+    return changed or not any(True for _ in record.inventory.nodes())
 
 
 def _finished(before: Record | None, spec: ClusterSpec, there: Known, applied: Applied) -> bool:

@@ -96,7 +96,11 @@ _OF_GROUP = [
     "spot",
     "types",
 ]
-_OF_PROFILE = ("description", "region", "account", "access", "instance", "notebook", *ENGINES)
+_OF_LIFETIME = ["ttl", "idle", "then", "unreached", "follow"]
+_OF_PROFILE = [
+    *("description", "region", "account", "access", "lifetime", "instance", "notebook"),
+    *ENGINES,
+]
 
 
 def taken(shared: Any) -> dict[str, Any]:
@@ -105,8 +109,9 @@ def taken(shared: Any) -> dict[str, Any]:
     if not isinstance(shared, dict) or _is_deep(shared):
         raise RecordError("bilbo did not write the profile in the shared state")
     document = _only(shared, _OF_PROFILE)
-    for key in document.keys() & {"instance"}:
-        document[key] = _only(document[key], _OF_INSTANCE)
+    for key, kept in (("instance", _OF_INSTANCE), ("lifetime", _OF_LIFETIME)):
+        if document.get(key) is not None:
+            document[key] = _only(document[key], kept)
     for key in document.keys() & {"notebook"}:
         document[key] = _group(document[key])
     for key in document.keys() & ENGINES.keys():

@@ -47,6 +47,14 @@ def close(spec: ClusterSpec, work: Work, groups: Collection[WorkerGroup] | None 
     _close(work, groups)
 
 
+def closed_groups(spec: ClusterSpec, work: Work) -> frozenset[str]:
+    """Returns the names in the profile of the groups in which AWS launches and replaces nothing by
+    itself. A call. Raises AwsError."""
+    found = aws.worker_groups(work.target, _counts(spec), spec.owner)
+    closed = {each.name for each in found if {LAUNCH, REPLACE} <= {*each.suspended}}
+    return frozenset(group.name for group in spec.workers if group.instance_name in closed)
+
+
 def too_few(spec: ClusterSpec, groups: Collection[WorkerGroup]) -> list[str]:
     """Returns the names of the groups with fewer running instances than specified."""
     counts = _counts(spec)

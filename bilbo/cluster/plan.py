@@ -17,6 +17,7 @@ from bilbo.cluster.volumes import check_volumes
 from bilbo.cluster.work import Work, interruptible
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec, Inventory
+from bilbo.present.ending import ending
 
 _NO_OWNER = (
     "This cluster was created before owners existed: its resources have no tag bilbo:owner, and "
@@ -60,6 +61,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         check_volumes(spec, work, state, outcome.changes)
         limits(spec, work, outcome.changes)
         short = shortages(spec, work, outcome.changes)
+        work.progress.say(ending(spec))
         planned = Planned(spec, outcome, settings, short)
         if not show:
             return planned

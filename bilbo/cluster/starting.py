@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.compatibility import warn
+from bilbo.cluster.lifetimes import begins_anew, watched
 from bilbo.cluster.reach import reach
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
 from bilbo.errors import AwsError, BilboError, PartlyDone, RecordError, RemoteError
 from bilbo.inventory import missing
 from bilbo.model import HEADS, NOTEBOOK, ClusterSpec, HostResult, Inventory, Node, Served
+from bilbo.present.ending import ending
 from bilbo.present.report import failures, numbers
-from bilbo.record import Record, now
+from bilbo.record import Record, ends_after, now
 
 if TYPE_CHECKING:
     from bilbo.model import Node, Served
@@ -37,8 +39,10 @@ class Created:
 
 def tell(spec: ClusterSpec, work: Work, verb: str) -> None:
     """Reports what begins, in the wording of bilbo's own specification."""
-    if verb == "Create" and spec.engine:
-        work.progress.say(f"Create {spec.engine} cluster '{spec.name}'.")
+    if verb == "Create":
+        if spec.engine:
+            work.progress.say(f"Create {spec.engine} cluster '{spec.name}'.")
+        work.progress.say(ending(spec))
     if spec.notebook:
         work.progress.say(f"{verb} notebook.")
     if verb == "Start" and spec.engine:
@@ -88,6 +92,7 @@ def start(
 
     plan = services.stage_plan(spec, _without(record.inventory, settled), record.token)
     plan = replace(plan, addresses=tuple(node.private_ip for node in nodes))
+    plan = watched(plan, spec, record, work)
     work.progress.hosts(sum(1 for _ in plan.hosts()))
     results = asyncio.run(remote.bring_up(plan, reach(work, spec.name, spec.engine), fresh=fresh))
     if settled and any(_is_new_head(result) for result in results):
@@ -180,6 +185,8 @@ def conclude(
     PartlyDone if part of the cluster works, RemoteError if none does.
     """
     record = _after_boot(_with_members(_as_served(record, results), results), results)
+    if spec.lifetime and begins_anew(record):
+        record = record.changed(ends=ends_after(spec.lifetime.ttl))
     short = missing(spec, record.inventory)
     failed = [result for result in results if not result.ok]
     if not failed and not short and error is None:

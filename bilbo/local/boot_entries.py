@@ -54,6 +54,14 @@ def boot_entries(folder: Path) -> list[BootEntry]:
     return [entry for entry in found if not _refused(entry)]
 
 
+def unit_entry(folder: Path, name: str) -> BootEntry | None:
+    """A unit of the machine's own that is to run now, enabled or not. Logs why it is refused."""
+    if "/" in name:
+        return None
+    entries = [*_unit(folder / "etc/systemd/system" / name, folder, "root")]
+    return next((entry for entry in entries if not _refused(entry)), None)
+
+
 def user_data(folder: Path, data: bytes) -> list[BootEntry]:
     """The script that a machine's user data are, as cloud-init runs it: once in the machine's life.
 
@@ -103,23 +111,27 @@ def _by_path(text: str) -> list[str]:
 
 def _units(wants: Path, folder: Path, user: str) -> Iterator[BootEntry]:
     for path in sorted(wants.glob("*.service")):
-        who = user
-        commands: list[tuple[str, ...]] = []
-        environment: dict[str, str] = {}
-        try:
-            text = path.read_text(encoding="utf-8")
-            for line in text.replace("\\\n", " ").splitlines():
-                key, _, value = line.partition("=")
-                if key == "User":
-                    who = value.strip()
-                elif key == "Environment":
-                    environment |= dict(each.split("=", 1) for each in _words(value))
-                elif key == "ExecStart":
-                    commands.append(_own(_words(value.lstrip("-@:+!")), folder))
-        except (OSError, ValueError) as error:
-            log.error("%s: not run: %s", path, error)
-            continue
-        yield BootEntry(path, who, tuple(commands), environment)
+        yield from _unit(path, folder, user)
+
+
+def _unit(path: Path, folder: Path, user: str) -> Iterator[BootEntry]:
+    who = user
+    commands: list[tuple[str, ...]] = []
+    environment: dict[str, str] = {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        for line in text.replace("\\\n", " ").splitlines():
+            key, _, value = line.partition("=")
+            if key == "User":
+                who = value.strip()
+            elif key == "Environment":
+                environment |= dict(each.split("=", 1) for each in _words(value))
+            elif key == "ExecStart":
+                commands.append(_own(_words(value.lstrip("-@:+!")), folder))
+    except (OSError, ValueError) as error:
+        log.error("%s: not run: %s", path, error)
+        return
+    yield BootEntry(path, who, tuple(commands), environment)
 
 
 def _words(value: str) -> list[str]:

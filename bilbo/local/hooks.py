@@ -19,7 +19,7 @@ from moto.core.types import Base64EncodedString
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
-from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.models.instances import Instance, InstanceBackend, StateReason
 from moto.ec2.models.key_pairs import KeyPairBackend
 from moto.ec2.models.launch_templates import (
     LaunchTemplate,
@@ -247,6 +247,9 @@ def _complete_from_template(backend: Any, kwargs: dict[str, Any]) -> dict[str, A
             if kwargs.get("associate_public_ip") is None and public is not None:
                 kwargs["associate_public_ip"] = str(public).lower() == "true"
             kwargs["subnet_id"] = kwargs.get("subnet_id") or interface.get("SubnetId")
+    behavior = data.get("InstanceInitiatedShutdownBehavior")
+    if behavior and not kwargs.get("instance_initiated_shutdown_behavior"):
+        kwargs["instance_initiated_shutdown_behavior"] = behavior
     disks = data.get("BlockDeviceMappings") or []
     if disks and all("Ebs" in disk for disk in disks):
         # moto would make its default root volume first, and then forget it.
@@ -338,13 +341,20 @@ def root_gib(instance: Any) -> int:
 
 
 def power(instance: Any, asked: str) -> None:
-    """Does what a running machine asks for: `reboot` or `poweroff`."""
+    """Does what a running machine asks for: `reboot` or `poweroff`.
+
+    Source of the reason: EC2's API reference, StateReason.
+    """
     if asked == "reboot":
         instance.reboot()
-    elif instance.instance_initiated_shutdown_behavior == "terminate":
+        return
+    if instance.instance_initiated_shutdown_behavior == "terminate":
         instance.terminate()
     else:
         instance.stop()
+    code = "Client.InstanceInitiatedShutdown"
+    instance._reason = ""
+    instance.state_reason = StateReason(f"{code}: Instance initiated shutdown", code)
 
 
 def read_user_data_of_later_versions() -> None:

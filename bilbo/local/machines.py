@@ -17,7 +17,7 @@ import asyncssh
 from bilbo.local import spot_market as spot
 from bilbo.local import ssh
 from bilbo.local.admission import Admission, admission
-from bilbo.local.boot_entries import boot_entries, user_data
+from bilbo.local.boot_entries import BootEntry, boot_entries, unit_entry, user_data
 from bilbo.local.hooks import World, all_instances, power, root_gib, tags_of
 from bilbo.local.openings import Opening, Socket
 from bilbo.local.processes import end_of_standin
@@ -126,6 +126,7 @@ class LiveMachines:
         self._look = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._working: set[asyncio.Future[None]] = set()
+        self._units: dict[tuple[str, ...], asyncio.Task[None]] = {}
 
     def changed(self) -> None:
         """Look at the machines now."""
@@ -171,6 +172,7 @@ class LiveMachines:
                 machine.booted = True
                 self._boot(machine)
             await self._show(machine, up=up)
+        self._start_units()
 
     def _snapshot(self) -> tuple[dict[str, Wanted], set[str]]:
         """The running instances, and the ids of all that are not terminated for good."""
@@ -222,13 +224,25 @@ class LiveMachines:
 
     def _asked(self) -> dict[str, str]:
         """What machines have asked for since the last look: `reboot` or `poweroff`, by id."""
-        asked = {}
-        with contextlib.suppress(FileNotFoundError):
-            for path in Path(self._mark, "power").iterdir():
-                if not path.name.startswith("."):
-                    asked[path.name] = path.read_text(encoding="utf-8").strip()
-                    path.unlink()
-        return asked
+        return _requests(Path(self._mark, "power"))
+
+    def _start_units(self) -> None:
+        """Start the units that `systemctl start` or `restart` on a machine named, anew if they
+        run."""
+        for name, unit in _requests(Path(self._mark, "start")).items():
+            machine = self._machines.get(name.partition(":")[0])
+            entry = unit_entry(machine.host.folder, unit) if machine else None
+            if machine and entry:
+                self._run(machine.host, entry)
+
+    def _run(self, host: ssh.Host, entry: BootEntry) -> None:
+        """Run an entry; a unit in place of its last run."""
+        is_unit = entry.where.suffix == ".service"
+        key = (host.instance_id, entry.where.name, "" if is_unit else repr(entry.commands))
+        if key in self._units:
+            self._units[key].cancel()
+        task = self._units[key] = asyncio.ensure_future(ssh.run_entry(host, entry))
+        task.add_done_callback(lambda _: self._units.get(key) is task and self._units.pop(key))
 
     def _boot(self, machine: LiveMachine) -> None:
         """Run the machine's boot entries and, at its first boot, its user data, all at once."""
@@ -236,9 +250,7 @@ class LiveMachines:
         ssh.make_home(host)
         given = base64.b64decode(str(data)) if data else b""
         for entry in [*boot_entries(host.folder), *user_data(host.folder, given)]:
-            task = asyncio.ensure_future(ssh.run_entry(host, entry))
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+            self._run(host, entry)
 
     def _machine(self, wanted: Wanted, now: float) -> LiveMachine:
         instance_id = wanted.instance_id
@@ -285,6 +297,17 @@ def _give_notice(instance: Any, names: tuple[str, ...], notices: Mapping[str, fl
         spot.give_notice(instance, found)
     elif found is not None:
         log.warning("%s is no spot instance, and stays", instance.id)
+
+
+def _requests(folder: Path) -> dict[str, str]:
+    """The files there by name, which are taken away: what machines' own programs ask for."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            if not path.name.startswith("."):
+                found[path.name] = path.read_text(encoding="utf-8").strip()
+                path.unlink()
+    return found
 
 
 def _groups(instance: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ _DISK = ("findmnt", "lsblk", "growpart", "resize2fs", "xfs_growfs")
 REFUSED = (
     *("apt", "apt-get", "aptitude", "dpkg-reconfigure", "dnf", "yum", "zypper", "snap", "rpm"),
     *("service", "systemd-run", "update-rc.d", "invoke-rc.d", "chkconfig", "rc-service"),
-    *("su", "pkexec", "doas", "runuser", "at", "batch", "kexec", "wall"),
+    *("su", "pkexec", "doas", "runuser", "at", "batch", "kexec"),
 )
 # Name to source.
 PROGRAMS = {
@@ -25,6 +25,8 @@ PROGRAMS = {
     "systemctl": "systemctl",
     "loginctl": "loginctl",
     "crontab": "crontab",
+    "wall": "wall",
+    "chown": "chown",
     **dict.fromkeys(_POWER, "power"),
     **dict.fromkeys(_DISK, "disk"),
     **dict.fromkeys(REFUSED, "refused"),

@@ -136,6 +136,7 @@ async def _start_on_terminal(
     # A session leader that opens a terminal gets it as its controlling one. The shell does
     # that; doing it between fork and exec is not safe in a process that has threads.
     takes_terminal = ["/bin/sh", "-c", 'exec <>"$0" >&0 2>&0; exec "$@"', os.ttyname(theirs)]
+    environment = {**environment, "SSH_TTY": os.ttyname(theirs)}  # as sshd(8) has it
     try:
         nothing = asyncio.subprocess.DEVNULL
         child = await _spawn(takes_terminal + argv, environment, home, nothing, nothing, nothing)

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import shlex
+import signal
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -230,7 +231,8 @@ def own_environment(host: Host, user: str) -> dict[str, str]:
 
 
 async def run_entry(host: Host, entry: BootEntry) -> None:
-    """Run a boot entry's commands until one fails, with their output in the machine's log."""
+    """Run a boot entry's commands until one fails, with their output in the machine's log. When
+    cancelled, kill what runs of them."""
     environment = own_environment(host, entry.user) | entry.environment
     logs = host.folder / "var" / "log"
     logs.mkdir(parents=True, exist_ok=True)
@@ -246,10 +248,20 @@ async def run_entry(host: Host, entry: BootEntry) -> None:
                     cwd=host.home,
                     start_new_session=True,
                 )
-                code = await child.wait()
+                code = await _ended(child)
             except (OSError, ValueError) as error:
                 log.error("%s: not run: %s", entry.where, error)
                 return
             if code:
                 log.error("%s: %s ended with exit code %s", entry.where, command[0], code)
                 return
+
+
+async def _ended(child: asyncio.subprocess.Process) -> int:
+    """The exit code of a process that leads a session; when cancelled, its group is killed."""
+    try:
+        return await child.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        raise

@@ -12,6 +12,7 @@ from bilbo.plans.effects import effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import ResourceChange, Review
 from bilbo.plans.shortages import Shortage
+from bilbo.present.ending import ending_document
 from bilbo.present.report import counts
 from bilbo.present.settings import redacted, shown_override
 
@@ -42,6 +43,7 @@ def plan_document(
         "name": spec.name,
         "region": spec.region,
         "type": spec.engine,
+        "lifetime": ending_document(spec),
         "summary": counts(each.action for each in review.changes),
         "groups": [_group(spec, group, sizes) for group in spec.groups()],
         "changes": [_change(change) for change in review.changes],

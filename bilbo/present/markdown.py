@@ -14,6 +14,7 @@ from bilbo.plans.effects import InstanceHours, effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import UNKNOWN, ResourceChange, Review
 from bilbo.plans.shortages import Shortage, missing
+from bilbo.present.ending import ending
 from bilbo.present.report import counts, spot_words
 from bilbo.present.review_text import PUBLIC_HINT
 from bilbo.present.settings import counted, diff, shown_override, title
@@ -60,6 +61,7 @@ def plan_markdown(
         f"## Plan for cluster {code(spec.name)} in {code(spec.region)}",
         _counts(review, settings, shortages),
         *_ends(review),
+        ending(spec),
         *_reach(review, warnings),
         *beside,
         *_drift(review.drift, []),

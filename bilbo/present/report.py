@@ -22,6 +22,8 @@ from bilbo.model import (
     Node,
     NodeGroup,
 )
+from bilbo.present.ending import HOW_TO_SET, end_cell, end_of
+from bilbo.present.times import local_time
 from bilbo.record import Record
 from bilbo.status import ANOTHERS, RECLAIMED, InstanceDifference
 from bilbo.versions import VersionDifference
@@ -48,6 +50,8 @@ def summary(record: Record) -> str:
         lines.append(f"Status: {record.status}")
     if record.ready_time:
         lines.append(f"Ready Time: {local_time(record.ready_time)}")
+    if end := end_of(record):
+        lines.append(f"Ends: {end}")
     numbered = dict(numbers(record.inventory))
     if record.inventory.notebook:
         lines += ["", "Notebook:", _node_line(numbered, record.inventory.notebook)]
@@ -99,13 +103,11 @@ def next_steps(record: Record) -> str:
     engine = ENGINES.get(record.type or "")
     if engine and (connect := engine.how_to_connect(record.addresses)):
         lines.append(f"From your own Python: {connect}")
+    lines.append(
+        f"Ends by itself:       {end_of(record) or f'never. To have it end: {HOW_TO_SET}'}"
+    )
     lines.append(f"Remove it all:        bilbo destroy {record.name}")
     return "\n".join(lines)
-
-
-def local_time(iso: str) -> str:
-    """Returns an ISO 8601 time as local time, to the second."""
-    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def age(iso: str) -> str:
@@ -282,13 +284,16 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[tuple[str, ...]]:
     """The rows of a table: name, status, type, nodes and age; `damaged` ones have only a name."""
-    rows: list[tuple[str, ...]] = [("NAME", "STATUS", "TYPE", "NODES", "AGE")]
+    rows: list[tuple[str, ...]] = [("NAME", "STATUS", "TYPE", "NODES", "AGE", "ENDS")]
     for record in records:
         nodes = sum(1 for _ in record.inventory.nodes())
         rows.append(
-            (record.name, record.status, _kind(record) or "-", str(nodes), age(record.created_time))
+            (
+                *(record.name, record.status, _kind(record) or "-", str(nodes)),
+                *(age(record.created_time), end_cell(record)),
+            )
         )
-    rows += [(name, "damaged", "-", "-", "-") for name in damaged]
+    rows += [(name, "damaged", "-", "-", "-", "-") for name in damaged]
     return rows
 
 
@@ -305,6 +310,7 @@ def clusters_document(
             "region": record.region,
             "created_time": record.created_time,
             "ready_time": record.ready_time,
+            "ends": record.ends,
         }
         for record in records
     ]

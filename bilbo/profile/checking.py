@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bilbo.engines import ENGINES
 from bilbo.errors import ProfileError
 from bilbo.model import HEADS, WORKER
+from bilbo.profile.ends import lifetime_mistakes
 from bilbo.profile.places import KeyPath, Places, dotted, nearest, shown
 from bilbo.resources import folder
 from bilbo.text import without_credentials
@@ -31,6 +32,7 @@ _NAMES = {
     "integer": "a whole number",
     "boolean": "true or false",
     "number": "a number",
+    "null": "null",
 }
 # Names that already mean something as a TARGET.
 _RESERVED = ("all", "notebook", *HEADS, "workers")
@@ -55,6 +57,7 @@ def _all_mistakes(document: Any) -> Iterator[tuple[KeyPath, str]]:
     yield from _schema_mistakes(document)
     yield from _cidrs(document)
     yield from _groups(document)
+    yield from lifetime_mistakes(document)
 
 
 def mistakes(found: dict[KeyPath, str], places: Places) -> ProfileError:
@@ -67,7 +70,7 @@ def mistakes(found: dict[KeyPath, str], places: Places) -> ProfileError:
     if len(ordered) > MAX_SHOWN:
         lines.append(f"and {len(ordered) - MAX_SHOWN} more")
     count = "a mistake" if len(found) == 1 else f"{len(found)} mistakes"
-    return ProfileError(f"{count} in the profile", where=places.where, details=tuple(lines))
+    return ProfileError(f"{count} in {places.what}", where=places.where, details=tuple(lines))
 
 
 def schema() -> dict[str, Any]:
@@ -137,6 +140,11 @@ def _pattern(error: Any) -> str:
     return f"{words}{such_as}; it is {_value(error.instance)}"
 
 
+def _enum(error: Any) -> str:
+    allowed = " or ".join(json.dumps(each) for each in error.validator_value)
+    return f"must be {allowed}; it is {_value(error.instance)}"
+
+
 def _range(error: Any) -> str:
     low, high = error.schema["minimum"], error.schema["maximum"]
     return f"must be from {low} to {high}; it is {_value(error.instance)}"
@@ -150,17 +158,12 @@ def _listed_missing(error: Any) -> str:
     return ", ".join(key for key in error.validator_value if key not in error.instance)
 
 
-def _choices(error: Any) -> str:
-    *others, last = [json.dumps(each) for each in error.validator_value]
-    return f"{', '.join(others)} or {last}"
-
-
 _WORDS: dict[str, Callable[[Any], str]] = {
     "type": _type,
     "pattern": _pattern,
+    "enum": _enum,
     "minimum": _range,
     "maximum": _range,
-    "enum": lambda error: f"must be {_choices(error)}; it is {_value(error.instance)}",
     "not": lambda error: f"has both {' and '.join(error.validator_value['required'])}; choose one",
     "minLength": lambda error: "must not be empty",
     "minItems": lambda error: "must not be empty; leave the key out",

@@ -21,12 +21,13 @@ class Places:
     """Where a document's values come from, as far as known.
 
     `where` is the file, `lines` the line (from 1) of each key or list item, `overrides` the
-    path and the text of each `-p`.
+    path and the text of each `-p`. `what` is how errors call the document.
     """
 
     where: str = "profile"
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     overrides: tuple[tuple[KeyPath, str], ...] = ()
+    what: str = "the profile"
 
     def of(self, path: KeyPath) -> str:
         """`FILE:LINE` of the path or its nearest parent, or the `-p` that set it."""

@@ -20,7 +20,7 @@ from bilbo.remote.terms import Deadlines, HostFailure
 # In the order in which they import each other.
 AGENT_MODULES = (
     *("first", "service", "software", "measure", "channel", "first_boot", "page", "watch"),
-    *("boot", "disk", "watcher_requests", "serve"),
+    *("boot", "power", "disk", "watcher_requests", "serve"),
 )
 
 # Python on the host runs the first line of its standard input, which takes the modules' sources

@@ -82,6 +82,18 @@ def _members(value: Any) -> bool:
     return value is None or _text_map(value)
 
 
+def is_watch(value: Any) -> bool:
+    """Whether it is what a watcher has found."""
+    return (
+        isinstance(value, dict)
+        and _age(value.get("age", ""))
+        and _age(value.get("ends_in", ""))
+        and is_texts(value.get("awake"))
+        and _text(value.get("why"))
+        and _text(value.get("trouble"))
+    )
+
+
 _EXITED: Mapping[str, Check] = {"code": _code, "log": is_texts}
 # By request: the events that may answer it, and the fields that each must have.
 _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
@@ -97,6 +109,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
             "versions": _found,
         }
     },
+    "reach": {"reached": {"why": _text}},
     "grow": {"grown": {"done": _flag, "why": _text}},
     "boot": {"waiting": {"cause": _text}, "timeout": {"cause": _text}, "done": {"ran": _ran}},
     "init": {"done": {"ran": _ran}, "exited": {**_EXITED, "number": _count}},
@@ -113,6 +126,7 @@ _EVENTS: Mapping[str, Mapping[str, Mapping[str, Check]]] = {
     "roll": {"roll": {"joined": _text_map, "left": is_texts}, "exited": _EXITED},
     "watch": {"watched": {}},
     "stop": {"done": {}},
+    "extend": {"extended": {"left": _age}},
     "status": {"status": {"services": _services, "members": _members}},
     "logs": {"log": {"service": _text, "lines": is_texts}, "done": {}},
     "program": {"ran": {"code": _code, "output": _text, "log": is_texts}},

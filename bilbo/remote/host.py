@@ -38,6 +38,11 @@ SEE_LOGS = "Read the whole log with `bilbo logs`. Run the command again to conti
 # Dask's nanny may take to replace a process, and then some.
 LOST_SECONDS = 15.0
 
+NO_LIFETIME = (
+    "Use an image with systemd, and with cloud-init or a `sudo` that asks for no password; or take "
+    "`lifetime` out of the profile. This machine runs, and is billed, until `bilbo destroy`."
+)
+
 
 class HostRun:
     """One host's way through the stages. Every step raises HostFailure."""
@@ -87,6 +92,8 @@ class HostRun:
         """Run the profile's own commands, measure the host and check its software."""
         self._enters("measure", "connected", CONNECTED)
         self._session = await self._log_in(connection)
+        if self.plan.lifetime:
+            await self._reach(self.plan.lifetime)
         await self._watch()
         if self.plan.disk:
             await self._grow(self.plan.disk)
@@ -120,6 +127,19 @@ class HostRun:
         """A new login sees what has been put on PATH since the last one."""
         self._session.close()
         self._session = await self._log_in(connection)
+
+    async def _reach(self, script: str) -> None:
+        """Leave the mark without which the machine powers off."""
+        seconds = self.deadlines.init
+        event = await self._session.ask("reach", seconds + 10, script=script, seconds=seconds)
+        if event["why"]:
+            raise HostFailure(
+                "it cannot power itself off when the cluster's time is over: "
+                f"{str(event['why'])[:300]}",
+                stage="lifetime",
+                hint=NO_LIFETIME,
+                lasts=True,
+            )
 
     async def _grow(self, gib: int) -> None:
         """Have the root file system fill its disk. What fails is a fact, and the host goes on."""

@@ -9,10 +9,11 @@ from typing import Any
 
 from bilbo.model import MembersPage, Node
 from bilbo.remote.agent_session import Event, Session
+from bilbo.remote.answers import is_watch
 from bilbo.remote.connection import PrivateKeys, connected
 from bilbo.remote.host import page_fields
 from bilbo.remote.terms import HostFailure, Remote, on_each
-from bilbo.status import HostStatus, ServiceStatus
+from bilbo.status import HostStatus, ServiceStatus, Watch
 
 LINES = 5  # of each service's log
 _HEAD_SECONDS = 3.0  # for the head's list of members
@@ -89,4 +90,20 @@ def _status(event: Event) -> HostStatus:
         ),
         members=None if members is None else frozenset(members),
         reclaimed=event.get("reclaimed") is True,
+        watch=_watch(event.get("watch")),
+    )
+
+
+def _watch(found: Any) -> Watch | None:
+    """What the watcher found, if that is what it is: it is no reason to know nothing else."""
+    return (
+        Watch(
+            found["age"],
+            tuple(found["awake"]),
+            found["ends_in"],
+            found["why"],
+            found["trouble"],
+        )
+        if is_watch(found)
+        else None
     )

@@ -138,7 +138,7 @@ def images(context: Context, as_json: bool) -> None:
       bilbo images --json
     """
     from bilbo.images import all_images
-    from bilbo.present.report import local_time
+    from bilbo.present.times import local_time
 
     _conclude_builds(context)
     found = all_images(context.home)

@@ -1,10 +1,10 @@
 #!/bin/sh
 # A stand-in host's systemctl: it keeps units in the host's folder. The next boot runs those that are
-# enabled; nothing else does.
+# enabled, and the stand-in runs what it is asked to start now.
 own=${0%/*}
 host=${own%/*}
 units=$host/etc/systemd/system
-scope=system verb='' names='' properties='' value=''
+scope=system verb='' names='' properties='' value='' now=''
 while [ $# -gt 0 ]; do
     case $1 in
         --user) scope=user units=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user ;;
@@ -14,6 +14,7 @@ while [ $# -gt 0 ]; do
             ;;
         -p* | --property=*) properties=${1#-p} properties=${properties#--property=} ;;
         --value) value=1 ;;
+        --now) now=1 ;;
         -*) ;;
         *) if [ -z "$verb" ]; then verb=$1; else names="$names $1"; fi ;;
     esac
@@ -43,6 +44,16 @@ enable_unit() {
     done
 }
 
+# The stand-in looks there a few times a second; see _start_units in machines.py.
+start_unit() {
+    case $1 in *.*) ;; *) set -- "$1.service" ;; esac
+    [ "$scope" = system ] || fail "systemctl: a stand-in host starts no units of users"
+    [ -f "$units/$1" ] || fail "Failed to start $1: Unit $1 not found."
+    asked=${host%/*/*}/start
+    mkdir -p "$asked" && printf '%s\n' "$1" >"$asked/.${host##*/}:$1" &&
+        mv "$asked/.${host##*/}:$1" "$asked/${host##*/}:$1"
+}
+
 case $verb in
     show)
         refuses &&
@@ -56,7 +67,14 @@ case $verb in
     is-system-running) echo running ;;
     enable)
         may
-        for name in $names; do enable_unit "$name"; done
+        for name in $names; do
+            enable_unit "$name"
+            [ -z "$now" ] || start_unit "$name"
+        done
+        ;;
+    start | restart)
+        may
+        for name in $names; do start_unit "$name"; done
         ;;
     disable)
         may
@@ -73,5 +91,5 @@ case $verb in
         done
         ;;
     reboot | poweroff | halt) exec "$own/$verb" ;;
-    *) fail "systemctl: a stand-in host does not know '$verb'; the next boot runs enabled units" ;;
+    *) fail "systemctl: a stand-in host does not know '$verb'" ;;
 esac

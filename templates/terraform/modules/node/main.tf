@@ -9,7 +9,11 @@ resource "aws_instance" "this" {
   vpc_security_group_ids      = var.security_group_ids
   associate_public_ip_address = true
   iam_instance_profile        = var.iam_instance_profile
+  user_data                   = var.user_data
   tags                        = merge(var.tags, { Name = var.name })
+
+  # What `poweroff` on the machine does.
+  instance_initiated_shutdown_behavior = var.shutdown_behavior
 
   metadata_options {
     http_endpoint = "enabled"
@@ -26,6 +30,8 @@ resource "aws_instance" "this" {
   lifecycle {
     # A stopped instance has no public address, which the provider would read as a setting that
     # only another instance can have: hashicorp/terraform-provider-aws issue 33775.
-    ignore_changes = [associate_public_ip_address]
+    # User data are read at the first boot alone, and the provider would stop the instance to change
+    # them: the SSH stage brings a running one what is in them.
+    ignore_changes = [associate_public_ip_address, user_data]
   }
 }

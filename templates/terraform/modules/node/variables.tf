@@ -44,3 +44,15 @@ variable "tags" {
   description = "Tags of everything that is made here."
   type        = map(string)
 }
+
+variable "user_data" {
+  description = "A script for the first boot, or null for none."
+  type        = string
+  default     = null
+}
+
+variable "shutdown_behavior" {
+  description = "Whether the instance is stopped or terminated by a `poweroff` of its own: stop or terminate."
+  type        = string
+  default     = "stop"
+}

@@ -5,7 +5,11 @@ resource "aws_launch_template" "this" {
   key_name               = var.key_name
   instance_type          = var.instance_type
   update_default_version = true
+  user_data              = var.user_data == null ? null : base64encode(var.user_data)
   tags                   = merge(var.tags, { Name = var.name })
+
+  # What `poweroff` on a machine does.
+  instance_initiated_shutdown_behavior = var.shutdown_behavior
 
   dynamic "iam_instance_profile" {
     for_each = var.iam_instance_profile == null ? [] : [var.iam_instance_profile]
@@ -95,8 +99,19 @@ resource "aws_autoscaling_group" "this" {
   }
 
   lifecycle {
-    # Without this a new AMI or type would change the template and no running worker.
-    replace_triggered_by = [aws_launch_template.this.latest_version]
+    # Without this a new AMI or type would change the template and no running worker. All but
+    # user_data, which a running worker does not read again.
+    replace_triggered_by = [
+      aws_launch_template.this.block_device_mappings,
+      aws_launch_template.this.iam_instance_profile,
+      aws_launch_template.this.image_id,
+      aws_launch_template.this.instance_initiated_shutdown_behavior,
+      aws_launch_template.this.instance_type,
+      aws_launch_template.this.key_name,
+      aws_launch_template.this.metadata_options,
+      aws_launch_template.this.network_interfaces,
+      aws_launch_template.this.tag_specifications,
+    ]
     # What AWS would launch when nobody looks is billed and computes nothing. Terraform suspends it
     # once a new group is complete; from then on bilbo resumes and suspends it for each change.
     ignore_changes = [suspended_processes]

@@ -55,6 +55,18 @@ variable "instance_count" {
   type        = number
 }
 
+variable "user_data" {
+  description = "A script for the first boot, or null for none."
+  type        = string
+  default     = null
+}
+
+variable "shutdown_behavior" {
+  description = "Whether an instance is stopped or terminated by a `poweroff` of its own: stop or terminate; null is EC2's default, stop."
+  type        = string
+  default     = null
+}
+
 variable "spot" {
   description = "Whether workers are spot instances."
   type        = bool
