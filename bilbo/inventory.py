@@ -14,7 +14,7 @@ from typing import Any
 
 from bilbo.errors import TerraformError
 from bilbo.model import ClusterSpec, Inventory, Node, NodeGroup
-from bilbo.shape import Check, having, mapped, maybe, string
+from bilbo.shape import Check, boolean, having, mapped, maybe, string
 
 
 def _like(pattern: str, what: str) -> Check:
@@ -58,6 +58,7 @@ _INSTANCE = having(
     },
     private_dns_name=maybe(_like(r"[A-Za-z0-9.-]{0,255}", "a host name")),
     state=maybe(_like("[a-z-]{0,30}", "an instance state")),
+    spot=maybe(boolean),
 )
 _POOLS = maybe(mapped(maybe(mapped(_INSTANCE))))
 
@@ -137,6 +138,7 @@ def _node(spec: ClusterSpec, group: NodeGroup, values: Mapping[str, Any]) -> Nod
         ssh_user=group.machine.ssh_user,
         ssh_private_key=group.machine.ssh_private_key,
         ssh_port=group.machine.ssh_port,
+        spot=bool(values.get("spot")),
     )
 
 

@@ -26,6 +26,10 @@ READY = "ready"
 MILESTONES = (CONNECTED, STARTED, READY)
 FAILED = "failed"
 
+# How a worker group buys its machines: spot alone, or on demand what spot cannot give.
+SPOT = "spot"
+FALLBACK = "fallback"
+
 # The tags that find a cluster's resources, whatever its Terraform state says.
 CLUSTER_TAG = "bilbo:cluster"
 ROLE_TAG = "bilbo:role"
@@ -83,7 +87,9 @@ class NodeGroup:
     role if that has only one group. `instance_name` is the EC2 `Name` tag. `resources` are the
     named resources that each worker offers to tasks; `settings` are the engine's other keys of the
     profile, such as `nproc`. `ports` are the ports that people reach besides SSH, with what listens
-    there.
+    there. `spot` is SPOT, FALLBACK, or empty for a group that runs on demand; `types` are the types
+    that AWS may take besides the machine's. `on_demand` is how many of a spot group run on demand
+    all the same, None until it is settled.
     """
 
     role: str
@@ -94,6 +100,14 @@ class NodeGroup:
     resources: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     ports: Mapping[int, str] = field(default_factory=dict)
+    spot: str = ""
+    types: tuple[str, ...] = ()
+    on_demand: int | None = None
+
+    @property
+    def ec2types(self) -> tuple[str, ...]:
+        """Every type that its machines may have, each once, the machine's own first."""
+        return tuple(dict.fromkeys((self.machine.ec2type, *self.types)))
 
     @property
     def offers(self) -> str:
@@ -219,7 +233,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Node:
-    """One running instance and how to reach it. `group` is its `NodeGroup.name`."""
+    """One running instance and how to reach it. `group` is its `NodeGroup.name`. AWS may take a
+    `spot` instance back."""
 
     role: str
     group: str
@@ -233,6 +248,7 @@ class Node:
     ssh_user: str
     ssh_private_key: str
     ssh_port: int = 22
+    spot: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bilbo.model import HEADS, WORKER, Inventory, Node
-from bilbo.status import ANOTHERS, Ending, HostStatus, InstanceDifference, ServiceStatus
+from bilbo.status import (
+    ANOTHERS,
+    RECLAIMED,
+    Ending,
+    HostStatus,
+    InstanceDifference,
+    ServiceStatus,
+)
 
 # What mends a machine: nothing has to, only the record has to be corrected, it mends itself, its
 # service has to be started or ended and started, AWS has to launch or start it, and somebody has
@@ -33,10 +40,10 @@ _JOINING_SECONDS = 60.0
 class MachineReality:
     """One machine: its `node` as recorded, what is, and what would `mend` it.
 
-    `service` is what should run on it. `state` is AWS's, `gone`, or empty if AWS did not say;
-    `public_ip` is AWS's too. `status` is what the host tells, None with `trouble`, which says why.
-    `joined` of `members` processes are in the engine's head; None if nobody said, and for machines
-    that join none. `wrong` says in words what is not as it should be, empty if nothing.
+    `service` is what should run on it. `state` is AWS's, `gone`, `reclaimed`, or empty if AWS did
+    not say; `public_ip` is AWS's too. `status` is what the host tells, None with `trouble`, which
+    says why. `joined` of `members` processes are in the engine's head; None if nobody said, and for
+    machines that join none. `wrong` says in words what is not as it should be, empty if nothing.
     """
 
     node: Node
@@ -236,12 +243,17 @@ def _with_verdict(seen: MachineReality, mend: str, wrong: str) -> MachineReality
     return replace(seen, wrong=tuple(lines), mend=mend)
 
 
+_ENDS = {"gone": "is gone", RECLAIMED: "is gone: AWS has taken the spot instance back"}
+
+
 def _verdict(seen: MachineReality, head: MachineReality | None) -> tuple[str, str]:
     """What would mend the machine, and what is wrong with it."""
     if seen.state not in ("", "running"):
-        return LAUNCH, "is gone" if seen.state == "gone" else f"is {seen.state}"
+        return LAUNCH, _ENDS.get(seen.state, f"is {seen.state}")
     if seen.status is None:
         return REACH, f"does not answer: {seen.trouble}"
+    if seen.status.reclaimed:
+        return WAIT, "is a spot instance that AWS is about to take back: its worker leaves"
     there = seen.there
     if there is None:
         return START, f"runs no {seen.service}: it was never started"

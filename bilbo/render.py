@@ -138,7 +138,7 @@ def _main(spec: ClusterSpec) -> str:
         terraform_version=_terraform_version(spec),
         backend=_backend(spec.state, spec.name) if spec.state else None,
         unknown_root_devices=unknown,
-        instance_types=sorted({g.machine.ec2type for g in groups if g.machine.subnet is None}),
+        instance_types=sorted({t for g in groups if g.machine.subnet is None for t in g.ec2types}),
         security_group=_security_group(spec) if spec.needs_security_group else None,
         lifetime=_lifetime(spec),
         modules=[_module(spec, group) for group in groups],
@@ -227,6 +227,7 @@ def _module(spec: ClusterSpec, group: NodeGroup) -> dict[str, Any]:
         unknown = Expression(f"var.root_devices[{hcl(machine.ami)}]")
         arguments["root_device"] = unknown if device is None else device
         arguments["instance_count"] = group.count
+        arguments |= _purchase(group)
     bilbos_own = {**_cluster_tags(spec), ROLE_TAG: group.role, GROUP_TAG: group.name}
     if spec.lifetime:
         script = f"module.lifetime.user_data[{hcl(machine.ssh_user)}]"
@@ -235,6 +236,17 @@ def _module(spec: ClusterSpec, group: NodeGroup) -> dict[str, Any]:
             arguments["shutdown_behavior"] = "terminate"
     arguments["tags"] = {**machine.tags, **bilbos_own}
     return {"label": label(group.role, group.name), "kind": _kind(group), "arguments": arguments}
+
+
+def _purchase(group: NodeGroup) -> dict[str, Any]:
+    """How a worker group buys its machines; nothing for one that has neither spot nor types, whose
+    files stay as they were."""
+    found: dict[str, Any] = {}
+    if group.spot:
+        found |= {"spot": True, "on_demand": group.on_demand or 0}
+    if group.spot or group.types:
+        found["instance_types"] = list(group.ec2types)
+    return found
 
 
 def _lifetime(spec: ClusterSpec) -> dict[str, Any] | None:

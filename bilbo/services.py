@@ -84,7 +84,9 @@ def stage_plan(spec: ClusterSpec, inventory: Inventory, token: str) -> StagePlan
         if inventory.notebook
         else None,
         workers=tuple(
-            ours(engine.worker(spec, node, head or node)) for node in inventory.workers if engine
+            _reclaimable(spec, engine, head, ours(engine.worker(spec, node, head or node)))
+            for node in inventory.workers
+            if engine
         ),
         roll=engine.roll(head) if engine and head else None,
         breaking=engine.breaking if engine else (),
@@ -111,6 +113,20 @@ def _equipped(
         service=service,
         lifetime=install_script(group.machine.ssh_user, ends.unreached) if ends else "",
     )
+
+
+def _reclaimable(spec: ClusterSpec, engine: Engine, head: Node | None, plan: HostPlan) -> HostPlan:
+    """The plan whose worker leaves when AWS takes its machine back, if it may."""
+    if head is None or not (plan.node.spot or group_of(spec, plan.node).spot):
+        return plan
+    settings = {
+        "host": plan.node.instance_id,
+        "service": plan.service_name,
+        "program": engine.leave,
+        "executables": list(plan.executables),
+        "environment": dict(engine.notebook(head)),
+    }
+    return replace(plan, watches={**plan.watches, "spot": lambda: settings})
 
 
 def environment(variables: Mapping[str, str], lines: Sequence[str] = ()) -> str:

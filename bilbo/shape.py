@@ -36,6 +36,11 @@ def number(value: Any) -> str:
     return "" if good and abs(value) < 1e300 and math.isfinite(value) else _is(value, "a number")
 
 
+def boolean(value: Any) -> str:
+    """True or false."""
+    return "" if isinstance(value, bool) else _is(value, "true or false")
+
+
 def maybe(check: Check) -> Check:
     """None, or what `check` accepts."""
     return lambda value: "" if value is None else check(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ANOTHERS = "foreign"
+RECLAIMED = "reclaimed"
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Ending:
 @dataclass(frozen=True)
 class InstanceDifference:
     """One instance that differs between AWS and the record: `state` is `gone`, `stopped` (or
-    similar), `moved` to another address, `unknown` to the record, or `foreign`: it carries the
-    cluster's tag but belongs to another cluster.
+    similar), `reclaimed` by AWS (a spot instance), `moved` to another address, `unknown` to the
+    record, or `foreign`: it carries the cluster's tag but belongs to another cluster.
     """
 
     instance_id: str
@@ -81,9 +82,11 @@ class HostStatus:
     """What a host tells about the cluster's services.
 
     `members` are the names that have joined the engine's head; None if this is not the head's host
-    or the head does not answer. `watch` is what its watcher found; None without one.
+    or the head does not answer. `watch` is what its watcher found; None without one. A `reclaimed`
+    host was told that AWS is about to take it back.
     """
 
     services: tuple[ServiceStatus, ...] = ()
     members: frozenset[str] | None = None
     watch: Watch | None = None
+    reclaimed: bool = False

@@ -140,6 +140,8 @@ def _profiles(*, shared: bool) -> st.SearchStrategy[dict[str, Any]]:
         "count": st.integers(0, 10_000),
         "nproc": st.integers(1, 64),
         "nthread": st.integers(1, 64),
+        "spot": st.sampled_from((True, False, "fallback")),
+        "types": st.lists(st.sampled_from(("m5a.xlarge", "c6i.large", "t3.micro")), min_size=1),
     }
     part = st.fixed_dictionaries(must, optional=may)
     worker = st.fixed_dictionaries(must, optional={**may, **numbers})
@@ -217,6 +219,8 @@ WRONG: tuple[tuple[tuple[str, ...], Any], ...] = (
     (("state",), {"bucket": "team-state", "prefix": "../x"}),
     (("notebook",), None),
     (("dask",), {"worker": {"count": "2"}}),
+    (("dask",), {"worker": {"spot": "yes"}}),
+    (("dask",), {"worker": {"types": []}}),
     (("dask",), {"worker": {"nproc": True}}),
     (("dask",), {"schedular": {}}),
 )

@@ -1066,6 +1066,124 @@ def test_a_shortage(aws: Aws) -> None:
         aws.run()
 
 
+def mixed(aws: Aws, name: str, size: int, *types: str, **distribution: Any) -> None:
+    """A group that buys so; without a `distribution` all of it is spot."""
+    policy = {
+        "LaunchTemplate": {
+            "LaunchTemplateSpecification": {
+                "LaunchTemplateId": aws.template(name),
+                "Version": "$Latest",
+            },
+            "Overrides": [{"InstanceType": each} for each in types],
+        },
+        "InstancesDistribution": {
+            "OnDemandBaseCapacity": 0,
+            "OnDemandPercentageAboveBaseCapacity": 0,
+            **distribution,
+        },
+    }
+    aws.asg.create_auto_scaling_group(
+        AutoScalingGroupName=name,
+        MinSize=0,
+        MaxSize=9,
+        DesiredCapacity=size,
+        AvailabilityZones=["us-east-1a"],
+        MixedInstancesPolicy=policy,
+    )
+
+
+def bought(aws: Aws, name: str) -> list[tuple[str, str]]:
+    """Each member's type, and how it was bought."""
+    found = aws.ec2.describe_instances(InstanceIds=aws.members(name))["Reservations"]
+    return sorted(
+        (each["InstanceType"], each.get("InstanceLifecycle", "on demand"))
+        for one in found
+        for each in one["Instances"]
+    )
+
+
+def test_a_group_buys_as_its_policy_says(aws: Aws) -> None:
+    """The base runs on demand, as the first type, the rest is spot of all types; only spot
+    instances are listed as such."""
+    mixed(aws, "buys", 5, "m5.large", "m5a.large", OnDemandBaseCapacity=2)
+    assert bought(aws, "buys") == [
+        ("m5.large", "on demand"),
+        ("m5.large", "on demand"),
+        ("m5.large", "spot"),
+        ("m5.large", "spot"),
+        ("m5a.large", "spot"),
+    ]
+    by_group = {"Name": "tag:aws:autoscaling:groupName", "Values": ["buys"]}
+    spot = {"Name": "instance-lifecycle", "Values": ["spot"]}
+    found = aws.ec2.describe_instances(Filters=[by_group, spot])["Reservations"]
+    assert sum(len(each["Instances"]) for each in found) == 3
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="buys", ForceDelete=True)
+
+
+def test_a_shortage_of_spot(aws: Aws) -> None:
+    """Auto Scaling goes on trying spot, and never launches on demand instead; a raised base
+    does."""
+    living = len(aws.ec2.describe_instances(
+        Filters=[{"Name": "instance-lifecycle", "Values": ["spot"]},
+                 {"Name": "instance-state-name", "Values": ["running"]}]
+    )["Reservations"])  # fmt: skip
+    with fault(aws, f"spot_capacity={living + 1}"):
+        mixed(aws, "scarce", 3, "m5.large")
+        assert bought(aws, "scarce") == [("m5.large", "spot")]
+        told = aws.asg.describe_scaling_activities(AutoScalingGroupName="scarce")["Activities"]
+        assert told[0]["StatusCode"] == "Failed"
+        assert told[0]["StatusMessage"].startswith("Could not launch Spot Instances. Unfulfillable")
+        (group,) = aws.asg.describe_auto_scaling_groups(AutoScalingGroupNames=["scarce"])[
+            "AutoScalingGroups"
+        ]
+        policy = group["MixedInstancesPolicy"]
+        policy["LaunchTemplate"]["LaunchTemplateSpecification"].pop("LaunchTemplateName")
+        policy["InstancesDistribution"]["OnDemandBaseCapacity"] = 2
+        aws.asg.update_auto_scaling_group(
+            AutoScalingGroupName="scarce", MixedInstancesPolicy=policy
+        )
+        assert eventually(lambda: len(aws.members("scarce")) == 3)
+    assert [how for _, how in bought(aws, "scarce")] == ["on demand", "on demand", "spot"]
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="scarce", ForceDelete=True)
+
+
+NOTICE = """
+cd "$HOME"; at=$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest
+curl -s -o /dev/null -w "%{http_code} " "$at/meta-data/instance-life-cycle"
+token=$(curl -s -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" "$at/api/token")
+ask() { curl -s -w " %{http_code} " -H "X-aws-ec2-metadata-token: $token" "$at/meta-data/$1"; }
+ask instance-id; ask instance-life-cycle; ask spot/instance-action
+"""
+
+
+def test_a_spot_instance_is_taken_back(aws: Aws) -> None:
+    """The notice is in the instance's metadata, for whoever has a token; then AWS ends it and says
+    why. On demand nothing happens."""
+    mixed(aws, "taken", 2, "m5.large", OnDemandBaseCapacity=1)
+    found = aws.ec2.describe_instances(InstanceIds=aws.members("taken"))["Reservations"]
+    members = [each for one in found for each in one["Instances"]]
+    spot = next(each for each in members if "InstanceLifecycle" in each)
+    other = next(each for each in members if "InstanceLifecycle" not in each)
+    name = spot["InstanceId"]
+    said = str(shell(aws, spot["PublicIpAddress"], NOTICE).stdout)
+    assert said == f"401 {name} 200 spot 200  404 "
+    aws.asg.suspend_processes(AutoScalingGroupName="taken", ScalingProcesses=["ReplaceUnhealthy"])
+    for each in (name, other["InstanceId"]):
+        local.inject(aws.home, f"spot={each}:3")
+    told: list[str] = []
+
+    def announced() -> bool:
+        told.append(str(shell(aws, spot["PublicIpAddress"], NOTICE).stdout))
+        return '"action": "terminate"' in told[-1]
+
+    assert eventually(announced, 2.5), told
+    assert eventually(lambda: aws.states([name]) == {"terminated"}, 10)
+    (gone,) = aws.ec2.describe_instances(InstanceIds=[name])["Reservations"][0]["Instances"]
+    assert gone["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    assert aws.states([other["InstanceId"]]) == {"running"}
+    aws.asg.delete_auto_scaling_group(AutoScalingGroupName="taken", ForceDelete=True)
+
+
 def test_sick_hosts(aws: Aws) -> None:
     """A host refuses, stays silent, rejects the key, boots slowly; and is well when cleared."""
     port = aws.ssh_port

@@ -38,6 +38,7 @@ from bilbo.agent.watch import (
 )
 from bilbo.agent.watcher_requests import found_awake, on_extend, on_watch, watch_no_more
 
+RECLAIMED = "reclaimed.json"  # left by the watcher's duty `spot`
 # By folder; begun by `start`, asked for by `keep`.
 installations: Dict[Path, Installation] = {}
 
@@ -213,12 +214,14 @@ def present_services(folder: Path) -> List[HostedService]:
 
 def on_status(client: Client, request: Request) -> None:
     """What has become of each service, with the last `lines` of its log; with the `roll` of the
-    engine's head (as in `on_roll`), its members too, None if it does not answer; and what the
-    watcher has found, None without one -> `status`."""
+    engine's head (as in `on_roll`), its members too, None if it does not answer; what the watcher
+    has found, None without one; and whether AWS is about to take the host back -> `status`."""
     folder, roll = folder_of(request), request.get("roll")
     rows = [each.report(request.get("lines", 0)) for each in present_services(folder)]
     members = present_members(roll) if roll else None
-    client.emit("status", services=rows, members=members, watch=found_awake(folder))
+    reclaimed = (folder / RECLAIMED).exists()
+    watch = found_awake(folder)
+    client.emit("status", services=rows, members=members, watch=watch, reclaimed=reclaimed)
 
 
 def on_logs(client: Client, request: Request) -> None:

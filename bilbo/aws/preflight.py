@@ -159,7 +159,7 @@ def _images_and_types(
     from botocore.exceptions import ClientError
 
     groups = [*launching, *retyped]
-    types = {group.machine.ec2type for group in groups}
+    types = {each for group in groups for each in group.ec2types}
     try:
         add_images(target, [group.machine.ami for group in groups], images)
         offered = ec2.describe_instance_types(
@@ -220,7 +220,7 @@ def image_problems(region: str, launching: Sequence[NodeGroup], images: Amis) ->
 def _disagreements(
     groups: Sequence[NodeGroup], built_for: Mapping[str, str], runs: Mapping[str, list[str]]
 ) -> list[str]:
-    pairs = sorted({(group.machine.ami, group.machine.ec2type) for group in groups})
+    pairs = sorted({(group.machine.ami, each) for group in groups for each in group.ec2types})
     return [
         f"the AMI {ami} is for {built_for[ami]}, but {ec2type} runs {' or '.join(runs[ec2type])}"
         for ami, ec2type in pairs

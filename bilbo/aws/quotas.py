@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from bilbo.aws.session import client
-from bilbo.model import ClusterSpec, NodeGroup, Target
+from bilbo.model import FALLBACK, ClusterSpec, NodeGroup, Target
 
 # "Inbound or outbound rules per security group" (VPC user guide, "Amazon VPC quotas"): the default,
 # for each address family, and the quota's code.
@@ -28,6 +28,18 @@ _FAMILIES = {
     "trn": ("Trn", "L-2C3B7624"),
     "u": ("High Memory", "L-43DA4232"),
     "x": ("X", "L-7295265B"),
+}
+# The quotas of spot instances, by the names above. Source: the EC2 user guide, "Spot Instance
+# quotas"; the codes as Service Quotas lists them. P5 has one of its own, which is not looked at.
+_SPOT = {
+    "Standard (A, C, D, H, I, M, R, T, Z)": "L-34B43A08",
+    "G and VT": "L-3819A6DF",
+    "DL": "L-85EED4F7",
+    "F": "L-88CF9481",
+    "Inf": "L-B5D1601B",
+    "P": "L-7212CCBC",
+    "Trn": "L-6B0D517C",
+    "X": "L-E3A00192",
 }
 # How many pages of instances are looked at: an account with more is beyond bilbo's help.
 _MOST_PAGES = 10
@@ -88,24 +100,38 @@ def beyond(spec: ClusterSpec, allowed: float | None, notes: list[str]) -> list[s
     ]
 
 
-def family(ec2type: str) -> tuple[str, str] | None:
-    """The name and the code of the quota that instances of a type count towards; None for a type
-    that counts towards none that bilbo knows."""
+def family(ec2type: str, *, spot: bool = False) -> tuple[str, str] | None:
+    """The name and the code of the quota that instances of a type count towards, on demand or as
+    `spot` instances; None for a type that counts towards none that bilbo knows."""
     letters = re.match("[a-z]+", ec2type)
-    return _FAMILIES.get(letters[0]) if letters else None
+    found = _FAMILIES.get(letters[0]) if letters else None
+    if not spot or not found:
+        return found
+    code = _SPOT.get(found[0])
+    return (f"{found[0]} spot", code) if code else None
+
+
+def bucket(group: NodeGroup) -> tuple[str, str] | None:
+    """The quota that a group's machines count towards, as `family`; None if that is not certain, or
+    what is above it can be had otherwise: spot instances of several families, and those of a group
+    that runs on demand what spot cannot give."""
+    if not group.spot:
+        return family(group.machine.ec2type)
+    found = {family(each, spot=True) for each in group.ec2types}
+    return found.pop() if len(found) == 1 and group.spot != FALLBACK else None
 
 
 def codes(more: Asked) -> list[str]:
     """The codes of the quotas that so many more machines count towards."""
-    found = {family(group.machine.ec2type) for group, count in more if count}
+    found = {bucket(group) for group, count in more if count}
     return sorted(counts[1] for counts in found if counts)
 
 
 def running(ec2: Any) -> Counter[str]:
-    """How many vCPUs run on demand in the region, by the codes of their quotas. One paged call;
-    raises ClientError.
+    """How many vCPUs run in the region, by the codes of their quotas. One paged call; raises
+    ClientError.
 
-    Spot instances and those on dedicated hosts have other quotas.
+    Those on dedicated hosts have other quotas.
     """
     found: Counter[str] = Counter()
     alive = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
@@ -115,9 +141,10 @@ def running(ec2: Any) -> Counter[str]:
     for page in pages:
         for reservation in page["Reservations"]:
             for each in reservation["Instances"]:
-                counts = family(each["InstanceType"])
+                lifecycle = each.get("InstanceLifecycle")
+                counts = family(each["InstanceType"], spot=lifecycle == "spot")
                 dedicated = each.get("Placement", {}).get("Tenancy") == "host"
-                if counts and not dedicated and each.get("InstanceLifecycle") is None:
+                if counts and not dedicated and lifecycle in (None, "spot"):
                     cpus = each.get("CpuOptions", {})
                     found[counts[1]] += cpus.get("CoreCount", 0) * cpus.get("ThreadsPerCore", 1)
     return found
@@ -136,8 +163,9 @@ def vcpus(
     """
     asked: Counter[tuple[str, str]] = Counter()
     for group, count in more:
-        if counts := family(group.machine.ec2type):
-            asked[counts] += count * sizes.get(group.machine.ec2type, 0)
+        if counts := bucket(group):
+            types = group.ec2types if group.spot else (group.machine.ec2type,)
+            asked[counts] += count * min(sizes.get(each, 0) for each in types)
     problems = []
     for (name, code), needed in sorted(asked.items()):
         most = allowed.get(code)

@@ -11,6 +11,8 @@ from bilbo.held import Resource
 from bilbo.model import CLUSTER_TAG, GROUP_TAG, OWNER_TAG, ROLE_TAG, Target
 
 _GONE = ("terminated", "shutting-down")
+# Source: EC2's API reference, StateReason.
+_TAKEN_BACK = "Server.SpotInstanceTermination"
 # Only AWS can set this tag: the Auto Scaling group that launched an instance.
 _LAUNCHED_BY = "aws:autoscaling:groupName"
 # When an instance started, and a volume or template, and a group of workers was made.
@@ -49,6 +51,20 @@ def machines(target: Target, cluster: str) -> list[Resource]:
     """
     with asking(f"cannot list the instances of cluster {cluster!r}"):
         return list(_instances(client(target, "ec2"), _by_tag(cluster)))
+
+
+def reclaimed(target: Target, cluster: str) -> set[str]:
+    """The cluster's spot instances that AWS has taken back, as long as it lists them: an hour. One
+    paged call. Raises AwsError."""
+    why = {"Name": "state-reason-code", "Values": [_TAKEN_BACK]}
+    with asking(f"cannot list the spot instances of cluster {cluster!r}"):
+        pages = client(target, "ec2").get_paginator("describe_instances")
+        return {
+            instance["InstanceId"]
+            for page in pages.paginate(Filters=[*_by_tag(cluster), why])
+            for reservation in page["Reservations"]
+            for instance in reservation["Instances"]
+        }
 
 
 def instance_types(target: Target, names: list[str]) -> dict[str, list[int]]:

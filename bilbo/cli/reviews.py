@@ -123,8 +123,11 @@ def read_plan(path: Path, digest: str | None, overrides: tuple[str, ...]) -> Rev
     return Reviewed(found, path)
 
 
-def check_plan(spec: ClusterSpec) -> None:
-    """Raises RenderError if applying a bundle would admit the address that applies it."""
-    from bilbo.cluster.reviewed import must_name_its_callers
+def check_plan(spec: ClusterSpec, *, saved: bool = False) -> None:
+    """Raises RenderError if applying a bundle would admit the address that applies it; for a plan
+    that is `saved`, ReviewError if it could not hold all that may be done."""
+    from bilbo.cluster.reviewed import must_be_one_apply, must_name_its_callers
 
     must_name_its_callers(spec, "a plan for review")
+    if saved:
+        must_be_one_apply(spec)

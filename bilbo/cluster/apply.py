@@ -173,6 +173,15 @@ def apply_reviewed(task: Undertaking, reviewed: Reviewed) -> Applied:
     return _carry_out(task, _plan_file(task), opened)
 
 
+def raise_on_demand(task: Undertaking, short: Collection[str]) -> Applied:
+    """Applies `task.spec`, in which the groups `short` run more on demand, and then has AWS launch
+    what they lack: by then it buys as the new files say."""
+    write_rendered(task.spec, task.terraform)
+    with launching(task.spec, task.work):
+        outcome = task.terraform.apply(CredentialsWatch(task.work))
+    return _carry_out(task, None, short) if outcome.ok else _salvage(task, outcome)
+
+
 # -- steps ---------------------------------------------------------------------------------
 
 

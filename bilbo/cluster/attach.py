@@ -11,6 +11,7 @@ from bilbo import record as states
 from bilbo.cluster.host_settings import taken
 from bilbo.cluster.ownership import owned, right_account
 from bilbo.cluster.planning import write_rendered
+from bilbo.cluster.purchases import with_purchases
 from bilbo.cluster.resting import at_rest, paused
 from bilbo.cluster.root_devices import known_root_devices
 from bilbo.cluster.settling import settle
@@ -142,7 +143,7 @@ def attach(spec: ClusterSpec, work: Work) -> Record:
         # What the state does not tell is settled by the next command that changes something.
         unknown_ones = dict.fromkeys((each.machine.ami for each in spec.workers), "")
         devices = {**unknown_ones, **known_root_devices(spec, shared)}
-        spec = replace(spec, root_devices=devices)
+        spec = with_purchases(replace(spec, root_devices=devices), shared)
         record = record.changed(account=spec.account)
         terraform = work.terraform(spec.name)
         write_rendered(paused(spec) if record.status == states.PAUSED else spec, terraform)

@@ -9,9 +9,11 @@ from typing import Any
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
+from bilbo.cluster.fallback import with_fallback
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.look import looked, mend
 from bilbo.cluster.ownership import owned, right_account
+from bilbo.cluster.purchases import purchase_notes, with_purchases
 from bilbo.cluster.resting import asleep, booted
 from bilbo.cluster.reviewed import Reviewed, allowed
 from bilbo.cluster.root_devices import with_root_devices
@@ -73,6 +75,7 @@ def create(
             asleep=lambda: asleep(before, looking().result()),
         )  # fmt: skip
         applied = _apply(task, reviewed)
+        spec, applied = with_fallback(task, applied)
         seen = looking().result()
         if seen.well and not applied.changed and _finished(before, spec, there, applied):
             return Created(before, changed=False)
@@ -95,7 +98,11 @@ def _settled(
     spec = settle(spec, work, before, my_ip, newest=True, amis=amis)
     spec = owned(spec, work, before, state, planned=owner)
     # The preflight of a new cluster says what is wrong with AMIs, among all else that is wrong.
-    return with_root_devices(spec, work, state, must_exist=bool(before or reviewed))
+    spec = with_root_devices(spec, work, state, must_exist=bool(before or reviewed))
+    spec = with_purchases(spec, state)
+    for note in purchase_notes(spec, state):
+        work.progress.say(note)
+    return spec
 
 
 def _started(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bilbo import aws
 from bilbo.cluster.ownership import owner_in
+from bilbo.cluster.purchases import with_purchases
 from bilbo.cluster.reviewed import must_name_its_callers
 from bilbo.cluster.root_devices import known_root_devices
 from bilbo.errors import RenderError
@@ -32,6 +33,7 @@ def export(spec: ClusterSpec, folder: Path, target: Callable[[], Target]) -> lis
         state = aws.shared_state(target(), spec.state, spec.name)
         devices = known_root_devices(spec, state)
         spec = replace(spec, owner=owner_in(state), root_devices=devices)
+        spec = with_purchases(spec, state)
     files = render(spec)
     _ours(spec, folder, files)
     _no_links(folder, files)

@@ -93,6 +93,8 @@ _OF_GROUP = [
     "num_cpus",
     "num_gpus",
     "object_store_memory",
+    "spot",
+    "types",
 ]
 _OF_LIFETIME = ["ttl", "idle", "then", "unreached", "follow"]
 _OF_PROFILE = [

@@ -70,7 +70,7 @@ def preflight(
         group
         for group in spec.groups()
         if any(
-            node.group == group.name and node.ec2type != group.machine.ec2type
+            node.group == group.name and node.ec2type not in group.ec2types
             for node in there.nodes()
         )
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import replace
@@ -21,7 +21,7 @@ from bilbo.model import WORKER, Node
 from bilbo.profile import building
 from bilbo.reality import RENEW, START, Reality, Told, judged
 from bilbo.record import Record
-from bilbo.status import ANOTHERS, HostStatus, InstanceDifference
+from bilbo.status import ANOTHERS, RECLAIMED, HostStatus, InstanceDifference
 
 # In all, whatever is dead; and for more hosts than are asked at once, which is less than elsewhere:
 # a login must not take long only because of the others.
@@ -56,6 +56,7 @@ def look(
     try:
         found = asked.result(max(0.0, end - time.monotonic()))
         instances = {each.id: (each.state, each.public_ip) for each in found}
+        instances |= _reclaimed(record, work, instances, end)
     except TooLate:
         trouble = "AWS did not answer in time"
     except AwsError as error:
@@ -98,6 +99,18 @@ def _services(record: Record) -> dict[str, str]:
     spec = building.build(record.profile, record.name, record.region)
     plan = services.stage_plan(spec, record.inventory, record.token)
     return {each.node.instance_id: each.service_name for each in plan.hosts()}
+
+
+def _reclaimed(
+    record: Record, work: Work, there: Mapping[str, tuple[str, str]], end: float
+) -> dict[str, tuple[str, str]]:
+    """Returns the recorded spot instances that AWS has taken back. Asks only if one is missing."""
+    lost = {n.instance_id for n in record.inventory.workers if n.spot} - there.keys()
+    if not lost:
+        return {}
+    asked = aside(lambda: aws.reclaimed(work.target, record.name))
+    taken = asked.result(max(0.0, end - time.monotonic()))
+    return dict.fromkeys(lost & taken, (RECLAIMED, ""))
 
 
 def _instances(record: Record, work: Work, *, others: bool) -> list[aws.Resource]:

@@ -11,6 +11,7 @@ from bilbo.cluster.launching import check_images, limits, public_keys
 from bilbo.cluster.noticing import noticed
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
+from bilbo.cluster.purchases import purchase_notes, with_purchases
 from bilbo.cluster.resting import ended, is_told_paused, paused
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
@@ -48,7 +49,9 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         not_moving(spec, terraform)
         state = stored(work.target, terraform, spec.name, spec.state)
         spec = owned(spec, work, before, state)
-        spec = with_root_devices(spec, work, state)
+        spec = with_purchases(with_root_devices(spec, work, state), state)
+        for note in purchase_notes(spec, state):
+            work.progress.say(note)
         if spec.owner is None:
             work.progress.say(_NO_OWNER)
         asked = spec

@@ -16,7 +16,7 @@ from bilbo.cluster.shared_state import not_moving
 from bilbo.cluster.work import Work
 from bilbo.errors import RenderError, ReviewError
 from bilbo.files import private_write
-from bilbo.model import ClusterSpec
+from bilbo.model import FALLBACK, ClusterSpec
 from bilbo.plans import drift_digests, open_to_world, read
 from bilbo.record import Store
 from bilbo.render import render
@@ -37,6 +37,18 @@ def must_name_its_callers(spec: ClusterSpec, what: str) -> None:
             f"{what} requires `access.cidrs` in the profile",
             hint='Add "access": {"cidrs": ["YOUR.ADDRESS/32"]}, or a security_group for every '
             "instance.",
+        )
+
+
+def must_be_one_apply(spec: ClusterSpec) -> None:
+    """Raises ReviewError if a group may need a second apply, which no saved plan holds."""
+    groups = [group.name for group in spec.workers if group.spot == FALLBACK]
+    if groups:
+        raise ReviewError(
+            'a saved plan cannot hold what "spot": "fallback" may need: on demand what spot '
+            f"cannot give, in a second apply (group {', '.join(groups)})",
+            hint='Run `bilbo create` without a saved plan, or set "spot": true: a group that is '
+            "short then stays short, and the next plan says so.",
         )
 
 
@@ -72,6 +84,7 @@ def save(planned: Planned, work: Work, path: Path, overrides: tuple[str, ...]) -
     registry is reachable, hashes for other platforms into the lock file.
     """
     spec, terraform = planned.spec, work.terraform(planned.spec.name)
+    must_be_one_apply(spec)
     if planned.outcome is None:
         raise ReviewError("nothing to plan: the profile has no instances")
     if planned.paused:

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes
+from bilbo.cluster.fallback import with_fallback
 from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.launches import close
 from bilbo.cluster.look import look
 from bilbo.cluster.ownership import owned
+from bilbo.cluster.purchases import with_purchases
 from bilbo.cluster.resting import awake
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import settle
@@ -52,7 +54,7 @@ def scale(
         before, state = take_up(spec, before, work)
         awake(before)
         spec = owned(settle(spec, work, before, my_ip=False), work, before, state)
-        spec = with_root_devices(spec, work, state)
+        spec = with_purchases(with_root_devices(spec, work, state), state)
         must_be_alike(spec, work)
         if before.status == states.CREATING:
             close(spec, work)
@@ -66,7 +68,7 @@ def scale(
             scaling=True, look=not certain, head_is_dead=lambda: seen.head_is_dead,
         )  # fmt: skip
         lost = _lost(before, seen)
-        applied = apply_changes(task)
+        spec, applied = with_fallback(task, apply_changes(task))
         if before.status == states.READY and lost == set() and _as_it_was(before, spec, applied):
             return Created(before, changed=False)
         record = work.store.save(with_nodes(record, spec, applied.inventory))

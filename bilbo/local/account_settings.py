@@ -28,6 +28,21 @@ FAMILIES = {
     "L-43DA4232": "High Memory",
     "L-7295265B": "X",
 }
+# And those of spot instances.
+SPOT_FAMILIES = {
+    "L-34B43A08": "Standard (A, C, D, H, I, M, R, T, Z)",
+    "L-3819A6DF": "G and VT",
+    "L-85EED4F7": "DL",
+    "L-88CF9481": "F",
+    "L-B5D1601B": "Inf",
+    "L-7212CCBC": "P",
+    "L-6B0D517C": "Trn",
+    "L-E3A00192": "X",
+}
+NAMES = {
+    **{code: f"Running On-Demand {name} instances" for code, name in FAMILIES.items()},
+    **{code: f"All {name} Spot Instance Requests" for code, name in SPOT_FAMILIES.items()},
+}
 VCPUS = 20_000.0
 _AWSS_OWN_KEY = "alias/aws/ebs"
 
@@ -37,12 +52,12 @@ def install() -> None:
 
     @replace(ServiceQuotasBackend, "get_service_quota")
     def get(original: Any, self: Any, service_code: str, quota_code: str) -> Any:
-        if service_code != "ec2" or quota_code not in FAMILIES:
+        if service_code != "ec2" or quota_code not in NAMES:
             return original(self, service_code, quota_code)
         return {
             "ServiceCode": service_code,
             "QuotaCode": quota_code,
-            "QuotaName": f"Running On-Demand {FAMILIES[quota_code]} instances",
+            "QuotaName": NAMES[quota_code],
             "Value": VCPUS,
             "Unit": "None",
             "Adjustable": True,

@@ -21,6 +21,7 @@ from bilbo.errors import UsageError
 from bilbo.local import policies, throttling
 from bilbo.local.faults import Faults
 from bilbo.local.hooks import World
+from bilbo.local.metadata import PREFIX, MetadataService
 from bilbo.local.standin_state import ADMIN, ADMIN_HEADER, LONGEST_BODY
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Api:
         self._access_key = access_key
         self._on_change = on_change
         self._status = status
+        self._metadata = MetadataService(world)
         self._calls: Counter[str] = Counter()
         self._requests: set[tuple[str, int]] = set()
         self._objects: Counter[str] = Counter()
@@ -93,6 +95,8 @@ class Api:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request. Of one without the key nothing but the head is read."""
+        if environ.get("PATH_INFO", "").startswith(PREFIX):  # machines have no key
+            return self._metadata(environ, start_response)
         administers = environ.get("PATH_INFO", "").startswith(ADMIN)
         asked_for = parse_call(environ, b"")
         if administers and environ.get(_ADMIN_KEY) != self._access_key:

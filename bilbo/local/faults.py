@@ -11,6 +11,7 @@ from pathlib import Path
 from bilbo.errors import UsageError
 
 SSH_MODES = ("refuse", "silent", "reject")
+NOTICE = 120.0  # seconds between the notice and the end of a spot instance, as on AWS
 
 FORMS = (
     "capacity=N                 N instances can run; then InsufficientInstanceCapacity",
@@ -21,6 +22,8 @@ FORMS = (
     "ssh=INSTANCE:silent        the connection is taken and nothing is ever said",
     "ssh=INSTANCE:reject        every key is refused",
     "reboot=INSTANCE            the machine reboots, once, by itself",
+    "spot=INSTANCE[:SECONDS]    AWS takes a spot instance, announced SECONDS before, or 120",
+    "spot_capacity=N            N spot instances can run; then UnfulfillableCapacity",
     "deny=SERVICE:ACTION        the permission is missing, as in deny=ec2:RunInstances",
     "lost=SERVICE:ACTION        the next such call is carried out, and its answer lost, once",
     "expired                    the credentials have expired",
@@ -35,7 +38,8 @@ FORMS = (
 class Faults:
     """What is wrong at present. `ssh` maps an instance as the user named it to its mode; `reboots`
     are those that are about to reboot, `lost` the actions whose next answer will be. `policy` is
-    the text of an IAM policy, `lag` is seconds.
+    the text of an IAM policy, `lag` is seconds. `notices` are the instances that are about to be
+    told that AWS takes them, and in how many seconds.
     """
 
     capacity: int | None = None
@@ -50,6 +54,8 @@ class Faults:
     policy: str = ""
     lag: float = 0.0
     throttle: float | None = None
+    spot_capacity: int | None = None
+    notices: dict[str, float] = field(default_factory=dict)
 
     def apply(self, text: str) -> None:
         """Add the fault that `text` names; `clear` takes all away.
@@ -61,7 +67,7 @@ class Faults:
             self.__init__()  # type: ignore[misc]
         elif kind == "expired" and not value:
             self.expired = True
-        elif kind in ("capacity", "limit") and re.fullmatch(r"\d{1,6}", value):
+        elif kind in ("capacity", "limit", "spot_capacity") and re.fullmatch(r"\d{1,6}", value):
             setattr(self, kind, int(value))
         elif kind in ("boot", "lag", "pending") and re.fullmatch(r"\d{1,5}(\.\d+)?", value):
             setattr(self, kind, float(value))
@@ -78,6 +84,8 @@ class Faults:
             self.ssh[instance] = mode
         elif kind == "reboot" and value:
             self.reboots.add(value)
+        elif kind == "spot" and (found := re.fullmatch(r"(.+?)(?::(\d{1,5}(?:\.\d+)?))?", value)):
+            self.notices[found[1]] = float(found[2] or NOTICE)
         else:
             raise UsageError(
                 f"{text!r} is no fault that the stand-in knows",

@@ -7,6 +7,7 @@ an account of what it did. moto does all at once or never, and tells nobody.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 import time
 import uuid
@@ -28,7 +29,8 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.instances import InstanceState as Condition
 
-from bilbo.local.hooks import ALIVE, World, room, shortage
+from bilbo.local import spot_market as spot
+from bilbo.local.hooks import ALIVE, World, all_instances, room, shortage
 from bilbo.local.policies import allows
 from bilbo.local.refusals import AUTO_SCALING_NAME, check_groups, check_launch, groups_of
 from bilbo.local.replacements import replace
@@ -146,13 +148,18 @@ def launch_what_there_is(world: World, diary: Diary) -> None:
         )
         possible = min(count, room(world))
         failure = ""
-        try:
-            states = _launch(self, possible, tags, world.faults.pending) if possible else []
-        except EC2ClientError as error:
-            states, failure = [], error.message
-        self.instance_states.extend(states)
-        for state in states:
-            diary.write(self, f"Launching a new EC2 instance: {state.instance_id}", cause)
+        for bought in spot.purchases(self, possible):
+            there = spot.room(world, all_instances()) if bought.spot else bought.count
+            try:
+                wanted = dataclasses.replace(bought, count=min(there, bought.count))
+                states = _launch(self, wanted, tags, world.faults.pending) if wanted.count else []
+            except EC2ClientError as error:
+                states, failure = [], error.message
+            if there < bought.count:
+                failure = spot.SHORTAGE
+            self.instance_states.extend(states)
+            for state in states:
+                diary.write(self, f"Launching a new EC2 instance: {state.instance_id}", cause)
         if possible < count and not failure:
             _, failure = shortage(world, self.instance_type, self.availability_zones[0])
         if failure:
@@ -161,7 +168,9 @@ def launch_what_there_is(world: World, diary: Diary) -> None:
             diary.write(self, description, cause, failure)
 
 
-def _launch(group: Any, count: int, tags: dict[str, str], pending: float) -> list[Any]:
+def _launch(
+    group: Any, bought: spot.BoughtMachines, tags: dict[str, str], pending: float
+) -> list[Any]:
     template = None
     if group.ec2_launch_template:
         template = {
@@ -170,14 +179,12 @@ def _launch(group: Any, count: int, tags: dict[str, str], pending: float) -> lis
         }
     subnets = (group.vpc_zone_identifier or "").split(",")
     config = group.launch_config
-    policy = (group.mixed_instances_policy or {}).get("LaunchTemplate", {})
-    first: dict[str, str] = next(iter(policy.get("Overrides") or []), {})
     reservation = group.autoscaling_backend.ec2_backend.run_instances(
         group.image_id,
-        count,
+        bought.count,
         group.user_data,
         group.security_groups,
-        instance_type=first.get("InstanceType") or group.instance_type,
+        instance_type=bought.ec2type,
         tags={"instance": {**tags, **group.instance_tags, ASG_NAME_TAG: group.name}},
         placement=group.availability_zones[0],
         region_name=group.region,
@@ -187,6 +194,7 @@ def _launch(group: Any, count: int, tags: dict[str, str], pending: float) -> lis
         associate_public_ip=config.associate_public_ip_address if config else None,
         key_name=config.key_name if config else None,
         subnet_id=subnets[0] or None,
+        lifecycle=spot.LIFECYCLE if bought.spot else None,
     )
     states = []
     for instance in reservation.instances:

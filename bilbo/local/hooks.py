@@ -32,7 +32,7 @@ from moto.ec2.models.vpcs import VPCBackend
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import parse_user_data
 
-from bilbo.local import account_settings, policies
+from bilbo.local import account_settings, policies, spot_market
 from bilbo.local.faults import Faults
 from bilbo.local.lag import Lag
 from bilbo.local.network import Addresses
@@ -87,6 +87,7 @@ def install(world: World) -> None:
     refuse_names_and_rules()
     account_settings.install()
     policies.install()
+    spot_market.install()
 
 
 def all_instances() -> Iterator[Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncssh
 
+from bilbo.local import spot_market as spot
 from bilbo.local import ssh
 from bilbo.local.admission import Admission, admission
 from bilbo.local.boot_entries import BootEntry, boot_entries, unit_entry, user_data
@@ -111,11 +112,14 @@ class LiveMachine:
 class LiveMachines:
     """All machines. `changed` may be called from any thread to have them looked at now."""
 
-    def __init__(self, world: World, folder: Path, port: int, mark: str) -> None:
+    def __init__(
+        self, world: World, folder: Path, port: int, mark: str, metadata: str = ""
+    ) -> None:
         self._world = world
         self._folder = folder
         self._port = port
         self._mark = mark
+        self._metadata = metadata
         self._machines: dict[str, LiveMachine] = {}
         self._host_keys: dict[str, asyncssh.SSHKey] = {}
         self._admits: dict[tuple[str, ...], Admission] = {}
@@ -176,8 +180,14 @@ class LiveMachines:
         with self._world.lock:
             alive = [i for i in all_instances() if i.state != "terminated"]
             faults = self._world.faults
-            names = _names(alive) if faults.ssh or faults.reboots else {}
+            named = faults.ssh or faults.reboots or faults.notices
+            names = _names(alive) if named else {}
             running = [i for i in alive if i.state == "running"]
+            for instance in running:
+                _give_notice(instance, names.get(instance.id, ()), faults.notices)
+            faults.notices.clear()
+            spot.take_due(running)
+            running = [i for i in running if i.state == "running"]
             for instance in running:
                 if faults.reboots & {*names.get(instance.id, ())}:
                     power(instance, "reboot")
@@ -254,6 +264,7 @@ class LiveMachines:
             folder=self._folder / instance_id,
             mark=self._mark,
             host_key=self._host_keys[instance_id],
+            metadata=f"{self._metadata}{instance_id}" if self._metadata else "",
         )
         ssh.size_disk(host, wanted.gib, boots=True)
         return LiveMachine(wanted, host, now + self._world.faults.boot)
@@ -277,6 +288,15 @@ class LiveMachines:
         task = self._loop.run_in_executor(None, erase, self._folder / instance_id)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
+
+
+def _give_notice(instance: Any, names: tuple[str, ...], notices: Mapping[str, float]) -> None:
+    """Tell a spot instance if it has one of the names; AWS takes back no other."""
+    found = next((notices[name] for name in names if name in notices), None)
+    if found is not None and instance.lifecycle == spot.LIFECYCLE:
+        spot.give_notice(instance, found)
+    elif found is not None:
+        log.warning("%s is no spot instance, and stays", instance.id)
 
 
 def _requests(folder: Path) -> dict[str, str]:

@@ -255,9 +255,24 @@ REPLACEMENTS = (
         "test_a_group_replaces_what_it_lost",
     ),
     Replacement(
+        "Instance.instance_lifecycle",
+        "does not tell which instances are spot",
+        "tells it, and nothing for on demand",
+        _EC2 + "Instance.html",
+        "test_a_group_buys_as_its_policy_says",
+    ),
+    Replacement(
+        "moto.ec2.utils.filter_dict_attribute_mapping",
+        "does not know the filter instance-lifecycle",
+        "lists only spot instances by it",
+        _EC2 + "DescribeInstances.html",
+        "test_a_group_buys_as_its_policy_says",
+    ),
+    Replacement(
         "ServiceQuotasBackend.get_service_quota",
         "knows the quotas of VPC alone",
-        "knows those of running instances, in vCPUs; this account has 20,000 of each family",
+        "knows those of running instances, in vCPUs; this account has 20,000 of each family, and "
+        "as many of spot instances",
         _GUIDE + "ec2-on-demand-instances.html",
         "test_the_account_has_quotas_and_a_key",
     ),
@@ -319,7 +334,12 @@ def replace(owner: type, name: str) -> Callable[[Callable[..., Any]], None]:
 
 def put(owner: type, name: str, value: Any) -> None:
     """Sets an attribute of one of moto's classes. Raises AssertionError where it has no row."""
-    target = f"{owner.__name__}.{name}"
-    assert target in _ROWS, f"{target} has no row in REPLACEMENTS"
+    note(owner.__name__, name)
     setattr(owner, name, value)
+
+
+def note(owner: str, name: str) -> None:
+    """Notes that something of moto's is replaced. Raises AssertionError where it has no row."""
+    target = f"{owner}.{name}"
+    assert target in _ROWS, f"{target} has no row in REPLACEMENTS"
     replaced.add(target)

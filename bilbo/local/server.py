@@ -135,6 +135,7 @@ def _start(
     from bilbo.local import groups, hooks
     from bilbo.local.api import Api
     from bilbo.local.machines import LiveMachines
+    from bilbo.local.metadata import PREFIX
 
     if not version("moto").startswith(f"{hooks.TESTED_MOTO}."):
         raise LocalError(f"moto {version('moto')} is installed, {hooks.TESTED_MOTO} is needed")
@@ -144,7 +145,8 @@ def _start(
     hooks.install(world)
     diary = groups.install(world)
     ec2_backends[DEFAULT_ACCOUNT_ID][found.region]  # made now, so that the first call is fast
-    machines = LiveMachines(world, paths.instances, found.ssh_port, paths.mark)
+    metadata = f"{found.endpoint_url}{PREFIX}"
+    machines = LiveMachines(world, paths.instances, found.ssh_port, paths.mark, metadata)
     moto = DomainDispatcherApplication(create_backend_app)
     api = Api(moto, world, found.access_key, machines.changed, lambda: _status(world, hooks))
     web = _web_server(api, api_socket)

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 PASSED_ON = ("LANG", "LC_", "TZ", "PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_BUNDLE")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Where AWS's SDKs, and bilbo on a machine, ask for the instance's metadata.
+METADATA = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 OWN_PROGRAMS = "BILBO_OWN_PROGRAMS"
 OWN_FIRST = f'case $PATH in "${OWN_PROGRAMS}":*) ;; *) PATH=${OWN_PROGRAMS}:$PATH ;; esac'
 # A Unix socket's path has 107 bytes; below a deeper folder than this, programs that put
@@ -45,7 +47,7 @@ class Host:
 
     `public_key` is the key pair's public key in any format that asyncssh reads; None admits
     nobody. `folder` holds the home. `mark` is the stand-in's. `rejects` is a fault: no key
-    is good. `connections` are those open now.
+    is good. `connections` are those open now. `metadata` is where the machine asks for its own.
     """
 
     instance_id: str
@@ -57,6 +59,7 @@ class Host:
     host_key: asyncssh.SSHKey
     rejects: bool = False
     connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
+    metadata: str = ""
 
     @property
     def home(self) -> Path:
@@ -219,6 +222,8 @@ def own_environment(host: Host, user: str) -> dict[str, str]:
         STANDIN_MARK: host.mark,
         INSTANCE_MARK: host.instance_id,
     }
+    if host.metadata:
+        environment[METADATA] = host.metadata
     folder = str(host.folder / "tmp")
     if len(folder) <= LONGEST_TMPDIR:
         environment["TMPDIR"] = folder

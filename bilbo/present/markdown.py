@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilbo.hostside import Setting
-from bilbo.model import ClusterSpec
+from bilbo.model import ClusterSpec, NodeGroup
 from bilbo.plans.effects import InstanceHours, effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import UNKNOWN, ResourceChange, Review
 from bilbo.plans.shortages import Shortage, missing
 from bilbo.present.ending import ending
-from bilbo.present.report import counts
+from bilbo.present.report import counts, spot_words
 from bilbo.present.review_text import PUBLIC_HINT
 from bilbo.present.settings import counted, diff, shown_override, title
 
@@ -198,12 +198,17 @@ def _few(change: ResourceChange) -> str:
 
 def _workers(spec: ClusterSpec, sizes: Mapping[str, str]) -> Iterator[str]:
     rows = [
-        [code(group.name), str(group.count), code(group.machine.ec2type), sizes.get(group.name, "")]
+        [code(group.name), str(group.count), _types(group), sizes.get(group.name, "")]
         for group in spec.workers
     ]
     if rows:
         yield "### Workers"
         yield table(("Group", "Machines", "Type", "Estimated, each machine"), rows)
+
+
+def _types(group: NodeGroup) -> str:
+    types = " or ".join(map(code, group.ec2types))
+    return f"{types}; spot: {spot_words(group)}" if group.spot else types
 
 
 def _hours(found: Sequence[InstanceHours]) -> Iterator[str]:

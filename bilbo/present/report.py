@@ -14,6 +14,7 @@ from bilbo import versions
 from bilbo.engines import ENGINES
 from bilbo.errors import QUOTE
 from bilbo.model import (
+    FALLBACK,
     WORKER,
     ClusterSpec,
     HostResult,
@@ -24,7 +25,7 @@ from bilbo.model import (
 from bilbo.present.ending import HOW_TO_SET, end_cell, end_of
 from bilbo.present.times import local_time
 from bilbo.record import ENDED, RESTING, Record
-from bilbo.status import ANOTHERS, InstanceDifference
+from bilbo.status import ANOTHERS, RECLAIMED, InstanceDifference
 from bilbo.versions import VersionDifference
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def numbers(inventory: Inventory) -> Iterator[tuple[str, int]]:
 def _node_line(numbered: Mapping[str, int], node: Node) -> str:
     number = numbered[node.instance_id]
     where = f"public_ip: {node.public_ip}" if node.public_ip else "no public address"
-    return f"[{number}] instance_id: {node.instance_id}, {where}"
+    spot = ", spot" if node.spot else ""
+    return f"[{number}] instance_id: {node.instance_id}, {where}{spot}"
 
 
 def _rest(record: Record) -> str:
@@ -164,6 +166,7 @@ def age_of(found: float) -> str:
 
 _SAID = {
     "gone": "is gone",
+    RECLAIMED: "is gone: AWS has taken the spot instance back",
     "moved": "has another address, {public_ip}",
     "unknown": "runs and is billed, but no service was started on it",
     ANOTHERS: "carries this cluster's tag but has another owner: left alone",
@@ -212,15 +215,24 @@ def _block(spec: ClusterSpec, group: NodeGroup, estimates: Mapping[str, str]) ->
     named = "" if group.name == group.role else f" ({group.name})"
     yield f"  {_TITLES.get(group.role, group.role.capitalize())}{named}:"
     yield f"    AMI: {machine.ami}" + (f" (image {machine.image})" if machine.image else "")
-    yield f"    Instance Type: {machine.ec2type}"
+    yield f"    Instance Type: {' or '.join(group.ec2types)}"
     yield f"    Security Group: {machine.security_group or f'generated, admits {admits}'}"
     yield f"    Key Name: {machine.keyname}"
     if group.role == "worker":
         yield f"    Count: {group.count}"
+        if group.spot:
+            yield f"    Spot: {spot_words(group)}"
         if group.resources:
             yield f"    Resources: {group.offers}"
     if group.name in estimates:
         yield f"    {estimates[group.name]}"
+
+
+def spot_words(group: NodeGroup) -> str:
+    """Returns how a group of spot instances buys its machines."""
+    how = "on demand what spot cannot give" if group.spot == FALLBACK else "nothing on demand"
+    now = f"; {group.on_demand} of them on demand now" if group.on_demand else ""
+    return f"yes, {how}{now}. AWS may take machines back, with two minutes' notice"
 
 
 def changes(outcome: Outcome) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +12,11 @@ from bilbo.engines import ENGINES, Engine
 from bilbo.errors import ProfileError
 from bilbo.lifetime import lifetime
 from bilbo.model import (
+    FALLBACK,
     HEADS,
     NOTEBOOK,
     NOTEBOOK_PORT,
+    SPOT,
     WORKER,
     ClusterSpec,
     Machine,
@@ -24,7 +27,7 @@ from bilbo.profile.checking import mistakes
 from bilbo.profile.places import KeyPath, Places, dotted
 
 # The keys of a group that are not settings of an engine.
-_NO_SETTINGS = ("name", "instance", "count", "resources")
+_NO_SETTINGS = ("name", "instance", "count", "resources", "spot", "types")
 CONFIG = "config"  # the engine's configuration on every machine
 REQUIRED = ("ami", "ec2type", "keyname", "ssh_user", "ssh_private_key")
 
@@ -59,6 +62,7 @@ def build(
     merged = [_merge(common, each.part.get("instance", {})) for each in wanted]
     _check_complete(wanted, merged, places)
     _check_tags(wanted, merged, places)
+    _check_types(wanted, merged, places)
     region = _region(document, region_default, places)
     pairs = zip(wanted, merged, strict=True)
     config = document[engine].get(CONFIG) if engine else None
@@ -186,6 +190,31 @@ def _check_tags(wanted: list[_Wanted], merged: list[dict[str, Any]], places: Pla
         raise mistakes(found, places)
 
 
+# The instance families with AWS's own processors (Graviton), by their names: a `g` follows the
+# generation. Source: the EC2 user guide, "Amazon EC2 instance type naming conventions".
+_ARM = re.compile(r"(a1|[a-z]+[0-9]+g[a-z]*)\.")
+
+
+def _check_types(wanted: list[_Wanted], merged: list[dict[str, Any]], places: Places) -> None:
+    """Types of one group run one AMI, which is for one architecture."""
+    found: dict[KeyPath, str] = {}
+    for each, instance in zip(wanted, merged, strict=True):
+        own = instance["ec2type"]
+        for index, other in enumerate(each.part.get("types", ())):
+            if bool(_ARM.match(own)) != bool(_ARM.match(other)):
+                path: KeyPath = (*each.path, "types", index)
+                found[path] = (
+                    f"{other} runs {_architecture(other)}, but {own} {_architecture(own)}: one AMI "
+                    "cannot start on both"
+                )
+    if found:
+        raise mistakes(found, places)
+
+
+def _architecture(ec2type: str) -> str:
+    return "arm64" if _ARM.match(ec2type) else "x86_64"
+
+
 def _listed(words: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
@@ -202,6 +231,8 @@ def _group(wanted: _Wanted, instance: dict[str, Any], config: Any) -> NodeGroup:
         resources=dict(part.get("resources", {})),
         settings={**{key: part[key] for key in part if key not in _NO_SETTINGS}, **of_engine},
         ports=wanted.ports,
+        spot={True: SPOT, FALLBACK: FALLBACK}.get(part.get("spot", False), ""),
+        types=tuple(part.get("types", ())),
     )
 
 

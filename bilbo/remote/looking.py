@@ -89,6 +89,7 @@ def _status(event: Event) -> HostStatus:
             for row in event["services"]
         ),
         members=None if members is None else frozenset(members),
+        reclaimed=event.get("reclaimed") is True,
         watch=_watch(event.get("watch")),
     )
 

@@ -8,12 +8,14 @@ from bilbo.remote.agent_session import agent_source
 
 # The agent's modules that have a duty for the watcher, each with its settings in a file of its name
 # on the host.
-DUTIES: tuple[str, ...] = ("deciding",)
+DUTIES: tuple[str, ...] = ("deciding", "spot")
 # In the order in which they import each other.
 WATCHER_MODULES: tuple[str, ...] = (
-    *("service", "channel", "boot", "power", "page", "watcher"),
+    *("first", "service", "software", "channel", "boot", "power", "page", "watcher"),
     *("farewell", "figures", "hearing", "presence", *DUTIES),
 )
+# The engines' programs that remove workers, which a duty runs.
+PROGRAMS = ("leave_dask", "leave_ray")
 
 # As the agent's loader: the modules' sources are treated as imported.
 _PROGRAM = """\
@@ -43,4 +45,5 @@ def watcher_files() -> dict[str, str]:
         "watcher.py": watcher_program(),
         "supervisor.py": agent_source("supervisor"),
         "service.py": agent_source("service"),
+        **{f"{name}.py": agent_source(name) for name in PROGRAMS},
     }

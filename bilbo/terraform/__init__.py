@@ -4,13 +4,14 @@ Only this package uses python-terraform. Loading the AWS provider costs every pr
 seconds of CPU, so `runner` groups its methods by whether they load it.
 """
 
-from bilbo.terraform.hints import NAME_TAKEN, hint_for, unlock_hint
+from bilbo.terraform.hints import NAME_TAKEN, NO_SPOT, hint_for, unlock_hint
 from bilbo.terraform.planfile import PROVIDERS, locked_providers, state_providers
 from bilbo.terraform.runner import Terraform
 from bilbo.terraform.stream import Diagnostic, Outcome, PlannedChange
 
 __all__ = [
     "NAME_TAKEN",
+    "NO_SPOT",
     "PROVIDERS",
     "Diagnostic",
     "Outcome",

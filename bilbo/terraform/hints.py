@@ -8,6 +8,18 @@ _NO_CAPACITY = (
     "AWS has no capacity for that instance type there now: try later, another ec2type, "
     "or a subnet in another zone."
 )
+_NO_SPOT = (
+    "AWS has no spot instances of these types there now: try later, allow more `types`, or have "
+    'what is missing run on demand with "spot": "fallback".'
+)
+_SPOT_QUOTA = (
+    "The account's quota of spot instances is used up: request more in Service Quotas, use fewer "
+    'machines, or have what is missing run on demand with "spot": "fallback".'
+)
+_SPOT_ROLE = (
+    "The account has no role for spot instances yet: once, by whoever may, "
+    "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com"
+)
 _QUOTA = "The account's quota is used up: request more in Service Quotas, or use fewer machines."
 _LOGIN = "The AWS credentials have expired: log in again (for SSO: aws sso login)."
 _SUBSCRIBE = (
@@ -43,8 +55,16 @@ _KEY_PAIR = (
     "import its public key again under that name; another keyname replaces the machines."
 )
 
+# In Auto Scaling's messages on spot instances that it cannot get: capacity, and the quota.
+_OUT_OF_SPOT = ("UnfulfillableCapacity", "no Spot capacity")
+_ABOVE_SPOT_QUOTA = ("Max spot instance count", "MaxSpotInstanceCountExceeded")
+NO_SPOT = (*_OUT_OF_SPOT, *_ABOVE_SPOT_QUOTA)
+
 # The first sign that is in the message determines the hint.
 _HINTS = (
+    ("ServiceLinkedRoleCreationNotPermitted", _SPOT_ROLE),
+    *((sign, _NO_SPOT) for sign in _OUT_OF_SPOT),
+    *((sign, _SPOT_QUOTA) for sign in _ABOVE_SPOT_QUOTA),
     ("InsufficientInstanceCapacity", _NO_CAPACITY),
     ("do not have sufficient", _NO_CAPACITY),
     ("VcpuLimitExceeded", _QUOTA),

@@ -78,7 +78,7 @@ def plan(
     form, costs = "json" if as_json else form, reviews.read_prices(prices)
     spec, target = load(context, profile, name, overrides)
     if output or spec.state:
-        reviews.check_plan(spec)
+        reviews.check_plan(spec, saved=output is not None)
     with work(context, target) as w:
         show = bool(output or costs) or form != "text"
         planned = plan_cluster(spec, w, my_ip=my_ip, show=show)

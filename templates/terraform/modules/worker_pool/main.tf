@@ -64,17 +64,26 @@ resource "aws_autoscaling_group" "this" {
   # Who leaves is chosen by unprotecting exactly those; see bilbo's scale.
   protect_from_scale_in = true
 
-  # All on demand today; spot later is a change of values, not of shape.
+  # A change between spot and on demand is one of values, not of shape: running workers stay.
   mixed_instances_policy {
     instances_distribution {
-      on_demand_base_capacity                  = 0
-      on_demand_percentage_above_base_capacity = 100
+      on_demand_base_capacity                  = var.on_demand
+      on_demand_percentage_above_base_capacity = var.spot ? 0 : 100
+      spot_allocation_strategy                 = var.spot ? "price-capacity-optimized" : null
     }
 
     launch_template {
       launch_template_specification {
         launch_template_id = aws_launch_template.this.id
         version            = aws_launch_template.this.latest_version
+      }
+
+      dynamic "override" {
+        for_each = var.instance_types
+
+        content {
+          instance_type = override.value
+        }
       }
     }
   }
@@ -131,6 +140,43 @@ data "aws_instances" "this" {
   depends_on = [aws_autoscaling_group.this]
 }
 
+# Which workers AWS may take back, and which type each has: asked only where that may differ.
+data "aws_instances" "spot" {
+  count = length(var.instance_types) > 0 ? 1 : 0
+
+  instance_state_names = ["running"]
+
+  filter {
+    name   = "tag:aws:autoscaling:groupName"
+    values = [var.name]
+  }
+
+  filter {
+    name   = "instance-lifecycle"
+    values = ["spot"]
+  }
+
+  depends_on = [aws_autoscaling_group.this]
+}
+
+data "aws_instances" "of_type" {
+  for_each = toset(var.instance_types)
+
+  instance_state_names = ["running"]
+
+  filter {
+    name   = "tag:aws:autoscaling:groupName"
+    values = [var.name]
+  }
+
+  filter {
+    name   = "instance-type"
+    values = [each.value]
+  }
+
+  depends_on = [aws_autoscaling_group.this]
+}
+
 locals {
   # Instances without an address are left out of the lists of addresses, so that the
   # three align only when they are equally long.
@@ -138,4 +184,6 @@ locals {
     length(data.aws_instances.this.ids) == length(data.aws_instances.this.private_ips) &&
     length(data.aws_instances.this.ids) == length(data.aws_instances.this.public_ips)
   )
+  spot  = flatten(data.aws_instances.spot[*].ids)
+  types = merge([for type, found in data.aws_instances.of_type : { for id in found.ids : id => type }]...)
 }

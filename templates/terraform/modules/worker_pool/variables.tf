@@ -66,3 +66,21 @@ variable "shutdown_behavior" {
   type        = string
   default     = null
 }
+
+variable "spot" {
+  description = "Whether workers are spot instances."
+  type        = bool
+  default     = false
+}
+
+variable "on_demand" {
+  description = "How many workers run on demand before any is a spot instance."
+  type        = number
+  default     = 0
+}
+
+variable "instance_types" {
+  description = "Every instance type that workers may have, preferred ones first; empty for instance_type alone."
+  type        = list(string)
+  default     = []
+}

@@ -105,3 +105,61 @@ run "poweroff_may_terminate_it" {
     error_message = "Launch templates hold user data in base64."
   }
 }
+
+run "spot_instances_of_several_types" {
+  command = apply
+
+  variables {
+    spot           = true
+    on_demand      = 1
+    instance_types = ["m5.large", "m5a.large"]
+  }
+
+  override_data {
+    target = data.aws_instances.this
+    values = {
+      ids         = ["i-a", "i-b"]
+      private_ips = ["10.0.0.1", "10.0.0.2"]
+      public_ips  = ["203.0.113.1", "203.0.113.2"]
+    }
+  }
+
+  override_data {
+    target = data.aws_instances.spot[0]
+    values = { ids = ["i-b"] }
+  }
+
+  override_data {
+    target = data.aws_instances.of_type["m5.large"]
+    values = { ids = ["i-a"] }
+  }
+
+  override_data {
+    target = data.aws_instances.of_type["m5a.large"]
+    values = { ids = ["i-b"] }
+  }
+
+  assert {
+    condition = (
+      aws_autoscaling_group.this.mixed_instances_policy[0].instances_distribution[0].on_demand_percentage_above_base_capacity == 0 &&
+      aws_autoscaling_group.this.mixed_instances_policy[0].instances_distribution[0].on_demand_base_capacity == 1 &&
+      aws_autoscaling_group.this.mixed_instances_policy[0].instances_distribution[0].spot_allocation_strategy == "price-capacity-optimized"
+    )
+    error_message = "Above the base all workers are spot instances."
+  }
+
+  assert {
+    condition     = aws_autoscaling_group.this.mixed_instances_policy[0].launch_template[0].override[*].instance_type == tolist(["m5.large", "m5a.large"])
+    error_message = "AWS may take every type, preferred ones first."
+  }
+
+  assert {
+    condition     = output.nodes["i-a"].ec2type == "m5.large" && !output.nodes["i-a"].spot
+    error_message = "The base runs on demand."
+  }
+
+  assert {
+    condition     = output.nodes["i-b"].ec2type == "m5a.large" && output.nodes["i-b"].spot
+    error_message = "Each worker has its own type, and says that it is a spot instance."
+  }
+}
