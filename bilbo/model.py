@@ -146,7 +146,8 @@ class ClusterSpec:
     cluster until somebody ends it. `account` is the cluster's AWS account, None while unknown;
     `owner` the random hash that its resources carry, None for a cluster from a release without
     owners. `root_devices` names the AMIs' root devices, once settled. `profile` is the profile as
-    JSON, after overrides; `profile_name` is its file's.
+    JSON, after overrides; `profile_name` is its file's. `budget` is what it may cost, in USD per
+    hour.
     """
 
     name: str
@@ -166,6 +167,7 @@ class ClusterSpec:
     webbrowser: str | None = None
     profile: Mapping[str, Any] = field(default_factory=dict, compare=False)
     profile_name: str = ""
+    budget: float | None = None
 
     def groups(self) -> Iterator[NodeGroup]:
         """Every group, in the order in which `desc` numbers its nodes."""

@@ -4,7 +4,9 @@ from bilbo.aws.address import caller_cidr
 from bilbo.aws.amis import Ami, Amis, image_tags, look_at_images, newest_images
 from bilbo.aws.autoscaling import group_members, protect
 from bilbo.aws.build_leftovers import left_of_build
+from bilbo.aws.lives import sightings
 from bilbo.aws.preflight import image_problems, launch_problems, limits, preflight
+from bilbo.aws.price_list import price_list, spot_prices
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
 from bilbo.aws.tagged import (
@@ -55,12 +57,15 @@ __all__ = [
     "machines",
     "newest_images",
     "preflight",
+    "price_list",
     "protect",
     "refusal",
     "regions",
     "resume_launches",
     "set_healthy",
     "shared_state",
+    "sightings",
+    "spot_prices",
     "start_instances",
     "state_lock",
     "suspend",

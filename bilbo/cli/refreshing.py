@@ -11,6 +11,7 @@ import click
 
 from bilbo.cli.context import Context, target_of, work
 from bilbo.cli.output import echo, echo_table, print_json
+from bilbo.cli.spending import spent
 from bilbo.cluster.look import look
 from bilbo.errors import BilboError, PartlyDone
 from bilbo.model import Target
@@ -50,7 +51,7 @@ def show_all(context: Context, records: list[Record], damaged: list[str], *, as_
         )
     else:
         if records or damaged:
-            echo_table(report.clusters(records, damaged))
+            echo_table(report.clusters(records, damaged, spent(context, records)))
         for record, found in zip(records, seen, strict=True):
             lines = found.splitlines() if isinstance(found, str) else amiss(record, found)
             echo(f"\n{record.name}: " + "\n".join(lines))

@@ -70,7 +70,7 @@ class Undertaking:
     or changed. `yes` agrees to ending machines, `force` to losing the results of workers that
     leave. With `scaling`, only counts change. Without `look`, everything else is assumed to be as
     in `before`. `head_is_dead` says whether the engine's head is known not to run; it is asked only
-    if workers leave.
+    if workers leave. `tell_costs` says what the change costs, right before it begins.
     """
 
     spec: ClusterSpec
@@ -83,6 +83,7 @@ class Undertaking:
     scaling: bool = False
     look: bool = True
     head_is_dead: Callable[[], bool] = lambda: False
+    tell_costs: Callable[[], None] = lambda: None
 
     @property
     def runs(self) -> bool:
@@ -135,6 +136,7 @@ def apply_changes(task: Undertaking) -> Applied:
             check_volumes(task.spec, task.work, task.terraform.state(), planned.changes)
     else:
         check_images(task.spec, task.work, task.before.inventory, planned.changes)
+    task.tell_costs()
     agree(task.spec, planned, task.before, task.work, yes=task.yes, scaling=task.scaling)
     if not planned.changes and not short:  # outputs alone
         return _carry_out(task, _plan_file(task), changed=False)
@@ -192,6 +194,7 @@ def _begin(task: Undertaking) -> None:
         task.work.progress.say(f"Change cluster '{task.spec.name}'.")
     else:
         tell(task.spec, task.work, "Create")
+        task.tell_costs()
     task.work.store.save(task.record)
 
 

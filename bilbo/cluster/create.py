@@ -10,6 +10,8 @@ from typing import Any
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
+from bilbo.cluster.bookkeeping import note_machines
+from bilbo.cluster.budget import check_budget
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.look import looked, mend
 from bilbo.cluster.ownership import owned, right_account
@@ -62,18 +64,21 @@ def create(
             reviewed.is_rendered(spec)
         there = known(spec, work, mine)
         say_unlike(spec, there.digests, work)
+        tell_costs = check_budget(spec, work, before)
         record = _begin(spec, work, before, terraform)
         looking = cache(partial(looked, before, work))
         if not reviewed:  # the look stores host keys, and a refused plan leaves all as it was
             looking()
-        task = Undertaking(spec, work, terraform, record, before, yes, force)
+        task = Undertaking(
+            spec, work, terraform, record, before, yes, force, tell_costs=tell_costs
+        )  # fmt: skip
         task = replace(task, head_is_dead=lambda: looking().result().head_is_dead)
         applied = _apply(task, reviewed)
         seen = looking().result()
         if seen.well and not applied.changed and _finished(before, spec, there, applied):
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)
-        return _started(spec, work, record, applied, seen)
+        return _started(spec, work, before, record, applied, seen)
 
 
 def _settled(
@@ -95,10 +100,16 @@ def _settled(
 
 
 def _started(
-    spec: ClusterSpec, work: Work, record: Record, applied: Applied, seen: Reality
+    spec: ClusterSpec,
+    work: Work,
+    before: Record | None,
+    record: Record,
+    applied: Applied,
+    seen: Reality,
 ) -> Created:
     """Starts what does not run on the machines that there are, and says how that ended."""
     record = work.store.save(with_nodes(record, spec, applied.inventory))
+    note_machines(before, record, work)
     tell(spec, work, "Start")
     results = start(spec, work, record, fresh=mend(seen, work))
     return Created(conclude(spec, work, record, results, applied.error))

@@ -94,7 +94,9 @@ _OF_GROUP = [
     "num_gpus",
     "object_store_memory",
 ]
-_OF_PROFILE = ("description", "region", "account", "access", "instance", "notebook", *ENGINES)
+_OF_PROFILE = (
+    "description", "region", "account", "access", "budget", "instance", "notebook", *ENGINES
+)  # fmt: skip
 
 
 def taken(shared: Any) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""When a cluster's instances started and ended, as far as AWS still tells.
+
+AWS shows a terminated instance for about an hour. Its `LaunchTime` is that of the last start, and
+`StateTransitionReason` has the time of an end that somebody asked for, but not of one that began
+inside the machine (EC2's API reference, Instance).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from bilbo.aws.session import asking, client
+from bilbo.held import Sighting
+from bilbo.model import CLUSTER_TAG, GROUP_TAG, OWNER_TAG, ROLE_TAG, Target
+
+# "User initiated (2026-03-01 10:00:00 GMT)"
+_AT = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
+
+
+def sightings(
+    target: Target, cluster: str, owner: str | None, known: Collection[str] = ()
+) -> list[Sighting]:
+    """The instances of a cluster, those that have ended included. Two paged calls, or three if AWS
+    shows one of the `known` ids no more by its tag.
+
+    Those of another owner are left out, unless they are `known`. Raises AwsError.
+    """
+    by_tag = [{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
+    with asking(f"cannot list the instances of cluster {cluster!r}"):
+        ec2 = client(target, "ec2", optional=True)
+        found = {each["InstanceId"]: each for each in _instances(ec2, by_tag)}
+        if lost := sorted({*known} - found.keys()):
+            by_id = [{"Name": "instance-id", "Values": lost[:200]}]
+            found |= {each["InstanceId"]: each for each in _instances(ec2, by_id)}
+        pages = ec2.get_paginator("describe_volumes").paginate(Filters=by_tag)
+        volumes = [volume for page in pages for volume in page["Volumes"]]
+    own = [each for each in found.values() if each["InstanceId"] in known or _is_of(each, owner)]
+    return [sighting(each, volumes) for each in own]
+
+
+def _instances(ec2: Any, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
+        for reservation in page["Reservations"]:
+            yield from reservation["Instances"]
+
+
+def _tags(instance: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+
+
+def _is_of(instance: Mapping[str, Any], owner: str | None) -> bool:
+    return _tags(instance).get(OWNER_TAG, "") == (owner or "")
+
+
+def sighting(instance: Mapping[str, Any], volumes: Collection[Mapping[str, Any]]) -> Sighting:
+    """What DescribeInstances and DescribeVolumes tell of an instance. Pure."""
+    tags = _tags(instance)
+    disks = [
+        (each.get("VolumeType"), int(each.get("Size", 0)))
+        for each in volumes
+        for attached in each.get("Attachments", [])
+        if attached.get("InstanceId") == instance["InstanceId"]
+    ]
+    launched: datetime = instance["LaunchTime"]
+    at = _AT.search(instance.get("StateTransitionReason") or "")
+    runs = instance["State"]["Name"] in ("pending", "running")
+    return Sighting(
+        instance["InstanceId"],
+        instance["State"]["Name"],
+        launched.astimezone(timezone.utc).isoformat(timespec="seconds"),
+        tags.get(ROLE_TAG, ""),
+        tags.get(GROUP_TAG, "") or tags.get(ROLE_TAG, ""),
+        instance.get("InstanceType", ""),
+        f"{at[1].replace(' ', 'T')}+00:00" if at and not runs else "",
+        (instance.get("StateReason") or {}).get("Code", "") if not runs else "",
+        instance.get("InstanceLifecycle") == "spot",
+        sum(size for kind, size in disks if kind == "gp3"),
+        any(kind != "gp3" for kind, _ in disks),
+        bool(instance.get("PublicIpAddress")) or instance["State"]["Name"] != "running",
+    )
