@@ -16,6 +16,8 @@ from bilbo.aws.session import asking, client
 from bilbo.held import Sighting
 from bilbo.model import CLUSTER_TAG, GROUP_TAG, OWNER_TAG, ROLE_TAG, Target
 
+# How many values a filter takes (EC2's API reference, DescribeInstances).
+_AT_ONCE = 200
 # "User initiated (2026-03-01 10:00:00 GMT)"
 _AT = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 
@@ -24,7 +26,7 @@ def sightings(
     target: Target, cluster: str, owner: str | None, known: Collection[str] = ()
 ) -> list[Sighting]:
     """The instances of a cluster, those that have ended included. Two paged calls, or three if AWS
-    shows one of the `known` ids no more by its tag.
+    shows one of the `known` ids no more by its tag; one more for each 200 machines.
 
     Those of another owner are left out, unless they are `known`. Raises AwsError.
     """
@@ -33,11 +35,12 @@ def sightings(
         ec2 = client(target, "ec2", optional=True)
         found = {each["InstanceId"]: each for each in _instances(ec2, by_tag)}
         if lost := sorted({*known} - found.keys()):
-            by_id = [{"Name": "instance-id", "Values": lost[:200]}]
+            by_id = [{"Name": "instance-id", "Values": lost[:_AT_ONCE]}]
             found |= {each["InstanceId"]: each for each in _instances(ec2, by_id)}
-        pages = ec2.get_paginator("describe_volumes").paginate(Filters=by_tag)
-        volumes = [volume for page in pages for volume in page["Volumes"]]
-    own = [each for each in found.values() if each["InstanceId"] in known or _is_of(each, owner)]
+        own = [
+            each for each in found.values() if each["InstanceId"] in known or _is_of(each, owner)
+        ]
+        volumes = list(_volumes(ec2, [each["InstanceId"] for each in own if _has_disks(each)]))
     return [sighting(each, volumes) for each in own]
 
 
@@ -45,6 +48,17 @@ def _instances(ec2: Any, filters: list[dict[str, Any]]) -> Iterator[dict[str, An
     for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]
+
+
+def _has_disks(instance: Mapping[str, Any]) -> bool:
+    return instance["State"]["Name"] not in ("shutting-down", "terminated")
+
+
+def _volumes(ec2: Any, ids: list[str]) -> Iterator[dict[str, Any]]:
+    for first in range(0, len(ids), _AT_ONCE):
+        attached = {"Name": "attachment.instance-id", "Values": ids[first : first + _AT_ONCE]}
+        for page in ec2.get_paginator("describe_volumes").paginate(Filters=[attached]):
+            yield from page["Volumes"]
 
 
 def _tags(instance: Mapping[str, Any]) -> dict[str, str]:

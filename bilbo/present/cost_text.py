@@ -44,7 +44,7 @@ def bill_text(found: Bill, region: str, budget: float | None = None) -> str:
     if found.date:
         for group in found.groups:
             now, then = (each.get(group, Hourly()) for each in (found.now, found.then))
-            change = f"{now.usd:.4f} -> " if now != then else ""
+            change = f"{now.usd:.4f} -> " if now.usd and now != then else ""
             lines.append(f"  {group}: {change}{then.usd:.4f}")
     if over := over_budget(found, budget):
         lines.append(over)
