@@ -37,9 +37,7 @@ def sightings(
         if lost := sorted({*known} - found.keys()):
             by_id = [{"Name": "instance-id", "Values": lost[:_AT_ONCE]}]
             found |= {each["InstanceId"]: each for each in _instances(ec2, by_id)}
-        own = [
-            each for each in found.values() if each["InstanceId"] in known or _is_of(each, owner)
-        ]
+        own = [each for name, each in found.items() if name in known or _is_of(each, owner)]
         volumes = list(_volumes(ec2, [each["InstanceId"] for each in own if _has_disks(each)]))
     return [sighting(each, volumes) for each in own]
 
