@@ -62,3 +62,37 @@ class Swept:
     leftovers: tuple[Leftover, ...]
     unseen: Mapping[str, str]
     built: tuple[Built, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An instance as AWS shows it, running or ended, and its life so far.
+
+    `started` is when it last started, ISO 8601 in UTC. `ended` is when it stopped or was terminated
+    since; empty while it runs, and where AWS does not tell. `code` is AWS's reason for that. `gib`
+    is the size of its gp3 volumes, 0 if it is unknown; `others` says whether it has volumes of
+    another type; `address` whether it has a public IPv4 address while it runs.
+    """
+
+    id: str
+    state: str
+    started: str
+    role: str = ""
+    group: str = ""
+    ec2type: str = ""
+    ended: str = ""
+    code: str = ""
+    spot: bool = False
+    gib: int = 0
+    others: bool = False
+    address: bool = True
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is billed as running."""
+        return self.state in ("pending", "running")
+
+    @property
+    def gone(self) -> bool:
+        """Whether it will never run again, and its volumes are gone."""
+        return self.state in ("shutting-down", "terminated")

@@ -162,6 +162,7 @@ class ClusterSpec:
     owners. `root_devices` names the AMIs' root devices, once settled. `profile` is the profile as
     JSON, after overrides; `profile_name` is its file's. `paused` are the counts of workers that a
     paused cluster gets back, by group, while those of its groups are 0; None if it is not paused.
+    `budget` is what it may cost, in USD per hour.
     """
 
     name: str
@@ -182,6 +183,7 @@ class ClusterSpec:
     profile: Mapping[str, Any] = field(default_factory=dict, compare=False)
     profile_name: str = ""
     paused: Mapping[str, int] | None = None
+    budget: float | None = None
 
     def groups(self) -> Iterator[NodeGroup]:
         """Every group, in the order in which `desc` numbers its nodes."""

@@ -77,6 +77,7 @@ ACTIONS = (
     Action("ec2:DescribeLaunchTemplates", _ALL),
     Action("ec2:DescribeNetworkInterfaces", (DESTROY,), needs=GROUP),
     Action("ec2:DescribeSecurityGroups", _ALL),
+    Action("ec2:DescribeSpotPriceHistory", (PLAN, APPLY), optional=True),
     Action("ec2:DescribeSubnets", _ALL),
     Action("ec2:DescribeTags", _ALL),
     Action("ec2:DescribeVolumes", _ALL),
@@ -84,6 +85,7 @@ ACTIONS = (
     Action("ec2:GetEbsDefaultKmsKeyId", (APPLY,), needs=WORKERS, optional=True),
     Action("ec2:GetInstanceUefiData", _ALL),
     Action("iam:GetInstanceProfile", (APPLY,), PROFILES, PROFILE, optional=True),
+    Action("pricing:GetProducts", (PLAN, APPLY), ANYWHERE, optional=True),
     Action("servicequotas:GetServiceQuota", (PLAN, APPLY), optional=True),
     # Making.
     Action("autoscaling:CreateAutoScalingGroup", (APPLY,), MAKING, WORKERS),

@@ -44,6 +44,8 @@ _RECORD, _PLACE = "cluster.json", "place.json"
 _SECRETS = "env.json"
 # A line for each cluster that was ever made from here: the value of its tag bilbo:owner.
 _OWNERS = "owners"
+# Every start and stop of its machines, kept beyond its end.
+LEDGER, LEDGERS = "ledger.jsonl", "ledgers"
 _HASH = re.compile("sha256:[0-9a-f]{64}")
 
 
@@ -373,9 +375,13 @@ class Store:
             path.unlink(missing_ok=True)
 
     def forget(self, name: str) -> None:
-        """Removes everything stored about a cluster."""
+        """Removes everything stored about a cluster but its ledger, which moves to `ledgers`."""
         import shutil
 
+        if (ledger := self.folder(name) / LEDGER).is_file():
+            ended = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+            private_folder(self.home / LEDGERS)
+            ledger.replace(self.home / LEDGERS / f"{name}-{ended}.jsonl")
         shutil.rmtree(self.folder(name), ignore_errors=True)
 
     @contextmanager

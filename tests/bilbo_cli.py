@@ -29,7 +29,7 @@ INSTANCE = {
     "ssh_user": "ubuntu",
     "ssh_private_key": "~/.bilbo/local/local.pem",
 }
-AwsService = Literal["autoscaling", "ec2", "iam", "kms", "s3", "service-quotas", "sts"]
+AwsService = Literal["autoscaling", "ec2", "iam", "kms", "pricing", "s3", "service-quotas", "sts"]
 ONE_PROCESS = {"nproc": 1, "nthread": 1}
 
 

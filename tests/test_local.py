@@ -16,9 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import ANY
 
 import asyncssh
 import boto3
@@ -29,8 +31,8 @@ from botocore.exceptions import ClientError
 from conftest import StandIn
 
 from bilbo import local
-from bilbo.aws import machines
-from bilbo.errors import LocalError, UsageError
+from bilbo.aws import machines, price_list
+from bilbo.errors import AwsError, LocalError, UsageError
 from bilbo.local import network
 from bilbo.local.faults import FORMS, Faults
 from bilbo.local.lag import Lag
@@ -576,6 +578,7 @@ def test_every_start_is_a_boot() -> None:
         "one.start(), one.reboot()\n"
         "one._state.name = 'terminated'\n"
         "assert refused(one.start) == 'IncorrectInstanceState' and one.reboot() is None\n"
+        "assert one.launch_time\n"
         "assert one.bilbo_boots == 2 and started == ['stopped', 'running', 'running']\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -852,6 +855,27 @@ def test_the_account_has_quotas_and_a_key(aws: Aws, tmp_path: Path) -> None:
     elsewhere.modify_ebs_default_kms_key_id(KmsKeyId=key)
     assert elsewhere.get_ebs_default_kms_key_id()["KmsKeyId"] == key
     assert aws.ec2.get_ebs_default_kms_key_id()["KmsKeyId"] == "alias/aws/ebs"
+
+
+def test_the_price_list(aws: Aws) -> None:
+    """`pricing` answers with what it lists, mixed and in pages, as AWS does; spot prices are those
+    of each zone. bilbo reads from it what ordinary machines, disks and addresses cost."""
+    asked = {"ServiceCode": "AmazonEC2", "MaxResults": 5}
+    pages = [*aws.client("pricing").get_paginator("get_products").paginate(**asked)]
+    assert len(pages) > 10
+    found = price_list(aws.target)
+    assert found.machines["m5.xlarge"] == 0.192
+    assert found.spot["t3.micro"] == pytest.approx(0.00312)
+    assert (found.disk, found.address) == (0.08, 0.005)
+    assert not found.old()
+    elsewhere = price_list(replace(aws.target, region="eu-west-1"))
+    assert (elsewhere.machines, elsewhere.spot, elsewhere.disk) == ({}, {}, None)
+    history = aws.ec2.describe_spot_price_history(InstanceTypes=["t3.small"])["SpotPriceHistory"]
+    assert len({each["AvailabilityZone"] for each in history}) == len(history) > 1
+    with fault(aws, "deny=pricing:GetProducts"), pytest.raises(AwsError, match="price list"):
+        price_list(aws.target)
+    with fault(aws, "deny=ec2:DescribeSpotPriceHistory"):
+        assert price_list(aws.target) == replace(found, spot={}, date=ANY)
 
 
 def test_a_security_group_in_use_stays(aws: Aws) -> None:

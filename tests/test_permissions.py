@@ -86,7 +86,7 @@ def test_a_profile_needs_no_more_than_it_asks_for() -> None:
     """Without workers nothing of Auto Scaling, without a shared state nothing of S3, …"""
     small = building.build({"instance": INSTANCE, "notebook": {}}, "team", "us-east-1")
     services = {action.partition(":")[0] for action in actions(policy(small))}
-    assert services == {"ec2", "servicequotas", "sts"}
+    assert services == {"ec2", "pricing", "servicequotas", "sts"}
     assert "ec2:CreateImage" in actions(policy(small, "image"))
     assert "iam:PassRole" in actions(policy(spec(), "apply"))
     assert not any("Run" in name or "Create" in name for name in actions(policy(spec(), "plan")))

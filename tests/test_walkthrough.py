@@ -7,9 +7,11 @@ in the order of the specification's chapters.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,45 @@ def members_are_admitted(bilbo: Bilbo, record: Mapping[str, Any]) -> None:
         assert admitted & set(itertools.product(mine, theirs))
 
 
+def the_budget_is_kept(bilbo: Bilbo, profile: str) -> None:
+    """A third worker over the budget is refused before anything is changed, and so is a type that
+    has no known price."""
+    over = ("-p", "budget.usd_per_hour=0.14", "-p", "dask.worker.count=3")
+    refused = bilbo("create", profile, "-n", "test-cluster", *over, code=1).stderr
+    assert "more than its budget of 0.1400; nothing was changed" in refused
+    assert "would cost 0.1708 USD per hour, 0.0308 more" in refused
+    unknown = ("-p", "budget.usd_per_hour=9", "-p", "dask.worker.instance.ec2type=c5.4xlarge")
+    refused = bilbo("create", profile, "-n", "test-cluster", *unknown, code=1).stderr
+    assert "there is no price for c5.4xlarge in us-east-1; nothing was changed" in refused
+    assert bilbo.record("test-cluster")["status"] == "ready"
+
+
+def the_ledger_agrees(bilbo: Bilbo) -> None:
+    """Starts and ends of all machines are AWS's own, to the second, and the sum follows from the
+    prices."""
+    told = json.loads(bilbo("cost", "test-cluster", "--json").stdout)[0]
+    assert (told["status"], told["from_the_beginning"]) == ("destroyed", True)
+    by_name = [{"Name": "tag:bilbo:cluster", "Values": ["test-cluster"]}]
+    found = client(bilbo.home, "ec2").describe_instances(Filters=by_name)["Reservations"]
+    instances = {i["InstanceId"]: i for each in found for i in each["Instances"]}
+    assert {each["instance_id"] for each in told["machines"]} == instances.keys()
+    seconds, usd = 0.0, 0.0
+    for each in told["machines"]:
+        instance, (run,) = instances[each["instance_id"]], each["runs"]
+        at = re.search(r"\((\S+) (\S+) UTC\)", instance["StateTransitionReason"])
+        assert at
+        assert run["end"] == run["latest"] == each["gone"] == f"{at[1]}T{at[2]}+00:00"
+        started = instance["LaunchTime"].replace(microsecond=0)
+        assert datetime.fromisoformat(run["start"]) == started
+        lasted = (datetime.fromisoformat(run["end"]) - started).total_seconds()
+        hourly = {"m5.large": 0.096, "t3.micro": 0.0104}[instance["InstanceType"]] + 0.005
+        seconds += lasted
+        usd += lasted / 3600 * (hourly + 15 * 0.08 / 730)
+    assert not told["unknown"]
+    assert told["seconds"] == {"low": seconds, "high": seconds}
+    assert told["usd"]["low"] == told["usd"]["high"] == pytest.approx(usd, abs=1e-6)
+
+
 def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     """`Client()` without an argument, in a kernel of the cloud notebook, is on the cluster."""
     document = {
@@ -194,10 +235,15 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     assert pane == link.replace("status", "individual-task-stream")
     a_local_client_computes(bilbo, record)
     members_are_admitted(bilbo, record)
+    assert "Costs 0.1538 USD per hour, 112.26 per month." in said
+    the_budget_is_kept(bilbo, profile)
 
     document["dask"] = {"worker": {"count": 3, **ONE_PROCESS}}
     bilbo.profile("test", document)
-    planned = bilbo("plan", profile, "-n", "test-cluster").stdout
+    done = bilbo("plan", profile, "-n", "test-cluster")
+    assert "Costs 0.1708 USD per hour, 124.70 per month; now 0.1538 and 112.26." in done.stderr
+    assert "\n  worker: 0.0341 -> 0.0511" in done.stderr
+    planned = done.stdout
     assert planned.endswith(
         "  ~ module.worker.aws_autoscaling_group.this\n\n0 to add, 1 to change, 0 to destroy\n"
     )
@@ -214,4 +260,5 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     assert bilbo.record("test-cluster")["status"] == "ready"
 
     bilbo("destroy", "test-cluster", "-y")
+    the_ledger_agrees(bilbo)
     nothing_is_left(bilbo.home)

@@ -4,7 +4,9 @@ from bilbo.aws.address import caller_cidr
 from bilbo.aws.amis import Ami, Amis, image_tags, look_at_images, newest_images
 from bilbo.aws.autoscaling import group_members, protect
 from bilbo.aws.build_leftovers import built, left_of_build
+from bilbo.aws.lives import sightings
 from bilbo.aws.preflight import image_problems, launch_problems, limits, preflight
+from bilbo.aws.price_list import price_list, spot_prices
 from bilbo.aws.s3_state import Lock, account, shared_state, state_lock
 from bilbo.aws.session import client, refusal
 from bilbo.aws.stopping import endings, may_stop, start_instances, stop_instances
@@ -59,6 +61,7 @@ __all__ = [
     "may_stop",
     "newest_images",
     "preflight",
+    "price_list",
     "protect",
     "reclaimed",
     "refusal",
@@ -66,6 +69,8 @@ __all__ = [
     "resume_launches",
     "set_healthy",
     "shared_state",
+    "sightings",
+    "spot_prices",
     "start_instances",
     "state_lock",
     "stop_instances",

@@ -11,6 +11,7 @@ import click
 
 from bilbo.cli.context import Context, target_of, work
 from bilbo.cli.output import echo, echo_table, print_json
+from bilbo.cli.spending import spent
 from bilbo.cluster.look import look
 from bilbo.cluster.noticing import noticed, remember
 from bilbo.cluster.work import Work
@@ -65,7 +66,7 @@ def show_all(context: Context, records: list[Record], damaged: list[str], *, as_
         )
     else:
         if now or damaged:
-            echo_table(report.clusters(now, damaged))
+            echo_table(report.clusters(now, damaged, spent(context, now)))
         for record, one in zip(now, seen, strict=True):
             lines = one.splitlines() if isinstance(one, str) else amiss(record, one)
             echo(f"\n{record.name}: " + "\n".join([*report.resting(record), *lines]))

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bilbo.cli.context import Context
+from bilbo.cli.output import echo
 from bilbo.errors import UsageError
+from bilbo.shape import mapped, number
 from bilbo.text import json_text
 
 if TYPE_CHECKING:
@@ -28,12 +30,9 @@ def read_prices(path: Path | None) -> dict[str, float]:
         return {}
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read the prices: {error}", where=str(path)) from error
-    good = isinstance(document, dict) and all(
-        isinstance(price, int | float) and not isinstance(price, bool) and price >= 0
-        for price in document.values()
-    )
+    good = not mapped(number)(document) and all(price >= 0 for price in document.values())
     if not good:
         raise UsageError(
             "the prices must be an object that maps instance types to USD per hour",
@@ -61,6 +60,7 @@ def show_plan(
     from bilbo.present.settings import overrides_text, settings_text
 
     warnings = [] if planned.spec.public else open_to_world(planned.spec)
+    given, prices = prices, {**planned.prices.machines, **prices}
     if form == "text":
         beside = (
             overrides_text(overrides),
@@ -71,7 +71,7 @@ def show_plan(
         parts = [
             report.plan_text(planned.spec, sizes, planned.outcome, **more),
             warnings_text(warnings),
-            hours_text(machines(read(planned.shown), prices)) if prices else "",
+            hours_text(machines(read(planned.shown), given)) if given else "",
             f"Digest: {digest}\nApply exactly this: {command}" if digest else "",
         ]
         return "\n\n".join(part for part in parts if part)
@@ -82,6 +82,7 @@ def show_plan(
         "settings": planned.settings,
         "shortages": planned.shortages,
         "overrides": overrides,
+        "bill": planned.bill,
     }
     found = read(planned.shown)
     if form == "json":
@@ -89,6 +90,16 @@ def show_plan(
         return json_text(document)
     applied = ApplyCommand(digest, command) if digest else None
     return plan_markdown(planned.spec, found, applied=applied, **shown).rstrip("\n")
+
+
+def tell_bill(planned: Planned) -> None:
+    """Prints what the cluster costs, beside a plan as text: nothing if there is nothing to do and
+    no price is known."""
+    from bilbo.present.cost_text import bill_text
+
+    bill = planned.bill
+    if bill and bill.groups and (bill.date or planned.has_changes):
+        echo("\n" + bill_text(bill, planned.spec.region, planned.spec.budget), err=True)
 
 
 def save_plan(planned: Planned, w: Work, path: Path, overrides: tuple[str, ...]) -> str:

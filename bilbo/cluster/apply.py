@@ -76,7 +76,8 @@ class Undertaking:
     in `before`. `head_is_dead` says whether the engine's head is known not to run; it is asked only
     if workers leave. `asleep` are the machines to start before anything else is done: while they
     cannot be had, workers would be billed in vain. With `keep`, nothing may be destroyed or
-    replaced, whatever the person agrees to.
+    replaced, whatever the person agrees to. `tell_costs` says what the change costs, right before
+    it begins.
     """
 
     spec: ClusterSpec
@@ -91,6 +92,7 @@ class Undertaking:
     head_is_dead: Callable[[], bool] = lambda: False
     asleep: Callable[[], Collection[str]] = tuple
     keep: bool = False
+    tell_costs: Callable[[], None] = lambda: None
 
     @property
     def runs(self) -> bool:
@@ -146,6 +148,7 @@ def apply_changes(task: Undertaking) -> Applied:
         check_images(task.spec, task.work, task.before.inventory, planned.changes)
     if task.keep:
         keep_all(task.spec, planned)
+    task.tell_costs()
     agree(task.spec, planned, task.before, task.work, yes=task.yes, scaling=task.scaling)
     if not planned.changes and not short and not asleep:  # outputs alone
         return _carry_out(task, _plan_file(task), changed=False)
@@ -214,6 +217,7 @@ def _begin(task: Undertaking) -> None:
         task.work.progress.say(f"Change cluster '{task.spec.name}'.")
     else:
         tell(task.spec, task.work, "Create")
+        task.tell_costs()
     task.work.store.save(task.record)
 
 

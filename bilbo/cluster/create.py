@@ -9,6 +9,8 @@ from typing import Any
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
+from bilbo.cluster.bookkeeping import note_machines
+from bilbo.cluster.budget import check_budget
 from bilbo.cluster.fallback import with_fallback
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.look import looked, mend
@@ -65,6 +67,7 @@ def create(
             reviewed.is_rendered(spec)
         there = known(spec, work, mine)
         say_unlike(spec, there.digests, work)
+        tell_costs = check_budget(spec, work, before)
         record = _begin(spec, work, before, terraform)
         looking = cache(partial(looked, before, work))
         if not reviewed:  # the look stores host keys, and a refused plan leaves all as it was
@@ -72,7 +75,7 @@ def create(
         task = Undertaking(
             spec, work, terraform, record, before, yes, force,
             head_is_dead=lambda: looking().result().head_is_dead,
-            asleep=lambda: asleep(before, looking().result()),
+            asleep=lambda: asleep(before, looking().result()), tell_costs=tell_costs,
         )  # fmt: skip
         applied = _apply(task, reviewed)
         spec, applied = with_fallback(task, applied)
@@ -80,7 +83,7 @@ def create(
         if seen.well and not applied.changed and _finished(before, spec, there, applied):
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)
-        return _started(spec, work, record, applied, seen, asleep(before, seen))
+        return _started(spec, work, before, record, applied, seen, asleep(before, seen))
 
 
 def _settled(
@@ -108,6 +111,7 @@ def _settled(
 def _started(
     spec: ClusterSpec,
     work: Work,
+    before: Record | None,
     record: Record,
     applied: Applied,
     seen: Reality,
@@ -115,6 +119,7 @@ def _started(
 ) -> Created:
     """Starts what does not run on the machines that there are, and says how that ended."""
     record = work.store.save(with_nodes(record, spec, applied.inventory))
+    note_machines(before, record, work)
     tell(spec, work, "Start")
     fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
     results = start(spec, work, record, fresh=fresh)

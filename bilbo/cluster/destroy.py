@@ -9,6 +9,7 @@ from typing import Any
 from bilbo import addresses, aws
 from bilbo import record as states
 from bilbo.aws import Resource
+from bilbo.cluster.bookkeeping import note_machines
 from bilbo.cluster.credentials_watch import CredentialsWatch
 from bilbo.cluster.orphans import adopt_to_destroy, orphans
 from bilbo.cluster.ownership import Own, own_of, same_account
@@ -64,12 +65,14 @@ def _destroy(name: str, work: Work, also: Collection[str]) -> list[Resource]:
     finish(name, work)
     own = own_of(record, work, also)
     work.store.save(record.changed(status=states.DESTROYING))
+    note_machines(record, record, work)
     if (terraform.folder / "main.tf").is_file():
         initialised(terraform, work, name)
         if record.status in _UNFINISHED or also:
             adopt_to_destroy(name, work, terraform, own)
         _terraform(name, work, terraform, own)
     left = _nothing_left(name, work, terraform, own)
+    note_machines(record, record, work)
     work.store.forget(name)
     return left
 

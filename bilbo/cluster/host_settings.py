@@ -98,7 +98,7 @@ _OF_GROUP = [
 ]
 _OF_LIFETIME = ["ttl", "idle", "then", "unreached", "follow"]
 _OF_PROFILE = [
-    *("description", "region", "account", "access", "lifetime", "instance", "notebook"),
+    *("description", "region", "account", "access", "lifetime", "budget", "instance", "notebook"),
     *ENGINES,
 ]
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from bilbo import record as states
+from bilbo.cluster.budget import bill_of
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.launches import shortages
 from bilbo.cluster.launching import check_images, limits, public_keys
 from bilbo.cluster.noticing import noticed
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
+from bilbo.cluster.price_refresh import Priced
 from bilbo.cluster.purchases import purchase_notes, with_purchases
 from bilbo.cluster.resting import ended, is_told_paused, paused
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
-from bilbo.cluster.shared_state import initialised, not_moving
+from bilbo.cluster.shared_state import initialised, not_moving, recorded
 from bilbo.cluster.volumes import check_volumes
 from bilbo.cluster.work import Work, interruptible
 from bilbo.hostside import compare
 from bilbo.model import ClusterSpec, Inventory
 from bilbo.present.ending import ending
-from bilbo.record import Record
+from bilbo.record import Record, now
 
 _NO_OWNER = (
     "This cluster was created before owners existed: its resources have no tag bilbo:owner, and "
@@ -29,11 +33,23 @@ _NO_OWNER = (
 )
 
 
-def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = False) -> Planned:
+# How long a change waits for prices that are asked for meanwhile; without one, nothing waits.
+_PRICES_SECONDS = 3.0
+
+
+def plan(
+    spec: ClusterSpec,
+    work: Work,
+    *,
+    my_ip: bool = False,
+    show: bool = False,
+    costs: Mapping[str, float] | None = None,
+) -> Planned:
     """Validates, renders and plans. Raises RemoteError for an unusable private key,
     TerraformError, AwsError for what AWS would refuse, Interrupted, and as `settle` does.
 
-    `show` starts the provider once more. Side effects: writes the cluster's Terraform folder, but
+    `show` starts the provider once more. `costs` are a person's own prices, USD per hour by
+    instance type. Side effects: writes the cluster's Terraform folder, but
     no record.
     """
     before = work.store.known(spec.name)
@@ -45,7 +61,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
     reads = interruptible("plan only reads, so nothing changed")
     with work.store.lock(spec.name, "plan"), reads:
         spec = settle(spec, work, before, my_ip, newest=True)
-        terraform = work.terraform(spec.name)
+        terraform, priced = work.terraform(spec.name), Priced(spec.region, work)
         not_moving(spec, terraform)
         state = stored(work.target, terraform, spec.name, spec.state)
         spec = owned(spec, work, before, state)
@@ -74,6 +90,8 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         if rests:
             short = ()  # nothing is missing until it is resumed
         planned = Planned(asked, outcome, settings, short, paused=rests)
+        there = before or _shared(spec, work, state)
+        planned = _billed(planned, work, there, priced, costs or {})
         if not show:
             return planned
         shown = terraform.show(path)
@@ -97,3 +115,19 @@ def _rests(spec: ClusterSpec, before: Record | None, work: Work, *, told: bool, 
         f"brings it back{back}."
     )
     return True
+
+
+def _shared(spec: ClusterSpec, work: Work, state: Mapping[str, Any]) -> Record | None:
+    """Returns the record of a team-mate's cluster, which this home does not know."""
+    return recorded(spec, work, state) if spec.state and state.get("resources") else None
+
+
+def _billed(
+    planned: Planned, work: Work, there: Record | None, priced: Priced, costs: Mapping[str, float]
+) -> Planned:
+    """Returns the plan with what it costs."""
+    found = priced.now(_PRICES_SECONDS if planned.has_changes else 0.0)
+    found = replace(found, machines={**found.machines, **costs})
+    if costs and not found.date:
+        found = replace(found, date=now())
+    return replace(planned, bill=bill_of(planned.spec, work, there, found), prices=found)

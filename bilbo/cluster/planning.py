@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bilbo.costs import Bill
 from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec
 from bilbo.plans import Shortage
+from bilbo.prices import Prices
 from bilbo.render import render
 from bilbo.terraform import Outcome, Terraform
 
@@ -35,6 +37,7 @@ class Planned:
 
     `files` are the rendered files, `saved` is Terraform's own plan, and `shown` is that plan as
     Terraform's JSON, if requested. `paused`: the cluster has no workers, whatever `spec` says.
+    `bill` is what the cluster costs by the hour, by `prices`.
     """
 
     spec: ClusterSpec
@@ -45,6 +48,8 @@ class Planned:
     saved: bytes = field(default=b"", repr=False)
     shown: Mapping[str, Any] = field(default_factory=dict, repr=False)
     paused: bool = False
+    bill: Bill | None = None
+    prices: Prices = field(default_factory=Prices, repr=False)
 
     @property
     def has_changes(self) -> bool:

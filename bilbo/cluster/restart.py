@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bilbo import record as states
+from bilbo.cluster.bookkeeping import note_machines
 from bilbo.cluster.launches import close
 from bilbo.cluster.resting import awake
 from bilbo.cluster.settling import settle
@@ -48,6 +49,7 @@ def restart(name: str, work: Work, *, notebook: bool = False) -> Record | None:
             finish(name, work)
             close(replace(spec, owner=record.owner), work)
         record = work.store.save(with_nodes(record, spec, record.inventory))
+        note_machines(record, record, work)
         fresh: tuple[str, ...] = ()
         if record.type:
             engine = ENGINES[record.type]

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes
+from bilbo.cluster.bookkeeping import note_machines
+from bilbo.cluster.budget import check_budget
 from bilbo.cluster.fallback import with_fallback
 from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.launches import close
@@ -41,10 +43,10 @@ def scale(
     """Changes the counts of worker groups; the key None means the cluster's only group.
 
     New workers are started, and those that the head has lost start anew; workers that leave are
-    retired first (with `force`, removed even if that fails). Nothing else changes, and bilbo
-    connects to no other host, unless the head does not say who has joined it. An interrupted change
-    is completed. Raises UsageError for unknown groups, BilboError if the cluster is
-    paused, RemoteError if the head is dead, PartlyDone, and as `create` does.
+    retired first (with `force`, removed even if that fails). Nothing else changes, and no other
+    host is asked, unless the head does not say who has joined it. An interrupted change is
+    completed. Raises as `create` does, UsageError for unknown groups, BilboError if the cluster is
+    paused, RemoteError for a dead head.
     """
     what = f"what exists of cluster {name!r} is in its Terraform state"
     hint = "To continue, run the same `bilbo scale`; to return to the profile: bilbo create"
@@ -66,12 +68,14 @@ def scale(
         task = Undertaking(
             spec, work, work.terraform(name), record, before, yes, force,
             scaling=True, look=not certain, head_is_dead=lambda: seen.head_is_dead,
+            tell_costs=check_budget(spec, work, before),
         )  # fmt: skip
         lost = _lost(before, seen)
         spec, applied = with_fallback(task, apply_changes(task))
         if before.status == states.READY and lost == set() and _as_it_was(before, spec, applied):
             return Created(before, changed=False)
         record = work.store.save(with_nodes(record, spec, applied.inventory))
+        note_machines(before, record, work)
         new = _to_start(before, record) | lost if certain and lost is not None else None
         results = start(spec, work, record, fresh=_renewed(lost, seen), only=new)
         return Created(conclude(spec, work, record, results, applied.error, "bilbo scale"))

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
 from bilbo.errors import UsageError
-from bilbo.local import policies, throttling
+from bilbo.local import policies, pricing_api, throttling
 from bilbo.local.faults import Faults
 from bilbo.local.hooks import World
 from bilbo.local.metadata import PREFIX, MetadataService
@@ -34,7 +34,7 @@ SERVERS_OWN = "500 Internal Server Error"
 # EC2's API reference, "Error codes", "Server error codes".
 _SERVERS_CODES = (b"<Code>InsufficientInstanceCapacity</Code>",)
 # Services that bilbo asks and whose clients read JSON.
-_JSON_SERVICES = ("servicequotas",)
+_JSON_SERVICES = ("servicequotas", "pricing")
 # Actions that AWS checks while it carries out another: (denied, carried out, pattern in the
 # request).
 # supported-iam-actions-tagging.html and ec2-auto-scaling-api-permissions.html list them.
@@ -179,6 +179,9 @@ class Api:
         self, call: Call, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         """moto's answer, without what is not to be found yet."""
+        if call.service == "pricing":  # moto has no such service
+            asked = environ["wsgi.input"].read().decode("utf-8", "replace")
+            return _answer(start_response, *pricing_api.answer(call.action, asked))
         head: list[Any] = []
         answer = self._moto(environ, lambda *given: head.extend(given))
         try:
@@ -289,6 +292,8 @@ def refusal_of(call: Call, faults: Faults) -> tuple[str, str, str] | None:
         words = "The security token included in the request is expired"
         return ("403 Forbidden", "ExpiredToken", words)
     denied = call.action if faults.denies(call.action) else ""
+    if call.service == "pricing" and not policies.allows(faults.policy, call.action):
+        denied = call.action
     for implied, action, words in IMPLIED:
         if call.action == action and re.search(words, call.body) and _denies(faults, implied):
             denied = implied

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moto.core.types import Base64EncodedString
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
@@ -32,7 +33,7 @@ from moto.ec2.models.vpcs import VPCBackend
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import parse_user_data
 
-from bilbo.local import account_settings, policies, spot_market
+from bilbo.local import account_settings, policies, pricing_api, spot_market
 from bilbo.local.faults import Faults
 from bilbo.local.lag import Lag
 from bilbo.local.network import Addresses
@@ -86,6 +87,7 @@ def install(world: World) -> None:
     keep_security_groups_in_use()
     refuse_names_and_rules()
     account_settings.install()
+    pricing_api.install()
     policies.install()
     spot_market.install()
 
@@ -320,6 +322,7 @@ def count_boots(world: World) -> None:
         if self.state != "running":
             check_room(world, 1, self.instance_type, self._placement.zone)
             self.bilbo_boots += 1
+            self.launch_time = utcnow()
         return original(self)
 
     @replace(Instance, "reboot")

@@ -124,7 +124,8 @@ REPLACEMENTS = (
     Replacement(
         "Instance.start",
         "only changes a state, whatever it was",
-        "boots a stopped machine, leaves a running one alone, refuses a terminated one",
+        "boots a stopped machine with a new launch time, leaves a running one alone, refuses a "
+        "terminated one",
         _EC2 + "StartInstances.html",
         "test_every_start_is_a_boot",
     ),
@@ -296,6 +297,13 @@ REPLACEMENTS = (
         "tells them apart when it is asked",
         _EC2 + "ModifyEbsDefaultKmsKeyId.html",
         "test_the_account_has_quotas_and_a_key",
+    ),
+    Replacement(
+        "SpotInstances.describe_spot_price_history",
+        "tells one made-up price of everything",
+        "tells the price of the moment, in each zone",
+        _EC2 + "DescribeSpotPriceHistory.html",
+        "test_the_price_list",
     ),
     Replacement(
         "IAMRequest._raise_access_denied",

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from bilbo.costs import Bill
 from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec, NodeGroup
 from bilbo.plans.effects import effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import ResourceChange, Review
 from bilbo.plans.shortages import Shortage
+from bilbo.present.cost_text import bill_document
 from bilbo.present.ending import ending_document
 from bilbo.present.report import counts
 from bilbo.present.settings import redacted, shown_override
@@ -30,12 +32,13 @@ def plan_document(
     shortages: Sequence[Shortage] = (),
     overrides: Sequence[str] = (),
     digest: str = "",
+    bill: Bill | None = None,
 ) -> dict[str, Any]:
     """Returns what is requested, what would happen, and what that ends, opens and costs.
 
     `sizes` are estimates by group, `prices` USD per hour by instance type, `settings` what HCL does
     not hold, `shortages` the groups with missing workers, `overrides` the values of `-p`, `digest`
-    the bundle's.
+    the bundle's, `bill` what the cluster costs by the hour.
     """
     return {
         "version": VERSION,
@@ -65,6 +68,7 @@ def plan_document(
             }
             for each in machines(review, prices)
         ],
+        "costs": bill_document(bill, spec.budget) if bill else None,
         "warnings": list(warnings),
         "digest": digest or None,
     }

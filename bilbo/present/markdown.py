@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bilbo.costs import Bill
 from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec, NodeGroup
 from bilbo.plans.effects import InstanceHours, effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import UNKNOWN, ResourceChange, Review
 from bilbo.plans.shortages import Shortage, missing
+from bilbo.present.cost_text import bill_line, bill_rows, over_budget
 from bilbo.present.ending import ending
 from bilbo.present.report import counts, spot_words
 from bilbo.present.review_text import PUBLIC_HINT
@@ -53,6 +55,7 @@ def plan_markdown(
     shortages: Sequence[Shortage] = (),
     overrides: Sequence[str] = (),
     applied: ApplyCommand | None = None,
+    bill: Bill | None = None,
 ) -> str:
     """Returns the review of a plan. Takes the arguments of `plan_document`."""
     beside = [*_overrides(overrides), *_settings(settings), *_shortages(shortages)]
@@ -67,6 +70,7 @@ def plan_markdown(
         *_drift(review.drift, []),
         *_workers(spec, sizes),
         *_hours(machines(review, prices)),
+        *_costs(spec, bill),
         *_diff(review.changes, room),
         *_apply(applied),
     ]
@@ -233,6 +237,19 @@ def _price(each: InstanceHours) -> list[str]:
     if each.price is None:
         return ["?", "?"]
     return [f"{each.price:.4f}", f"{each.price * each.after:.4f}"]
+
+
+def _costs(spec: ClusterSpec, bill: Bill | None) -> Iterator[str]:
+    if bill is None or not bill.groups:
+        return
+    yield "### What it costs"
+    if bill.date:
+        heading = ("Group", "USD per hour now", "Then", "USD per month then")
+        yield table(heading, [[code(group), *cells] for group, *cells in bill_rows(bill)])
+    if bill.total_then.unknown:
+        yield bill_line(bill, spec.region)
+    if over := over_budget(bill, spec.budget):
+        yield f"⚠️ **{over}**"
 
 
 def _diff(changes: Sequence[ResourceChange], room: int = _DIFF_CHARACTERS) -> Iterator[str]:

@@ -322,8 +322,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[tuple[str, ...]]:
-    """The rows of a table: name, status, type, nodes and age; `damaged` ones have only a name."""
+def clusters(
+    records: Iterable[Record],
+    damaged: Iterable[str] = (),
+    spent: Mapping[str, str] | None = None,
+) -> list[tuple[str, ...]]:
+    """The rows of a table: name, status, type, nodes and age; `damaged` ones have only a name. With
+    `spent`, what each has cost so far, by name, there is a column for it."""
     rows: list[tuple[str, ...]] = [("NAME", "STATUS", "TYPE", "NODES", "AGE", "ENDS")]
     for record in records:
         nodes = sum(1 for _ in record.inventory.nodes())
@@ -334,7 +339,10 @@ def clusters(records: Iterable[Record], damaged: Iterable[str] = ()) -> list[tup
             )
         )
     rows += [(name, "damaged", "-", "-", "-", "-") for name in damaged]
-    return rows
+    if not spent:
+        return rows
+    (heading, *others) = rows
+    return [(*heading, "USD"), *((*row, spent.get(row[0]) or "-") for row in others)]
 
 
 def clusters_document(

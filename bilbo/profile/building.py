@@ -82,6 +82,7 @@ def build(
         description=document.get("description", ""),
         webbrowser=document.get("webbrowser"),
         profile=document,
+        budget=document.get("budget", {}).get("usd_per_hour"),
     )
 
 

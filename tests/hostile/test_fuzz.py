@@ -15,6 +15,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -23,24 +24,38 @@ from typing import Any
 import pytest
 from fuzzing import BYTES, EVIL, GARBAGE, Fuzzer, garbled, spoiled, written
 
-from bilbo import bundle, plans, services
+from bilbo import bundle, ledger, plans, prices, services
 from bilbo.addresses import of_resource, tainted
+from bilbo.aws.price_list import MACHINES, _product, by_type, suits
+from bilbo.aws.price_list import one as one_price
 from bilbo.aws.s3_state import parsed_lock, parsed_state
 from bilbo.bundle import Manifest
 from bilbo.cli.console import Console
 from bilbo.cli.pages import _PAGE
+from bilbo.cli.reviews import read_prices
 from bilbo.cluster import host_access
 from bilbo.cluster.host_settings import taken
 from bilbo.cluster.reviewed import Reviewed, home_id
 from bilbo.cluster.shared_state import admitted, outputs_of, recorded
 from bilbo.cluster.starting import with_nodes
 from bilbo.cluster.work import Work
+from bilbo.costs import bill, of_spec, shares, total
 from bilbo.errors import TerraformError
+from bilbo.held import Sighting
 from bilbo.images import packer_output as packer
 from bilbo.inventory import inventory, missing, stopped
+from bilbo.ledger import begun
 from bilbo.model import ClusterSpec, HostPlan, Inventory, SharedState, Target
 from bilbo.plans import drift_digests, open_to_world
 from bilbo.present import report
+from bilbo.present.cost_text import (
+    Account,
+    account_document,
+    account_text,
+    bill_text,
+    cost_rows,
+    spent_word,
+)
 from bilbo.present.document import plan_document
 from bilbo.present.markdown import plan_markdown
 from bilbo.present.review_text import drift_text
@@ -434,6 +449,103 @@ def copied(hint: str) -> None:
     """A command to copy holds an id of Terraform's form, or there is none."""
     _, found, command = hint.partition("bilbo unlock")
     assert not found or re.fullmatch(r" one [0-9a-f-]{36}", command), hint
+
+
+# -- money ---------------------------------------------------------------------------------
+
+PRICED = {
+    "version": 1, "region": "us-east-1", "date": "2026-03-01T00:00:00+00:00", "disk": 0.08,
+    "machines": {"t3.micro": 0.01}, "spot": {"t3.micro": 0.003}, "address": 0.005,
+}  # fmt: skip
+PRODUCT = {
+    "product": {"productFamily": "Compute Instance", "attributes": {
+        **MACHINES, "instanceType": "t3.micro", "regionCode": "us-east-1"}},
+    "terms": {"OnDemand": {"S.T": {"priceDimensions": {"S.T.D": {
+        "unit": "Hrs", "beginRange": "0", "pricePerUnit": {"USD": "0.0104000000"}}}}}},
+}  # fmt: skip
+
+
+def test_prices(fuzz: Fuzzer) -> None:
+    """What stands in a file of prices, or comes from AWS's list, is a usable price or none."""
+    path = fuzz.scratch / "prices.json"
+
+    def known(document: Any) -> None:
+        found = prices.parsed(document)
+        for price in (*found.machines.values(), *found.spot.values()):
+            assert 0 < price < 1e6
+        found.old()
+        plain(
+            bill_text(bill([], of_spec(building.build(DOCUMENT, "one"), {}), found), "x")
+        ).encode()
+
+    def told(text: bytes) -> None:
+        product = _product(text.decode(errors="replace"))
+        assert all(0 < price < 1e6 for price in by_type([product]).values())
+        suits(product, MACHINES)
+        one_price([product], "Hrs")
+
+    def given(data: bytes) -> None:
+        path.write_bytes(data)
+        assert all(0 <= price < 1e300 for price in read_prices(path).values())
+
+    def one(random: Random) -> None:
+        fuzz(known, random, spoiled(random, PRICED))
+        fuzz(told, random, written(random, PRODUCT))
+        fuzz(given, random, written(random, PRICED["machines"]))
+
+    assert fuzz(known, Random(0), PRICED)
+    assert fuzz(given, Random(0), json.dumps(PRICED["machines"]).encode())
+    assert by_type([PRODUCT]) == {"t3.micro": 0.0104}
+    fuzz.run(one)
+
+
+LEDGER = [
+    begun(datetime(2026, 3, 1, tzinfo=timezone.utc), whole=True),
+    {
+        "event": "start", "at": "2026-03-01T00:00:00+00:00", "id": "i-1", "role": "worker",
+        "group": "worker", "type": "t3.micro", "spot": False, "gib": 8,
+        "usd": {"machine": 0.01, "address": 0.005, "disk": None},
+    },
+    {"event": "seen", "at": "2026-03-01T01:00:00+00:00"},
+    {"event": "stop", "id": "i-1", "at": "2026-03-01T01:00:00+00:00",
+     "by": "2026-03-01T02:00:00+00:00", "why": "ended itself"},
+    {"event": "gone", "id": "i-1", "at": "2026-03-01T01:00:00+00:00",
+     "by": "2026-03-01T02:00:00+00:00"},
+]  # fmt: skip
+
+
+def test_ledgers(fuzz: Fuzzer) -> None:
+    """Whatever stands in a ledger is a line that counts or one that is damaged; sums are finite and
+    never negative, and what is shown does nothing."""
+    now = datetime(2026, 3, 2, tzinfo=timezone.utc)
+
+    def read(data: bytes) -> None:
+        found = ledger.read(data.decode("utf-8", "replace"))
+        sums = total(shares(found, now))
+        assert 0 <= sums.low <= sums.high < 1e300
+        account = Account("one", "ready", found)
+        for text in (
+            account_text(account, now, None),
+            json_text(account_document(account, now, None)),
+            "".join(map(str, cost_rows([account], now, now))),
+            spent_word(found, now),
+        ):
+            plain(text).encode()
+        for line in ledger.observed(
+            found, [Sighting("i-1", "running", EVIL)], prices.Prices(), now
+        ):
+            json.dumps(line)
+
+    def one(random: Random) -> None:
+        lines = [json.dumps(line).encode() for line in LEDGER]
+        for _ in range(random.randint(1, 3)):
+            spot = random.randint(0, len(lines) - 1)
+            lines[spot] = written(random, random.choice(LEDGER)).replace(b"\n", b" ")
+        random.shuffle(lines)
+        fuzz(read, random, b"\n".join(lines))
+
+    assert fuzz(read, Random(0), b"\n".join(json.dumps(line).encode() for line in LEDGER))
+    fuzz.run(one)
 
 
 # -- agents --------------------------------------------------------------------------------

@@ -67,7 +67,9 @@ def clusters(context: Context, refresh: bool, as_json: bool) -> None:
     elif as_json:
         print_json(report.clusters_document(records, damaged))
     elif names:
-        echo_table(report.clusters(records, damaged))
+        from bilbo.cli.spending import spent
+
+        echo_table(report.clusters(records, damaged, spent(context, records)))
     else:
         echo("No clusters.", err=True)
 

@@ -81,12 +81,14 @@ def plan(
         reviews.check_plan(spec, saved=output is not None)
     with work(context, target) as w:
         show = bool(output or costs) or form != "text"
-        planned = plan_cluster(spec, w, my_ip=my_ip, show=show)
+        planned = plan_cluster(spec, w, my_ip=my_ip, show=show, costs=costs)
         sizes = estimates(planned.spec, w)
         digest = reviews.save_plan(planned, w, output, overrides) if output else ""
     command = reviews.apply_command(context, profile, name, output, digest) if output else ""
     shown = reviews.show_plan(planned, sizes, form, costs, digest, command, overrides)
     (echo_lines if form == "text" else echo)(shown)
+    if form == "text":
+        reviews.tell_bill(planned)
     if detailed_exitcode and planned.has_changes:
         raise click.exceptions.Exit(2)
 
