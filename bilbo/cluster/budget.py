@@ -15,10 +15,8 @@ from bilbo.errors import AwsError, BilboError
 from bilbo.model import ClusterSpec
 from bilbo.present.cost_text import bill_line
 from bilbo.prices import Prices
-from bilbo.record import Record
+from bilbo.record import ENDED, RESTING, Record
 
-# The status of a cluster whose machines are stopped.
-_PAUSED = "paused"
 # How long a budget waits for prices that are not known yet.
 _PATIENCE_SECONDS = 20.0
 # How long a change waits for them, beside all else that it does.
@@ -63,8 +61,9 @@ def kept(
     """Returns the machines of the record and those of the specification. With `look`, AWS is asked
     for the sizes of AMIs that will be launched, which the preflight then need not ask for."""
     sizes = _known_sizes(spec, before, work)
-    runs = before is None or before.status != _PAUSED
-    now = of_inventory(before.inventory, sizes, runs=runs) if before else []
+    runs = before is None or before.status not in RESTING
+    left = before is not None and before.status != ENDED
+    now = of_inventory(before.inventory, sizes, runs=runs) if before and left else []
     then = of_spec(spec, sizes)
     grow = {each.group for each in growing(now, then)}
     unknown = [

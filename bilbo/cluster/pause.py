@@ -10,8 +10,10 @@ from typing import Any
 from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.apply import Undertaking, apply_changes
+from bilbo.cluster.bookkeeping import note_machines
 from bilbo.cluster.look import look
 from bilbo.cluster.ownership import owned, stored
+from bilbo.cluster.purchases import with_purchases
 from bilbo.cluster.resting import (
     BY_PAUSE,
     at_rest,
@@ -55,6 +57,7 @@ def pause(name: str, work: Work, *, yes: bool = False, force: bool = False) -> C
             replace(spec, profile_name=before.profile_name), work, before, False, amis=amis
         )
         spec = with_root_devices(owned(spec, work, before, state), work, state)
+        spec = with_purchases(spec, state)
         _agree(spec, before, work, yes=yes)
         aws.may_stop(work.target, [node.instance_id for node in singles(before.inventory)])
         record = before.changed(
@@ -71,7 +74,9 @@ def pause(name: str, work: Work, *, yes: bool = False, force: bool = False) -> C
         work.store.save(record)
         if applied.error:  # workers may run on, and need their head
             raise applied.error
-        return Created(_stopped(task))
+        paused_record = _stopped(task)
+        note_machines(before, paused_record, work)
+        return Created(paused_record)
 
 
 def _has_machines(before: Record) -> None:

@@ -8,11 +8,15 @@ from dataclasses import replace
 from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes
+from bilbo.cluster.bookkeeping import note_machines
+from bilbo.cluster.budget import check_budget
+from bilbo.cluster.fallback import with_fallback
 from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.launches import close
 from bilbo.cluster.look import look, mend
 from bilbo.cluster.noticing import noticed
 from bilbo.cluster.ownership import owned
+from bilbo.cluster.purchases import with_purchases
 from bilbo.cluster.resting import asleep, booted, known_amis, singles
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import settle
@@ -45,6 +49,7 @@ def resume(name: str, work: Work, *, yes: bool = False, force: bool = False) -> 
         spec = replace(spec, profile_name=before.profile_name)
         spec = settle(spec, work, before, False, amis=known_amis(spec, before, state))
         spec = with_root_devices(owned(spec, work, before, state), work, state)
+        spec = with_purchases(spec, state)
         must_be_alike(spec, work)
         if before.status == states.CREATING:
             close(spec, work)
@@ -58,12 +63,14 @@ def resume(name: str, work: Work, *, yes: bool = False, force: bool = False) -> 
         task = Undertaking(
             spec, work, work.terraform(name), record, before, yes, force, keep=True,
             head_is_dead=lambda: seen.head_is_dead, asleep=lambda: woken,
+            tell_costs=check_budget(spec, work, before),
         )  # fmt: skip
-        applied = apply_changes(task)
+        spec, applied = with_fallback(task, apply_changes(task))
         if before.status == states.READY and seen.well and _as_it_was(before, applied):
             return Created(before, changed=False)
         record = with_token(record, before, applied.inventory, work)
         record = work.store.save(with_nodes(record, spec, applied.inventory))
+        note_machines(before, record, work)
         tell(spec, work, "Start")
         fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
         results = start(spec, work, record, fresh=fresh)

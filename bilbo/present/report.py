@@ -24,6 +24,7 @@ from bilbo.model import (
 )
 from bilbo.present.ending import HOW_TO_SET, end_cell, end_of
 from bilbo.present.times import local_time
+from bilbo.prices import MONTH_HOURS
 from bilbo.record import ENDED, RESTING, Record
 from bilbo.status import ANOTHERS, RECLAIMED, InstanceDifference
 from bilbo.versions import VersionDifference
@@ -120,11 +121,12 @@ def resting(record: Record) -> list[str]:
     return [f"It is {record.status}{_rest(record)}; {back}."]
 
 
-def what_stays(record: Record, sizes: Sequence[int]) -> str:
+def what_stays(record: Record, sizes: Sequence[int], usd: float | None) -> str:
     """Returns what of a paused cluster stays billed, and what to do next; `sizes` are those of its
-    volumes in GiB, empty if they are not known."""
+    volumes in GiB, empty if they are not known, `usd` is their price per hour, if that is known."""
     disks = ", ".join(f"{size} GiB" for size in sizes)
-    volumes = f" ({disks})" if disks else ""
+    price = "at an unknown price" if usd is None else f"{usd * MONTH_HOURS:.2f} USD per month"
+    volumes = f" ({disks}; {price})" if disks else ""
     lines = [
         f"Stays billed:         the volumes of its machines{volumes}",
         f"Use it again:         bilbo resume {record.name}",

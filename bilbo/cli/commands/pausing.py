@@ -37,20 +37,24 @@ def pause(context: Context, name: str, force: bool, yes: bool, as_json: bool) ->
     from bilbo.cluster.pause import billed
     from bilbo.cluster.pause import pause as pause_cluster
     from bilbo.present import report
+    from bilbo.prices import load
 
     record = context.store.load(name)
     with work(context, target_of(context, record), yes=yes) as w:
         paused = pause_cluster(name, w, yes=yes, force=force)
         assert paused.record
         sizes = billed(paused.record, w)
+    usd = load(context.home, record.region).disk_hour(sum(sizes)) if sizes else None
     if as_json:
         (document,) = report.clusters_document([paused.record])
-        print_json({**document, "changed": paused.changed, "volumes_gib": sizes})
+        print_json(
+            {**document, "changed": paused.changed, "volumes_gib": sizes, "usd_per_hour": usd}
+        )
     elif not paused.changed:
         echo(report.NOTHING_TO_DO)
     else:
         echo("\n" + report.summary(paused.record))
-        echo("\n" + report.what_stays(paused.record, sizes), err=True)
+        echo("\n" + report.what_stays(paused.record, sizes, usd), err=True)
 
 
 @click.command(short_help="Start a paused cluster.")
