@@ -63,11 +63,8 @@ def create(
         terraform = work.terraform(spec.name)
         finish(spec.name, work)
         spec = _settled(spec, work, before, state, reviewed, my_ip=my_ip)
-        if reviewed:
-            reviewed.is_rendered(spec)
         there = known(spec, work, mine)
         say_unlike(spec, there.digests, work)
-        tell_costs = check_budget(spec, work, before)
         record = _begin(spec, work, before, terraform)
         looking = cache(partial(looked, before, work))
         if not reviewed:  # the look stores host keys, and a refused plan leaves all as it was
@@ -75,7 +72,8 @@ def create(
         task = Undertaking(
             spec, work, terraform, record, before, yes, force,
             head_is_dead=lambda: looking().result().head_is_dead,
-            asleep=lambda: asleep(before, looking().result()), tell_costs=tell_costs,
+            asleep=lambda: asleep(before, looking().result()),
+            tell_costs=check_budget(spec, work, before),
         )  # fmt: skip
         applied = _apply(task, reviewed)
         spec, applied = with_fallback(task, applied)
@@ -95,7 +93,8 @@ def _settled(
     *,
     my_ip: bool,
 ) -> ClusterSpec:
-    """Returns the specification with all that is in no profile: as `reviewed`, if it was."""
+    """Returns the specification with all that is in no profile: as `reviewed`, if it was. Raises
+    ReviewError if that renders to something else."""
     manifest = reviewed.bundle.manifest if reviewed else None
     amis, owner = (manifest.amis, manifest.owner) if manifest else (None, None)
     spec = settle(spec, work, before, my_ip, newest=True, amis=amis)
@@ -105,6 +104,8 @@ def _settled(
     spec = with_purchases(spec, state)
     for note in purchase_notes(spec, state):
         work.progress.say(note)
+    if reviewed:
+        reviewed.is_rendered(spec)
     return spec
 
 

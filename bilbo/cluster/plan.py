@@ -49,8 +49,7 @@ def plan(
     TerraformError, AwsError for what AWS would refuse, Interrupted, and as `settle` does.
 
     `show` starts the provider once more. `costs` are a person's own prices, USD per hour by
-    instance type. Side effects: writes the cluster's Terraform folder, but
-    no record.
+    instance type. Side effects: writes the cluster's Terraform folder, but no record.
     """
     before = work.store.known(spec.name)
     if before is None and not any(True for _ in spec.groups()):
@@ -80,22 +79,28 @@ def plan(
         outcome = terraform.plan(path, work.progress.terraform)
         if not outcome.ok:
             raise terraform.error(outcome, f"terraform plan failed for cluster {spec.name!r}")
-        check_images(spec, work, before.inventory if before else Inventory(), outcome.changes)
         check_volumes(spec, work, state, outcome.changes)
-        limits(spec, work, outcome.changes)
-        short = shortages(spec, work, outcome.changes)
-        work.progress.say(ending(spec))
-        news = bool(short or outcome.exit_code)
-        rests = _rests(asked, before, work, told=spec.paused is not None, news=news)
-        if rests:
-            short = ()  # nothing is missing until it is resumed
-        planned = Planned(asked, outcome, settings, short, paused=rests)
+        planned = _checked(Planned(asked, outcome, settings), spec, before, work)
         there = before or _shared(spec, work, state)
         planned = _billed(planned, work, there, priced, costs or {})
         if not show:
             return planned
         shown = terraform.show(path)
         return replace(planned, files=files, saved=path.read_bytes(), shown=shown)
+
+
+def _checked(planned: Planned, spec: ClusterSpec, before: Record | None, work: Work) -> Planned:
+    """Returns the plan of `spec` with the workers that are missing. Raises AwsError for what AWS
+    would refuse; says when the cluster ends."""
+    changes = planned.outcome.changes if planned.outcome else ()
+    check_images(spec, work, before.inventory if before else Inventory(), changes)
+    limits(spec, work, changes)
+    short = shortages(spec, work, changes)
+    work.progress.say(ending(spec))
+    news = bool(short or (planned.outcome and planned.outcome.exit_code))
+    if _rests(planned.spec, before, work, told=spec.paused is not None, news=news):
+        return replace(planned, paused=True)  # nothing is missing until it is resumed
+    return replace(planned, shortages=short)
 
 
 def _rests(spec: ClusterSpec, before: Record | None, work: Work, *, told: bool, news: bool) -> bool:

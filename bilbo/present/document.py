@@ -9,7 +9,7 @@ from typing import Any
 from bilbo.costs import Bill
 from bilbo.hostside import Setting
 from bilbo.model import ClusterSpec, NodeGroup
-from bilbo.plans.effects import effects, machines
+from bilbo.plans.effects import InstanceHours, effects, machines
 from bilbo.plans.exposure import Rule, exposure
 from bilbo.plans.reading import ResourceChange, Review
 from bilbo.plans.shortages import Shortage
@@ -59,18 +59,19 @@ def plan_document(
             for e in effects(review)
         ],
         "exposure": _exposure(review),
-        "machines": [
-            {
-                "ec2type": each.ec2type,
-                "before": each.before,
-                "after": each.after,
-                "usd_per_hour": each.price,
-            }
-            for each in machines(review, prices)
-        ],
+        "machines": [_machines(each) for each in machines(review, prices)],
         "costs": bill_document(bill, spec.budget) if bill else None,
         "warnings": list(warnings),
         "digest": digest or None,
+    }
+
+
+def _machines(found: InstanceHours) -> dict[str, Any]:
+    return {
+        "ec2type": found.ec2type,
+        "before": found.before,
+        "after": found.after,
+        "usd_per_hour": found.price,
     }
 
 
