@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import urllib.request
@@ -11,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo
+from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients
 from jupyter_client.blocking.client import BlockingKernelClient
 from waiting import eventually
 
@@ -53,24 +54,36 @@ class Life:
         return dict(json.loads(told)["awake"])
 
     def states(self) -> dict[str, str]:
-        found = self.bilbo.aws("ec2").describe_instances(InstanceIds=list(self.ids.values()))
-        by_id = {
-            each["InstanceId"]: each["State"]["Name"]
-            for reservation in found["Reservations"]
-            for each in reservation["Instances"]
-        }
+        ec2, _ = clients(self.bilbo.home)
+        found = ec2.describe_instances()["Reservations"]
+        by_id = {i["InstanceId"]: i["State"]["Name"] for r in found for i in r["Instances"]}
         return {role: by_id.get(name, "gone") for role, name in self.ids.items()}
 
-    def jupyter(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask JupyterLab for something new."""
+    def jupyter(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask JupyterLab for something."""
         address, _, token = self.record["notebook_url"].partition("?token=")
         request = urllib.request.Request(
             f"{address.rstrip('/')}/api/{path}",
             json.dumps(body).encode(),
             {"Authorization": f"token {token}", "Content-Type": "application/json"},
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return dict(json.load(answer))
+            return dict(json.loads(answer.read() or b"{}"))
+
+    @contextlib.contextmanager
+    def busy_kernel(self) -> Iterator[None]:
+        """A kernel that computes."""
+        kernel = self.jupyter("POST", "kernels", {"name": "python3"})["id"]
+        file = self.kept("notebook") / "jupyter" / f"kernel-{kernel}.json"
+        client = BlockingKernelClient(connection_file=str(file))
+        client.load_connection_file()
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        client.execute("import time; time.sleep(1000)")
+        yield
+        client.stop_channels()
+        self.jupyter("DELETE", f"kernels/{kernel}", {})
 
 
 def cost_of(life: Life, role: str) -> tuple[float, int]:
@@ -93,18 +106,12 @@ def test_a_life(bilbo: Bilbo, profile: str) -> None:
     assert "Ends by itself 2h after it is ready" in said.stderr
     life = Life(bilbo)
     connect: Any = Client
-    with connect(life.record["dask_scheduler_address"], timeout=30) as client:
+    address = life.record["dask_scheduler_address"]
+    with life.busy_kernel(), connect(address, timeout=30) as client:
         task = client.submit(time.sleep, 1000)
-        kernel = life.jupyter("kernels", {"name": "python3"})
-        busy = BlockingKernelClient(
-            connection_file=str(life.kept("notebook") / "jupyter" / f"kernel-{kernel['id']}.json")
-        )
-        busy.load_connection_file()
-        busy.start_channels()
-        busy.wait_for_ready(timeout=60)
-        busy.execute("import time; time.sleep(1000)")
-        notebook = f"notebook {life.ids['notebook']}"
-        wanted = {"Dask computes 1 task", f"a kernel computes (python3) on the {notebook}"}
+        life.jupyter("POST", "terminals", {})
+        kernel = f"a kernel computes (python3) on the notebook {life.ids['notebook']}"
+        wanted = {"Dask computes 1 task", kernel}
         eventually(lambda: wanted <= {*life.awake()["by"]}, 60)
         told = json.loads(bilbo("--local", "extend", NAME, "1h", "--json").stdout)
         assert told["ends"] > life.record["ends"]
@@ -113,10 +120,20 @@ def test_a_life(bilbo: Bilbo, profile: str) -> None:
         eventually(lambda: "Dask holds 1 task or result" in life.awake()["by"], 60)
         text = bilbo("--local", "desc", NAME, "--refresh").stdout
         assert "Kept awake:\n" in text
-        assert "As things are it ends in 2h" in text
+        assert "As things are it ends in 3h: its time is over." in text or "2h59m" in text, text
         del held
-    busy.stop_channels()
-    life.jupyter(f"kernels/{kernel['id']}/interrupt", {}) if False else None
-    for role in life.ids:
-        seconds, memory = cost_of(life, role)
-        print(role, seconds, memory)
+    costs = {role: cost_of(life, role) for role in life.ids}
+    print(costs)
+    bilbo("--local", "create", profile, "-p", "lifetime.idle=4s")
+    ended = {"head": "stopped", "notebook": "stopped", "worker": "terminated"}
+    eventually(lambda: life.states() == ended, 120)
+    for role in ("head", "notebook"):
+        why = json.loads((life.kept(role) / "ended").read_text())["why"]
+        assert why == "nobody has used it for 4s"
+        assert "cluster outlived ends in" in (life.folder(role) / "var/log/wall").read_text()
+    _, autoscaling = clients(bilbo.home)
+    (group,) = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+    assert {"Launch", "ReplaceUnhealthy"} <= {
+        each["ProcessName"] for each in group["SuspendedProcesses"]
+    }
+    bilbo("--local", "destroy", NAME, "-y")
