@@ -86,3 +86,22 @@ run "no_nodes_while_an_address_is_missing" {
     error_message = "Addresses must never be given to the wrong instance."
   }
 }
+
+run "poweroff_may_terminate_it" {
+  command = plan
+
+  variables {
+    user_data         = "#!/bin/sh"
+    shutdown_behavior = "terminate"
+  }
+
+  assert {
+    condition     = aws_launch_template.this.instance_initiated_shutdown_behavior == "terminate"
+    error_message = "A worker ends by its own poweroff."
+  }
+
+  assert {
+    condition     = aws_launch_template.this.user_data == base64encode("#!/bin/sh")
+    error_message = "Launch templates hold user data in base64."
+  }
+}
