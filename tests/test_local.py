@@ -558,21 +558,29 @@ def test_a_machine_powers_itself_off(aws: Aws) -> None:
 
 def test_every_start_is_a_boot() -> None:
     """A machine that is started again before anybody looks has gone down all the same. To start one
-    that runs is no boot, and neither one that is gone nor a reboot of a stopped one is carried out.
+    that runs is no boot, and neither one that is gone, nor one that AWS has no room for, nor a
+    reboot of a stopped one is carried out.
     """
     program = (
+        "from types import SimpleNamespace as Some\n"
         "from moto.ec2.exceptions import EC2ClientError\n"
         "from moto.ec2.models.instances import Instance, InstanceState\n"
         "started = []\n"
         "Instance.start = Instance.reboot = lambda self: started.append(self.state)\n"
         "from bilbo.local import hooks\n"
-        "hooks.count_boots(None)\n"
+        "from bilbo.local.faults import Faults\n"
+        "world = Some(faults=Faults())\n"
+        "hooks.count_boots(world)\n"
         "one = object.__new__(Instance)\n"
+        "one.instance_type, one._placement = 't3.micro', Some(zone='us-east-1a')\n"
         "one.id, one._state = 'i-1', InstanceState('stopped', 80)\n"
         "def refused(ask):\n"
         "    try: ask()\n"
         "    except EC2ClientError as error: return error.code\n"
         "assert refused(one.reboot) == 'IncorrectState'\n"
+        "world.faults.capacity = 0\n"
+        "assert refused(one.start) == 'InsufficientInstanceCapacity' and not started\n"
+        "world.faults.capacity = None\n"
         "one.start()\n"
         "one._state.name = 'running'\n"
         "one.start(), one.reboot()\n"

@@ -1,4 +1,7 @@
-"""Pausing and resuming: a cluster that costs only its disks, and comes back as it was."""
+"""Pausing and resuming: a cluster that costs only its disks, and comes back as it was.
+
+It is a team's, whose state is shared: what one does to it, the other's bilbo knows.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, Running, client, nothing_is_left
+from bilbo_cli import Running, client, nothing_is_left
 from distributed import Client
 from reliability import errors, told
+from teams import BUCKET, NAME, Machine, Team, attach
 from waiting import eventually
 
 from bilbo import local
 
-NEED_MACHINES = (
-    ("notebook", "rest"),
-    ("dashboard", "rest", "-u"),
-    ("ssh", "rest"),
-    ("rcmd", "rest", "true"),
-    ("logs", "rest"),
-    ("restart", "rest"),
-    ("check", "rest"),
-    ("get", "rest", "file"),
-    ("put", "rest", "file"),
-    ("scale", "rest", "3"),
-)
-AT_REST = {"rest-notebook": "stopped", "rest-dask-scheduler": "stopped"}
+AT_REST = {f"{NAME}-notebook": "stopped", f"{NAME}-dask-scheduler": "stopped"}
 
 
 def computes(record: dict[str, Any], workers: int = 2) -> None:
@@ -39,154 +31,145 @@ def computes(record: dict[str, Any], workers: int = 2) -> None:
         assert [one.result(timeout=60) for one in each] == [32] * workers
 
 
-def states(bilbo: Bilbo) -> dict[str, str]:
-    """The states of all instances that are not terminated, by their names."""
-    found = client(bilbo.home, "ec2").describe_instances()["Reservations"]
-    return {
-        next(tag["Value"] for tag in each["Tags"] if tag["Key"] == "Name"): each["State"]["Name"]
-        for reservation in found
-        for each in reservation["Instances"]
-        if each["State"]["Name"] != "terminated"
-    }
-
-
-@contextmanager
-def fault(bilbo: Bilbo, text: str) -> Iterator[None]:
-    """Within it the stand-in shows a fault."""
-    local.inject(bilbo.home, text)
-    try:
-        yield
-    finally:
-        local.inject(bilbo.home, "clear")
-
-
 def ids(record: dict[str, Any]) -> list[str]:
     """The machines that a pause stops."""
     return [record["notebook"]["instance_id"], record["scheduler"]["instance_id"]]
 
 
 class Resting:
-    """A cluster of a notebook, a scheduler and two workers."""
+    """A cluster of a notebook, a scheduler and two workers, which Ada made."""
 
-    def __init__(self, bilbo: Bilbo) -> None:
-        self.bilbo = bilbo
-        document = {
-            "access": {"cidrs": ["127.0.0.0/8"]},
-            "instance": INSTANCE,
-            "notebook": {},
-            "dask": {"worker": {"count": 2, **ONE_PROCESS}},
-        }
-        self.profile = bilbo.profile("rest", document)
-        bilbo("--local", "create", self.profile)
-        self.first = bilbo.record("rest")
-        bilbo("rcmd", "rest", "notebook", "echo kept >file")
+    def __init__(self, team: Team, ada: Machine) -> None:
+        self.standin = team.standin
+        self.ec2 = client(team.standin, "ec2")
+        team.s3().create_bucket(Bucket=BUCKET)
+        self.document = team.shared(2)
+        ada("create", ada.profile(self.document), "-n", NAME)
+        self.first = ada.bilbo.record(NAME)
+        ada("rcmd", NAME, "notebook", "echo kept >file")
 
-    def is_back(self, done: str) -> None:
+    def states(self) -> dict[str, str]:
+        """The states of all instances that are not terminated, by their names."""
+        return {
+            next(tag["Value"] for tag in each["Tags"] if tag["Key"] == "Name"):
+            each["State"]["Name"]
+            for reservation in self.ec2.describe_instances()["Reservations"]
+            for each in reservation["Instances"]
+            if each["State"]["Name"] != "terminated"
+        }  # fmt: skip
+
+    @contextmanager
+    def fault(self, text: str) -> Iterator[None]:
+        """Within it the stand-in shows a fault."""
+        local.inject(self.standin, text)
+        try:
+            yield
+        finally:
+            local.inject(self.standin, "clear")
+
+    def killed(self, machine: Machine, status: str, *words: str) -> None:
+        """kill -9 of a command, once the record says so."""
+        record = machine.bilbo.home / "clusters" / NAME / "cluster.json"
+        running = Running(machine.bilbo.start(*words, **machine.environment))
+        eventually(lambda: json.loads(record.read_text())["status"] == status, 120)
+        running.process.kill()
+        running.process.wait()
+
+    def is_back(self, machine: Machine, done: str) -> None:
         """It computes, with the machines, the file, the token and the private addresses that it
-        had, and public ones that lead to it."""
-        now = self.bilbo.record("rest")
+        had."""
+        now = machine.bilbo.record(NAME)
         assert now["status"] == "ready" and not now["paused_workers"] and not now["rest"]
         assert ids(now) == ids(self.first) and now["token"] == self.first["token"]
         for role in ("notebook", "scheduler"):
             assert now[role]["private_ip"] == self.first[role]["private_ip"]
         assert f"//{now['notebook']['public_ip']}:" in now["notebook_url"]
         computes(now)
-        assert self.bilbo("rcmd", "rest", "notebook", "cat file").stdout == "kept\n"
+        assert machine("rcmd", NAME, "notebook", "cat file").stdout == "kept\n"
         assert "earlier settings" not in done and "latest settings" not in done
-        assert "Nothing to do." in self.bilbo("create", self.profile).stdout
-        self.first = now
 
-    def plan_is_clean(self, code: int = 0) -> str:
+    def plan_is_clean(self, machine: Machine) -> None:
         """Terraform has nothing to do, and who plans learns why there are no workers."""
-        plan = self.bilbo("plan", self.profile, "--detailed-exitcode", code=code)
+        plan = machine(
+            "plan", machine.profile(self.document), "-n", NAME, "--detailed-exitcode"
+        )  # fmt: skip
         assert "Nothing to do." in plan.stdout and "Count: 2" in plan.stdout
-        return plan.stderr
+        assert f"`bilbo resume {NAME}`, or `bilbo create`, brings it back with 2" in plan.stderr
 
 
 @pytest.fixture(scope="module")
-def resting(bilbo: Bilbo) -> Resting:
+def resting(team: Team) -> Resting:
     """The cluster, which the tests of this file use one after the other."""
-    return Resting(bilbo)
+    return Resting(team, team.machine("ada"))
 
 
 @pytest.mark.timeout(600)
-def test_a_cluster_rests_and_comes_back(bilbo: Bilbo, resting: Resting) -> None:
-    """Paused, its plan is clean and its commands say so; resumed, it computes, with all it had."""
-    with fault(bilbo, "deny=ec2:StopInstances"):
-        refused = bilbo("pause", "rest", "-y", code=1)
+def test_a_pause_is_refused_killed_and_completed(resting: Resting, ada: Machine) -> None:
+    """Refused, it changes nothing; killed, it is completed; then nothing runs, the plan is clean,
+    and there is nothing else to say of it than that."""
+    with resting.fault("deny=ec2:StopInstances"):
+        refused = ada("pause", NAME, "-y", code=1)
     told("AWS does not let you stop instances, in `pause`", errors(refused.stderr), 1,
          "the cluster, unchanged")  # fmt: skip
-    assert bilbo.record("rest")["status"] == "ready"
-    paused = bilbo("pause", "rest", "-y")
-    assert states(bilbo) == AT_REST
-    assert "Workers: none; after `bilbo resume rest`: 2" in paused.stdout
+    assert ada.bilbo.record(NAME)["status"] == "ready"
+    resting.killed(ada, "pausing", "pause", NAME, "-y")
+    assert "is being paused" in ada("rcmd", NAME, "true", code=1).stderr
+    paused = ada("pause", NAME, "-y")
+    assert resting.states() == AT_REST
+    assert f"Workers: none; after `bilbo resume {NAME}`: 2" in paused.stdout
     assert "Stays billed:         the volumes of its machines (15 GiB, 15 GiB)" in paused.stderr
-    said = resting.plan_is_clean()
-    assert "`bilbo resume rest`, or `bilbo create`, brings it back with 2 workers." in said
-    refused = bilbo("plan", resting.profile, "-o", str(bilbo.home / "bundle"), code=1)
-    assert "until it runs, there is nothing to review" in refused.stderr
-    for words in NEED_MACHINES:
-        refused = bilbo(*words, code=1)
-        assert "cluster 'rest' is paused since" in refused.stderr, words
-        assert "To use it: bilbo resume rest" in refused.stderr, words
-    (listed,) = json.loads(bilbo("clusters", "--json").stdout)
-    assert listed["status"] == "paused" and listed["nodes"] == 2
-    seen = bilbo("clusters", "--refresh").stdout
+    resting.plan_is_clean(ada)
+    seen = ada("clusters", "--refresh").stdout
     assert "It is paused, since" in seen and "AWS and the hosts match the record." in seen
-    bilbo("drift", "rest", "--detailed-exitcode")
-    assert "Nothing to do." in bilbo("pause", "rest", "-y").stdout
+    ada("drift", NAME, "--detailed-exitcode")
+    assert "Nothing to do." in ada("pause", NAME, "-y").stdout
 
-    with fault(bilbo, "capacity=1"):
-        refused = bilbo("resume", "rest", code=1)
+
+@pytest.mark.timeout(600)
+def test_a_team_mate_resumes_it(resting: Resting, ada: Machine, ben: Machine) -> None:
+    """Ben attaches it as it is, and resumes it once AWS has room; Ada's bilbo finds that out."""
+    attach(ben)
+    assert ben.bilbo.record(NAME)["status"] == "paused"
+    with resting.fault("capacity=1"):
+        refused = ben("resume", NAME, code=1)
     told("AWS has no room for a machine that `resume` starts", errors(refused.stderr), 1,
          "the cluster, paused as before")  # fmt: skip
-    assert states(bilbo) == AT_REST and bilbo.record("rest")["status"] == "paused"
-    resting.is_back(bilbo("resume", "rest").stderr)
+    assert resting.states() == AT_REST and ben.bilbo.record(NAME)["status"] == "paused"
+    resting.is_back(ben, ben("resume", NAME).stderr)
+    ada("create", ada.profile(resting.document), "-n", NAME)
+    resting.is_back(ada, "")
 
 
 @pytest.mark.timeout(600)
-def test_a_cluster_that_paused_itself_comes_back(bilbo: Bilbo, resting: Resting) -> None:
-    """Its machines power off, and its workers are gone for good: `desc` says so, its plan is clean,
-    and `resume` brings it back as if it had been paused."""
-    ec2 = client(bilbo.home, "ec2")
-    workers = [node["instance_id"] for node in resting.first["workers"]]
-    ec2.terminate_instances(InstanceIds=workers)
+def test_a_cluster_that_paused_itself_comes_back(resting: Resting, ada: Machine) -> None:
+    """Its machines power off, and its workers are gone for good: `desc` says so and its plan is
+    clean. Killed while it comes back, it is completed."""
+    workers = [node["instance_id"] for node in ada.bilbo.record(NAME)["workers"]]
+    resting.ec2.terminate_instances(InstanceIds=workers)
     for node in ids(resting.first):
-        bilbo("rcmd", "rest", node, "sudo shutdown -h now", code=None)
-    assert eventually(lambda: states(bilbo) == AT_REST, 60)
-    said = resting.plan_is_clean()
-    assert "is paused, and planned so" in said
-    seen = bilbo("desc", "rest", "--refresh", code=3).stdout
+        ada("rcmd", NAME, node, "sudo shutdown -h now", code=None)
+    assert eventually(lambda: resting.states() == AT_REST, 60)
+    resting.plan_is_clean(ada)
+    seen = ada("desc", NAME, "--refresh", code=3).stdout
     assert "Status: paused, before " in seen and ", by itself\n" in seen
-    assert "Workers: none; after `bilbo resume rest`: 2" in seen
-    bilbo("desc", "rest", "--refresh")
-    assert "cluster 'rest' is paused before" in bilbo("logs", "rest", code=1).stderr
-    resting.is_back(bilbo("resume", "rest").stderr)
+    assert f"Workers: none; after `bilbo resume {NAME}`: 2" in seen
+    ada("desc", NAME, "--refresh")
+    assert f"cluster {NAME!r} is paused before" in ada("logs", NAME, code=1).stderr
+    profile = ada.profile(resting.document)
+    resting.killed(ada, "creating", "create", profile, "-n", NAME)
+    resting.is_back(ada, ada("resume", NAME).stderr)
+    assert "Nothing to do." in ada("create", profile, "-n", NAME).stdout
 
 
 @pytest.mark.timeout(600)
-def test_killed_while_it_pauses_or_resumes(bilbo: Bilbo, resting: Resting) -> None:
-    """The rows of the crash contract, each completed by another command; then a cluster whose
-    machines are all gone is `ended`, and nothing is left of it in the end."""
-    record = bilbo.home / "clusters" / "rest" / "cluster.json"
-
-    def killed(status: str, *words: str) -> None:
-        running = Running(bilbo.start(*words))
-        eventually(lambda: json.loads(record.read_text())["status"] == status, 120)
-        running.process.kill()
-        running.process.wait()
-
-    killed("pausing", "pause", "rest", "-y")
-    assert "is being paused" in bilbo("rcmd", "rest", "true", code=1).stderr
-    bilbo("pause", "rest", "-y")
-    assert states(bilbo) == AT_REST
-    killed("creating", "resume", "rest")
-    resting.is_back(bilbo("create", resting.profile).stderr)
-    killed("pausing", "pause", "rest", "-y")
-    everything = [*ids(resting.first), *(each["instance_id"] for each in resting.first["workers"])]
-    client(bilbo.home, "ec2").terminate_instances(InstanceIds=everything)
-    refused = bilbo("resume", "rest", code=1)
-    told("Somebody terminates the machines of a paused cluster", errors(refused.stderr), 1,
-         "worker groups without machines; `destroy` removes them")  # fmt: skip
-    bilbo("destroy", "rest", "-y")
-    nothing_is_left(bilbo.home)
+def test_a_cluster_that_is_gone_is_no_paused_one(resting: Resting, ada: Machine) -> None:
+    """Nothing can be resumed of it, and nothing of it is left in the end."""
+    everything = ada.bilbo.record(NAME)["instances"]
+    resting.ec2.terminate_instances(InstanceIds=everything)
+    refused = ada("resume", NAME, code=1)
+    told("All machines of a cluster are terminated, in `resume`", errors(refused.stderr), 1,
+         "a worker group without machines; `create` makes new ones")  # fmt: skip
+    seen = ada("desc", NAME, "--refresh", code=3).stdout
+    assert "Status: ended, since " in seen and "in AWS, not by bilbo" in seen
+    ada("destroy", NAME, "-y")
+    nothing_is_left(resting.standin)

@@ -14,6 +14,7 @@ from test_reality import INVENTORY, RECORD, SERVICES, WELL
 
 from bilbo import record as states
 from bilbo.cluster.host_settings import taken
+from bilbo.cluster.planning import Planned
 from bilbo.cluster.resting import (
     as_told,
     asleep,
@@ -25,15 +26,18 @@ from bilbo.cluster.resting import (
     known_amis,
     paused,
 )
+from bilbo.cluster.reviewed import save
 from bilbo.cluster.taking_up import not_ending
-from bilbo.errors import BilboError
-from bilbo.model import ClusterSpec, Inventory
+from bilbo.cluster.work import Work
+from bilbo.errors import BilboError, ReviewError
+from bilbo.model import ClusterSpec, Inventory, Target
 from bilbo.present.condition import amiss
 from bilbo.profile import building
 from bilbo.reality import LAUNCH, NOTHING, STOP, Reality, Rest, judged, rest_of
 from bilbo.record import Record
 from bilbo.render import render
 from bilbo.status import Ending
+from bilbo.terraform import Outcome
 
 PAUSED = at_rest(RECORD, states.PAUSED, {"worker": 2}, {"since": "2026-01-01T00:00:00+00:00"})
 SHARED = json.loads((Path(__file__).parent / "rendered" / "shared.json").read_text("utf-8"))
@@ -228,3 +232,42 @@ def test_the_record_of_a_paused_cluster_is_kept(tmp_path: Path) -> None:
     found: Record = store.load("t")
     assert (found.status, dict(found.paused_workers)) == ("paused", {"worker": 2})
     assert found.rest == PAUSED.rest and found.inventory == PAUSED.inventory
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("notebook", "t"),
+        ("dashboard", "t", "-u"),
+        ("ssh", "t"),
+        ("rcmd", "t", "workers", "true"),
+        ("logs", "t", "-f"),
+        ("check", "t"),
+        ("get", "t", "file"),
+        ("put", "t", "file"),
+        ("restart", "t", "--notebook"),
+        ("scale", "t", "3"),
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_commands_that_need_machines_say_that_it_is_paused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Before they ask AWS or a host anything."""
+    from bilbo.cli import bilbo
+
+    monkeypatch.setenv("BILBO_HOME", str(tmp_path))
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    states.Store(tmp_path).prepare()
+    states.Store(tmp_path).save(PAUSED.changed(profile=SHARED))
+    with pytest.raises(BilboError, match="cluster 't' is paused since") as refused:
+        bilbo.main([*words], standalone_mode=False, prog_name="bilbo")
+    assert refused.value.hint == "To use it: bilbo resume t" and refused.value.exit_code == 1
+
+
+def test_a_paused_cluster_has_no_plan_for_review(tmp_path: Path) -> None:
+    """It would be a plan of none of its workers, which no profile says."""
+    planned = Planned(spec(), Outcome(0), paused=True)
+    work = Work(states.Store(tmp_path), Target("us-east-1"), progress=None)  # type: ignore[arg-type]
+    with pytest.raises(ReviewError, match="until it runs, there is nothing to review"):
+        save(planned, work, tmp_path / "bundle", ())

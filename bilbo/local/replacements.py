@@ -124,7 +124,8 @@ REPLACEMENTS = (
     Replacement(
         "Instance.start",
         "only changes a state, whatever it was",
-        "boots a stopped machine with a new launch time, leaves a running one alone, refuses a "
+        "boots a stopped machine if there is room, with a new launch time, leaves a running one "
+        "alone, refuses a "
         "terminated one",
         _EC2 + "StartInstances.html",
         "test_every_start_is_a_boot",
