@@ -17,8 +17,8 @@ from bilbo.prices import MONTH_HOURS, Prices
 
 @dataclass(frozen=True)
 class Kept:
-    """`count` equal machines of a group: `gib` of disk each, None if unknown. Stopped ones, which
-    do not run, are billed for their disks alone."""
+    """`count` machines of a group: `gib` of disk each, None if unknown. Stopped ones, which do not
+    run, are billed for their disks alone. `others` are the types that AWS may choose instead."""
 
     role: str
     group: str
@@ -26,6 +26,7 @@ class Kept:
     count: int = 1
     gib: float | None = None
     runs: bool = True
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,15 @@ class Bill:
 
 
 def hourly(kept: Kept, prices: Prices) -> Hourly:
-    """What such machines cost by the hour, on demand: a spot instance costs no more than that."""
+    """What such machines cost by the hour at most: on demand, of the dearest type that AWS may
+    choose. A spot instance costs no more than that."""
     parts: list[tuple[str, float | None]] = [("disks", prices.disk_hour(kept.gib))]
     if kept.runs:
-        parts = [
-            (kept.ec2type, prices.machines.get(kept.ec2type)),
-            ("addresses", prices.address),
-            *parts,
-        ]
+        types = (kept.ec2type, *kept.others)
+        known = [price for each in types if (price := prices.machines.get(each)) is not None]
+        lacking = [each for each in types if each not in prices.machines]
+        parts += [("addresses", prices.address), *((each, None) for each in lacking)]
+        parts.append(("", max(known, default=0.0)))
     if not kept.count:
         return Hourly()
     unknown = tuple(name for name, price in parts if price is None)
@@ -131,7 +133,11 @@ def growing(now: Iterable[Kept], then: Iterable[Kept]) -> list[Kept]:
     there = Counter[tuple[str, str]]()
     for each in now:
         there[each.group, each.ec2type] += each.count if each.runs else 0
-    return [each for each in then if each.count > there[each.group, each.ec2type]]
+    return [
+        each
+        for each in then
+        if each.count > sum(there[each.group, name] for name in {each.ec2type, *each.others})
+    ]
 
 
 # -- so far --------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,16 @@ def test_what_a_machine_costs() -> None:
     assert running.month == pytest.approx(730 * running.usd)
     stopped = hourly(Kept("notebook", "notebook", "t3.micro", 1, 10, runs=False), PRICES)
     assert stopped == Hourly(pytest.approx(0.001))
-    assert hourly(Kept("worker", "gpu", "g3s.xlarge", 1), PRICES).unknown == ("g3s.xlarge", "disks")
+    assert hourly(Kept("worker", "gpu", "g3s.xlarge", 1), PRICES).unknown == ("disks", "g3s.xlarge")
     assert hourly(Kept("worker", "gpu", "g3s.xlarge", 0), PRICES) == Hourly()
+
+
+def test_what_a_group_of_several_types_costs() -> None:
+    """At most the dearest one's price, which is unknown if one of them is."""
+    mixed = Kept("worker", "worker", "t3.micro", 1, 10, others=("m5.large",))
+    assert hourly(mixed, PRICES) == Hourly(pytest.approx(0.1 + 0.005 + 0.001))
+    assert hourly(replace(mixed, others=("x1.large",)), PRICES).unknown == ("x1.large",)
+    assert growing([Kept("worker", "worker", "m5.large", 1)], [mixed]) == []
 
 
 def node(number: int, group: str, ec2type: str) -> Node:
