@@ -215,7 +215,7 @@ def test_a_table_fits(tmp_path: Path) -> None:
     program = "import sys; sys.argv = ['bilbo', 'clusters']; from bilbo.cli import main; main()"
     terminal = Terminal(program, 60, environment={"BILBO_HOME": str(tmp_path)})
     lines = terminal.until(None)
-    assert lines[0].split() == ["NAME", "STATUS", "TYPE", "NODES", "AGE"]
+    assert lines[0].split() == ["NAME", "STATUS", "TYPE", "NODES", "AGE", "ENDS"]
     starts = [lines[0].index(name) for name in lines[0].split()]
     columns = list(zip(starts, [*starts[1:], 60], strict=True))
     text = ["".join(line[a:b].strip() for line in lines[1:]) for a, b in columns]

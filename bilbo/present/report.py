@@ -24,7 +24,6 @@ from bilbo.model import (
 )
 from bilbo.present.ending import HOW_TO_SET, end_cell, end_of
 from bilbo.present.times import local_time
-from bilbo.prices import MONTH_HOURS
 from bilbo.record import ENDED, RESTING, Record
 from bilbo.status import ANOTHERS, RECLAIMED, InstanceDifference
 from bilbo.versions import VersionDifference
@@ -123,9 +122,9 @@ def resting(record: Record) -> list[str]:
 
 def what_stays(record: Record, sizes: Sequence[int], usd: float | None) -> str:
     """Returns what of a paused cluster stays billed, and what to do next; `sizes` are those of its
-    volumes in GiB, empty if they are not known, `usd` is their price per hour, if that is known."""
+    volumes in GiB, empty if they are not known, `usd` is their price per month, if that is known."""
     disks = ", ".join(f"{size} GiB" for size in sizes)
-    price = "at an unknown price" if usd is None else f"{usd * MONTH_HOURS:.2f} USD per month"
+    price = "at an unknown price" if usd is None else f"{usd:.2f} USD per month"
     volumes = f" ({disks}; {price})" if disks else ""
     lines = [
         f"Stays billed:         the volumes of its machines{volumes}",

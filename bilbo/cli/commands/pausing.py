@@ -37,7 +37,7 @@ def pause(context: Context, name: str, force: bool, yes: bool, as_json: bool) ->
     from bilbo.cluster.pause import billed
     from bilbo.cluster.pause import pause as pause_cluster
     from bilbo.present import report
-    from bilbo.prices import load
+    from bilbo.prices import MONTH_HOURS, load
 
     record = context.store.load(name)
     with work(context, target_of(context, record), yes=yes) as w:
@@ -54,7 +54,11 @@ def pause(context: Context, name: str, force: bool, yes: bool, as_json: bool) ->
         echo(report.NOTHING_TO_DO)
     else:
         echo("\n" + report.summary(paused.record))
-        echo("\n" + report.what_stays(paused.record, sizes, usd), err=True)
+        echo(
+            "\n"
+            + report.what_stays(paused.record, sizes, None if usd is None else usd * MONTH_HOURS),
+            err=True,
+        )
 
 
 @click.command(short_help="Start a paused cluster.")
