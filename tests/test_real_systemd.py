@@ -181,7 +181,7 @@ def test_a_boot_starts_the_services(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes such namespaces")
-def test_a_machine_powers_itself_off(tmp_path: Path) -> None:
+def test_the_unit_powers_a_machine_off(tmp_path: Path) -> None:
     """User data, run twice, install a unit that runs at once and at each boot, is started again
     when it dies, and has the machine power off when that is asked for."""
     # Here a user's manager stands for the system's, and must not power this machine off.
