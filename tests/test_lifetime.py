@@ -152,7 +152,7 @@ def test_what_clusters_and_desc_say() -> None:
     """The end of a cluster that was ready; without `lifetime` as before."""
     record = Record("test", "ready", "us-east-1", "dask", ends_after(0) or "", {}, "/x")
     assert "Ends:" not in report.summary(record)
-    assert "never. To have it end:" in report.next_steps(record)
+    assert "Ends by itself:" not in report.next_steps(record)
     assert report.clusters([record])[1][-1] == "-"
     then = datetime.now(timezone.utc) + timedelta(hours=5, minutes=30, seconds=59)
     profile = {"lifetime": {"ttl": "8h", "idle": "30m"}}
@@ -160,6 +160,7 @@ def test_what_clusters_and_desc_say() -> None:
     ends = replace(ready, ends=then.isoformat(timespec="seconds"))
     told = f"Ends: {local_time(ends.ends or '')} at the latest, or once idle for 30m; then: pause\n"
     assert told in report.summary(ends) + "\n"
+    assert told.replace("Ends: ", "Ends by itself:       ") in report.next_steps(ends)
     assert report.clusters([ends])[1][-1] == "5h30m"
     assert report.clusters([replace(ends, ends=ends_after(-60))])[1][-1] == "due"
     assert report.clusters([ready])[1][-1] == "idle 30m"

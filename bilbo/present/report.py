@@ -22,7 +22,7 @@ from bilbo.model import (
     Node,
     NodeGroup,
 )
-from bilbo.present.ending import HOW_TO_SET, end_cell, end_of
+from bilbo.present.ending import end_cell, end_of
 from bilbo.present.times import local_time
 from bilbo.record import ENDED, RESTING, Record
 from bilbo.status import ANOTHERS, RECLAIMED, InstanceDifference
@@ -122,7 +122,7 @@ def resting(record: Record) -> list[str]:
 
 def what_stays(record: Record, sizes: Sequence[int], usd: float | None) -> str:
     """Returns what of a paused cluster stays billed, and what to do next; `sizes` are those of its
-    volumes in GiB, empty if they are not known, `usd` is their price per month, if that is known."""
+    volumes in GiB, empty if they are not known, `usd` is their price a month, if known."""
     disks = ", ".join(f"{size} GiB" for size in sizes)
     price = "at an unknown price" if usd is None else f"{usd:.2f} USD per month"
     volumes = f" ({disks}; {price})" if disks else ""
@@ -144,9 +144,8 @@ def next_steps(record: Record) -> str:
     engine = ENGINES.get(record.type or "")
     if engine and (connect := engine.how_to_connect(record.addresses)):
         lines.append(f"From your own Python: {connect}")
-    lines.append(
-        f"Ends by itself:       {end_of(record) or f'never. To have it end: {HOW_TO_SET}'}"
-    )
+    if end := end_of(record):
+        lines.append(f"Ends by itself:       {end}")
     lines.append(f"Remove it all:        bilbo destroy {record.name}")
     return "\n".join(lines)
 

@@ -558,6 +558,7 @@ MEASURED = {
 ENDED = {"code": 1, "log": ["why"]}
 ANSWERS: dict[str, list[dict[str, Any]]] = {
     "measure": [{"event": "measured", **MEASURED}],
+    "reach": [{"event": "reached", "why": ""}, {"event": "reached", "why": EVIL}],
     "grow": [{"event": "grown", "done": True, "why": "x"}],
     "boot": [{"event": "done", "ran": 0}, {"event": "waiting", "cause": "x"}, {"event": "timeout"}],
     "init": [{"event": "done", "ran": 1}, {"event": "exited", **ENDED, "number": 1}],
