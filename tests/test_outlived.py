@@ -39,7 +39,7 @@ class Life:
         self.bilbo = bilbo
         record = json.loads(bilbo("--local", "desc", NAME, "-d").stdout)
         self.record = record
-        self.ids = {"notebook": record["notebook"]["instance_id"]}
+        self.ids: dict[str, str] = {"notebook": record["notebook"]["instance_id"]}
         self.ids |= {"head": record["scheduler"]["instance_id"]}
         self.ids |= {"worker": record["workers"][0]["instance_id"]}
 
