@@ -8,6 +8,7 @@ from dataclasses import replace
 from bilbo import aws
 from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes
+from bilbo.cluster.epitaph import say_why
 from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.launches import close
 from bilbo.cluster.look import look, mend
@@ -67,6 +68,7 @@ def resume(name: str, work: Work, *, yes: bool = False, force: bool = False) -> 
         tell(spec, work, "Start")
         fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
         results = start(spec, work, record, fresh=fresh)
+        say_why(name, before.rest, record.inventory, work)
         return Created(conclude(spec, work, record, results, applied.error, f"bilbo resume {name}"))
 
 
