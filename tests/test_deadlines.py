@@ -87,7 +87,8 @@ ON_THE_HOST = {
 }
 # The person's side, without `await`: by file, function and called name.
 HERE = {
-    ("aws/tagged.py", "start_instances", "wait"): "boto3's waiter gives up after ten minutes",
+    ("aws/stopping.py", "start_instances", "wait"): "boto3's waiter gives up after ten minutes",
+    ("aws/stopping.py", "stop_instances", "wait"): "boto3's waiter gives up after ten minutes",
     ("aws/prerequisites.py", "problems", "result"): "boto3's clients have",
     ("aws/prerequisites.py", "notes", "result"): "boto3's clients have",
     ("cli/commands/hosts.py", "_become", "call"): "a person's ssh",

@@ -13,6 +13,7 @@ import pytest
 from test_reality import INVENTORY, RECORD, SERVICES, WELL
 
 from bilbo import record as states
+from bilbo.cluster.epitaph import noted
 from bilbo.cluster.host_settings import taken
 from bilbo.cluster.planning import Planned
 from bilbo.cluster.resting import (
@@ -271,3 +272,22 @@ def test_a_paused_cluster_has_no_plan_for_review(tmp_path: Path) -> None:
     work = Work(states.Store(tmp_path), Target("us-east-1"), progress=None)  # type: ignore[arg-type]
     with pytest.raises(ReviewError, match="until it runs, there is nothing to review"):
         save(planned, work, tmp_path / "bundle", ())
+
+
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        (b'{"at": 0, "why": "idle for 30m"}', ("1970-01-01T00:00:00+00:00", "idle for 30m")),
+        (b'{"at": 0, "why": "a\\u001b[31mb"}', ("1970-01-01T00:00:00+00:00", "a\\u001b[31mb")),
+        (b"", None),
+        (b"[]", None),
+        (b'{"at": 1e300, "why": ""}', None),
+        (b'{"at": "soon", "why": ""}', None),
+        (b'{"why": ""}', None),
+        (b"\xff", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_what_a_machine_has_noted_of_its_end(data: bytes, note: tuple[str, str] | None) -> None:
+    """A machine may have written anything."""
+    assert noted(data) == note

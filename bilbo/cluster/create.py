@@ -11,6 +11,7 @@ from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes, apply_new, apply_reviewed
 from bilbo.cluster.bookkeeping import note_machines
 from bilbo.cluster.budget import check_budget
+from bilbo.cluster.epitaph import say_why
 from bilbo.cluster.fallback import with_fallback
 from bilbo.cluster.host_settings import known
 from bilbo.cluster.look import looked, mend
@@ -119,11 +120,12 @@ def _started(
     woken: Collection[str],
 ) -> Created:
     """Starts what does not run on the machines that there are, and says how that ended."""
-    record = work.store.save(with_nodes(record, spec, applied.inventory))
+    rest, record = record.rest, work.store.save(with_nodes(record, spec, applied.inventory))
     note_machines(before, record, work)
     tell(spec, work, "Start")
     fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
     results = start(spec, work, record, fresh=fresh)
+    say_why(spec.name, rest, record.inventory, work)
     return Created(conclude(spec, work, record, results, applied.error))
 
 

@@ -10,6 +10,7 @@ from bilbo import record as states
 from bilbo.cluster.apply import Applied, Undertaking, apply_changes
 from bilbo.cluster.bookkeeping import note_machines
 from bilbo.cluster.budget import check_budget
+from bilbo.cluster.epitaph import say_why
 from bilbo.cluster.fallback import with_fallback
 from bilbo.cluster.host_settings import must_be_alike
 from bilbo.cluster.launches import close
@@ -74,6 +75,7 @@ def resume(name: str, work: Work, *, yes: bool = False, force: bool = False) -> 
         tell(spec, work, "Start")
         fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
         results = start(spec, work, record, fresh=fresh)
+        say_why(name, before.rest, record.inventory, work)
         return Created(conclude(spec, work, record, results, applied.error, f"bilbo resume {name}"))
 
 
