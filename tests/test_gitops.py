@@ -258,6 +258,11 @@ def test_attach(team: Team, ada: Machine, ben: Machine) -> None:
     assert ours == theirs
     assert known[0]["owner"].encode() in ours["main.tf"]
     assert b"allowed_account_ids" not in ours["main.tf"]
+    costs = [json.loads(each("cost", NAME, "--json").stdout)[0] for each in (ada, ben)]
+    assert [each["from_the_beginning"] for each in costs] == [True, False]
+    starts = [{m["instance_id"]: m["runs"][0]["start"] for m in each["machines"]} for each in costs]
+    assert starts[1].items() <= starts[0].items() and len(starts[1]) == 3
+    assert "Known since" in ben("cost", NAME).stdout
     url = ("notebook", NAME, "-u")
     assert ben(*url).stdout == ada(*url).stdout
     assert ben("rcmd", NAME, "all", "echo here").stdout.count("here") == 3

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def seen(state: str = "running", started: float = 0, name: str = "i-1", **more: 
     return replace(found, **more)  # type: ignore[arg-type]
 
 
-def ended(hours: float) -> dict[str, str]:
+def ended(hours: float) -> dict[str, Any]:
     """That AWS tells the end exactly."""
     return {"ended": written(at(hours)), "code": "Client.UserInitiatedShutdown"}
 

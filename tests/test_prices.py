@@ -40,6 +40,11 @@ def spec(count: int = 2, **more: Any) -> ClusterSpec:
     return building.build(document, "one", "us-east-1")
 
 
+def about(usd: float) -> Any:
+    """A sum of US dollars that floating point may have rounded."""
+    return pytest.approx(usd)
+
+
 def listed(**filters: str) -> list[dict[str, Any]]:
     """What the stand-in's list answers a question with these filters; one page."""
     asked = {
@@ -101,10 +106,10 @@ def test_they_are_old_after_thirty_days() -> None:
 def test_what_a_machine_costs() -> None:
     """Machine, address and disk; stopped, its disk alone; what is unknown is named, and not 0."""
     running = hourly(Kept("notebook", "notebook", "t3.micro", 2, 10), PRICES)
-    assert running == Hourly(pytest.approx(2 * (0.01 + 0.005 + 0.001)))
+    assert running == Hourly(about(2 * (0.01 + 0.005 + 0.001)))
     assert running.month == pytest.approx(730 * running.usd)
     stopped = hourly(Kept("notebook", "notebook", "t3.micro", 1, 10, runs=False), PRICES)
-    assert stopped == Hourly(pytest.approx(0.001))
+    assert stopped == Hourly(about(0.001))
     assert hourly(Kept("worker", "gpu", "g3s.xlarge", 1), PRICES).unknown == ("disks", "g3s.xlarge")
     assert hourly(Kept("worker", "gpu", "g3s.xlarge", 0), PRICES) == Hourly()
 
@@ -112,7 +117,7 @@ def test_what_a_machine_costs() -> None:
 def test_what_a_group_of_several_types_costs() -> None:
     """At most the dearest one's price, which is unknown if one of them is."""
     mixed = Kept("worker", "worker", "t3.micro", 1, 10, others=("m5.large",))
-    assert hourly(mixed, PRICES) == Hourly(pytest.approx(0.1 + 0.005 + 0.001))
+    assert hourly(mixed, PRICES) == Hourly(about(0.1 + 0.005 + 0.001))
     assert hourly(replace(mixed, others=("x1.large",)), PRICES).unknown == ("x1.large",)
     assert growing([Kept("worker", "worker", "m5.large", 1)], [mixed]) == []
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from bilbo import aws, prices
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError
-from bilbo.files import private_append
+from bilbo.files import private_append, private_folder
 from bilbo.ledger import Ledger, begun, observed, read
 from bilbo.record import LEDGER, LEDGERS, Record, Store
 
@@ -51,6 +51,7 @@ def look_at_machines(before: Record | None, after: Record, work: Work) -> Ledger
         whole = before is None or not any(True for _ in before.inventory.nodes())
         lines.insert(0, begun(now, whole=whole))
     if lines:
+        private_folder(work.store.home / LEDGERS)  # made now: at the end the disk may be full
         private_append(path, "".join(f"{json.dumps(line)}\n" for line in lines))
     return load(path)
 
