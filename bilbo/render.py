@@ -18,7 +18,7 @@ from bilbo import __version__
 from bilbo.addresses import label
 from bilbo.errors import RenderError
 from bilbo.hostside import digests
-from bilbo.lifetime import DESTROY, INSTALL
+from bilbo.lifetime import DESTROY
 from bilbo.model import (
     CLUSTER_TAG,
     GROUP_TAG,
@@ -169,14 +169,10 @@ def _modules_used(spec: ClusterSpec) -> dict[str, str]:
         names.add("network")
     if spec.needs_security_group:
         names.add("security_group")
-    written = {}
     if spec.lifetime:
         names.add("lifetime")
-        text = INSTALL.replace("${", "$${").replace("%{", "%%{")
-        heredoc = f"locals {{\n  install = <<EOT\n{text}EOT\n}}\n"
-        written["modules/lifetime/install.tf"] = f"# Written by bilbo.\n{heredoc}"
     root = folder("templates") / "terraform"
-    return written | {
+    return {
         path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
         for name in sorted(names)
         for path in sorted((root / "modules" / name).glob("*.tf"))

@@ -185,6 +185,26 @@ echo once >>boots
 """
 
 
+def test_a_unit_is_started_and_restarted(standin: StandIn) -> None:
+    """By systemctl on the host, without a boot: a restart ends its last run, and a unit that names
+    the machine underneath is not run."""
+    host = Bootable(standin)
+    unit = "[Service]\nExecStart=/bin/sh -c 'echo run $$$$ >>boots; exec sleep 300'\n"
+    host.run(
+        f"units=$(systemctl show -p UnitPath --value) && cd $units && "
+        f"printf %s {shlex.quote(unit)} >e.service && printf %s {shlex.quote(BY_PATH)} >f.service "
+        "&& sudo systemctl enable --now f && sudo systemctl start e.service"
+    )
+    first = eventually(lambda: host.boots())
+    host.run("sudo systemctl restart --no-block e.service")
+    both = eventually(lambda: (found := host.boots()) != first and found)
+    assert len(both) == 2 and all(line.startswith("run ") for line in both)
+    mark = str(host.home.resolve() / "local")
+    pids = {int(line.split()[1]) for line in both}
+    assert eventually(lambda: len(pids & of_standin(mark).get(host.id, set())) == 1)
+    host.ec2.terminate_instances(InstanceIds=[host.id])
+
+
 @pytest.mark.parametrize("by", ["launch", "template"])
 def test_user_data_run_at_the_first_boot_alone(standin: StandIn, by: str) -> None:
     """As root, in the machine's home, with its own programs; what they enable runs at later boots.

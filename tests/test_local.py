@@ -518,6 +518,42 @@ def test_stop_start_reboot_terminate(aws: Aws) -> None:
     aws.ec2.terminate_instances(InstanceIds=[again["InstanceId"]])
 
 
+def test_a_machine_powers_itself_off(aws: Aws) -> None:
+    """It stops, or is terminated where its instance or its launch template says so, and EC2 tells
+    that it was the machine. The setting changes nothing else of it."""
+    (group,) = (instance := aws.run("own-power"))["SecurityGroups"]
+
+    def now() -> dict[str, Any]:
+        found = aws.ec2.describe_instances(InstanceIds=[instance["InstanceId"]])
+        return dict(found["Reservations"][0]["Instances"][0])
+
+    def ended(state: str) -> str:
+        assert eventually(lambda: now()["State"]["Name"] == state)
+        return str(now()["StateReason"]["Code"])
+
+    for behavior in ("terminate", "stop"):
+        aws.ec2.modify_instance_attribute(
+            InstanceId=instance["InstanceId"],
+            InstanceInitiatedShutdownBehavior={"Value": behavior},
+        )
+        told = aws.ec2.describe_instance_attribute(
+            InstanceId=instance["InstanceId"], Attribute="instanceInitiatedShutdownBehavior"
+        )
+        assert told["InstanceInitiatedShutdownBehavior"] == {"Value": behavior}
+    assert now()["SecurityGroups"] == [group]
+    shell(aws, instance["PublicIpAddress"], "sudo systemctl poweroff")
+    assert ended("stopped") == "Client.InstanceInitiatedShutdown"
+    aws.ec2.start_instances(InstanceIds=[instance["InstanceId"]])
+    assert not now().get("StateReason", {}).get("Code")
+    aws.ec2.stop_instances(InstanceIds=[instance["InstanceId"]])
+    assert ended("stopped") == "Client.UserInitiatedShutdown"
+    aws.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    template = aws.template("own-power", InstanceInitiatedShutdownBehavior="terminate")
+    instance = aws.run(LaunchTemplate={"LaunchTemplateId": template})
+    shell(aws, instance["PublicIpAddress"], "sudo poweroff")
+    assert ended("terminated") == "Client.InstanceInitiatedShutdown"
+
+
 def test_every_start_is_a_boot() -> None:
     """A machine that is started again before anybody looks has gone down all the same. To start one
     that runs is no boot, and neither one that is gone nor a reboot of a stopped one is carried out.

@@ -20,7 +20,9 @@ from bilbo.local import ssh
 from bilbo.local.boot_entries import BootEntry, boot_entries, unit_entry, user_data
 from bilbo.model import HostPlan, HostResult, Page, Service, StagePlan
 from bilbo.remote import Deadlines, KnownHosts, Remote, bring_up
+from bilbo.resources import folder
 
+GENERATED = "# From bilbo/lifetime.py: BILBO_WRITE_DOCS=1 pytest tests/test_power.py writes it."
 MACHINE = "i-0123456789abcdef0"
 
 
@@ -177,6 +179,16 @@ def test_the_script_is_portable(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stdout
+
+
+def test_terraform_has_the_same_script() -> None:
+    """The module's file is the script as HCL. BILBO_WRITE_DOCS=1 writes it."""
+    path = folder("templates") / "terraform" / "modules" / "lifetime" / "install.tf"
+    text = INSTALL.replace("${", "$${").replace("%{", "%%{")
+    wanted = f"{GENERATED}\n\nlocals {{\n  install = <<EOT\n{text}EOT\n}}\n"
+    if os.environ.get("BILBO_WRITE_DOCS"):
+        path.write_text(wanted, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == wanted
 
 
 # The SSH stage

@@ -79,6 +79,7 @@ def install(world: World) -> None:
     check_and_complete_launches(world)
     take_the_root_disks_size_from_the_image()
     count_boots(world)
+    set_what_a_poweroff_does()
     read_user_data_of_later_versions()
     keep_a_templates_own_tags_out_of_its_versions()
     refuse_long_user_data()
@@ -330,6 +331,21 @@ def count_boots(world: World) -> None:
             )
         self.bilbo_boots += 1
         original(self)
+
+
+def set_what_a_poweroff_does() -> None:
+    """moto takes this change of an instance for one of its security groups, to none."""
+
+    @replace(InstanceResponse, "_dot_value_instance_attribute_handler")
+    def handler(original: Any, self: Any) -> bool:
+        behavior = self._get_param("InstanceInitiatedShutdownBehavior.Value")
+        if behavior is None:
+            return bool(original(self))
+        self.error_on_dryrun()
+        self.ec2_backend.modify_instance_attribute(
+            self._get_param("InstanceId"), "instance_initiated_shutdown_behavior", behavior
+        )
+        return True
 
 
 def root_gib(instance: Any) -> int:

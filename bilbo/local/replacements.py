@@ -136,6 +136,13 @@ REPLACEMENTS = (
         "test_stop_start_reboot_terminate",
     ),
     Replacement(
+        "InstanceResponse._dot_value_instance_attribute_handler",
+        "takes a new InstanceInitiatedShutdownBehavior for an empty list of security groups",
+        "sets what a poweroff on the machine does",
+        _EC2 + "ModifyInstanceAttribute.html",
+        "test_a_machine_powers_itself_off",
+    ),
+    Replacement(
         "LaunchTemplateVersion.user_data",
         "reads the user data of a template's first version only; later ones fail at launch",
         "reads every version's",

@@ -16,7 +16,8 @@ while [ $# -gt 0 ]; do
         --value) value=1 ;;
         --now) now=1 ;;
         -*) ;;
-        *) if [ -z "$verb" ]; then verb=$1; else names="$names $1"; fi ;;
+        *.*) names="$names $1" ;;
+        *) if [ -z "$verb" ]; then verb=$1; else names="$names $1.service"; fi ;;
     esac
     shift
 done
@@ -46,7 +47,6 @@ enable_unit() {
 
 # The stand-in looks there a few times a second; see _start_units in machines.py.
 start_unit() {
-    case $1 in *.*) ;; *) set -- "$1.service" ;; esac
     [ "$scope" = system ] || fail "systemctl: a stand-in host starts no units of users"
     [ -f "$units/$1" ] || fail "Failed to start $1: Unit $1 not found."
     asked=${host%/*/*}/start

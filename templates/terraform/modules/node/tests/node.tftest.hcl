@@ -58,3 +58,26 @@ run "takes_a_size" {
     error_message = "The instance profile is the one asked for."
   }
 }
+
+run "poweroff_stops_it" {
+  command = plan
+
+  assert {
+    condition     = aws_instance.this.instance_initiated_shutdown_behavior == "stop"
+    error_message = "A person's poweroff must not destroy a machine."
+  }
+}
+
+run "poweroff_may_terminate_it" {
+  command = plan
+
+  variables {
+    user_data         = "#!/bin/sh"
+    shutdown_behavior = "terminate"
+  }
+
+  assert {
+    condition     = aws_instance.this.instance_initiated_shutdown_behavior == "terminate"
+    error_message = "A cluster that is to be destroyed ends its machines by poweroff."
+  }
+}

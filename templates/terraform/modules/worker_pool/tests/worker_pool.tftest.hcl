@@ -144,3 +144,22 @@ run "spot_instances_of_several_types" {
     error_message = "Each worker has its own type, and says that it is a spot instance."
   }
 }
+
+run "poweroff_may_terminate_it" {
+  command = plan
+
+  variables {
+    user_data         = "#!/bin/sh"
+    shutdown_behavior = "terminate"
+  }
+
+  assert {
+    condition     = aws_launch_template.this.instance_initiated_shutdown_behavior == "terminate"
+    error_message = "A worker ends by its own poweroff."
+  }
+
+  assert {
+    condition     = aws_launch_template.this.user_data == base64encode("#!/bin/sh")
+    error_message = "Launch templates hold user data in base64."
+  }
+}
