@@ -98,12 +98,13 @@ def test_a_change_of_purchase_is_said() -> None:
     ):
         settled = with_purchases(spec_of(worker), before)
         assert [said in note for note in purchase_notes(settled, before)] == [True]
-    for worker, before in (
+    unchanged: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         ({"spot": True}, state(0)),
         ({}, state(100)),
         ({"spot": True}, {}),
         ({"spot": True}, state(100, size=0)),
-    ):
+    )
+    for worker, before in unchanged:
         assert not purchase_notes(with_purchases(spec_of(worker), before), before)
 
 
