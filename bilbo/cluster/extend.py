@@ -9,10 +9,7 @@ from bilbo.cluster.whereabouts import Whereabouts
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError
 from bilbo.lifetime import lifetime
-from bilbo.record import NEVER, Record, ends_after
-
-# No machine runs that could be told: the record's status.
-_AT_REST = ("paused", "ended")
+from bilbo.record import NEVER, RESTING, Record, ends_after
 
 
 def extend(name: str, seconds: int | None, work: Work) -> Record:
@@ -29,7 +26,7 @@ def extend(name: str, seconds: int | None, work: Work) -> Record:
                 f"nothing ends cluster {name!r} by itself",
                 hint='To have it end, put "lifetime" into its profile and run `bilbo create`.',
             )
-        if leader is None or record.status in _AT_REST:
+        if leader is None or record.status in RESTING:
             raise BilboError(
                 f"cluster {name!r} is {record.status}: no machine runs that could be told",
                 hint="Its time begins anew when it runs again.",

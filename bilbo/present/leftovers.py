@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from bilbo.held import Built, Resource, Swept
 from bilbo.present.report import age
 
 _STOPPED = ("stopped", "stopping")
+# USD per hour, by region and instance type.
+Prices: TypeAlias = Mapping[str, Mapping[str, float]]
 
 
-def leftover_rows(found: Swept, prices: Mapping[str, float]) -> list[tuple[str, ...]]:
-    """Returns the rows of a table, one for each resource, those of builds last; with `prices` (USD
-    per hour by instance type) also what each machine costs, `?` where that is unknown."""
+def leftover_rows(found: Swept, prices: Prices) -> list[tuple[str, ...]]:
+    """Returns the rows of a table, one for each resource, those of builds last; with any `prices`
+    also what each machine costs, `?` where that is unknown."""
     heading = ("CLUSTER", "REGION", "OWNER", "RESOURCE", "ID", "STATE", "AGE")
-    rows: list[tuple[str, ...]] = [(*heading, "USD/H") if prices else heading]
+    priced = any(prices.values())
+    rows: list[tuple[str, ...]] = [(*heading, "USD/H") if priced else heading]
     for leftover in found.leftovers:
         owner = (leftover.owner or "none") + (" (yours)" if leftover.mine else "")
         whose = (leftover.cluster, leftover.region, owner)
-        rows += [(*whose, *_row(each, prices)) for each in leftover.resources]
+        known = prices.get(leftover.region, {}) if priced else None
+        rows += [(*whose, *_row(each, known)) for each in leftover.resources]
     for each in found.built:
         whose = (f"image {each.image}", each.region, "none")
-        rows.append((*whose, *_row(each.resource, prices)))
+        rows.append((*whose, *_row(each.resource, prices.get(each.region, {}) if priced else None)))
     return rows
 
 
-def _row(found: Resource, prices: Mapping[str, float]) -> tuple[str, ...]:
+def _row(found: Resource, prices: Mapping[str, float] | None) -> tuple[str, ...]:
     since = age(found.since) if found.since else "-"
     row = (found.kind.removeprefix("aws_"), found.id, found.state or "-", since)
-    return (*row, _usd(found, prices)) if prices else row
+    return row if prices is None else (*row, _usd(found, prices))
 
 
 def removal_of_builds(found: Sequence[Built]) -> str:
@@ -37,7 +41,7 @@ def removal_of_builds(found: Sequence[Built]) -> str:
     return "\n".join(f"  {command}" for each in found for command in each.commands)
 
 
-def leftovers_document(swept: Swept, account: str | None, prices: Mapping[str, float]) -> Any:
+def leftovers_document(swept: Swept, account: str | None, prices: Prices) -> Any:
     """Returns what was found as a JSON document; `usd_per_hour` is null where it is unknown."""
     return {
         "account": account,
@@ -49,12 +53,18 @@ def leftovers_document(swept: Swept, account: str | None, prices: Mapping[str, f
                 "region": leftover.region,
                 "owner": leftover.owner or None,
                 "mine": leftover.mine,
-                "resources": [_document(each, prices) for each in leftover.resources],
+                "resources": [
+                    _document(each, prices.get(leftover.region, {})) for each in leftover.resources
+                ],
             }
             for leftover in swept.leftovers
         ],
         "of_builds": [
-            {"image": each.image, "region": each.region, **_document(each.resource, prices)}
+            {
+                "image": each.image,
+                "region": each.region,
+                **_document(each.resource, prices.get(each.region, {})),
+            }
             for each in swept.built
         ],
     }

@@ -35,7 +35,7 @@ _NO_OWNER = "none"
 @click.option(
     "--prices",
     type=click.Path(path_type=Path),
-    help="A JSON file of USD per hour by instance type.",
+    help="A JSON file of USD per hour by instance type, instead of AWS's prices.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Remove what is yours.")
 @JSON_OPTION
@@ -73,12 +73,14 @@ def sweep(
     from bilbo.cli.reviews import read_prices
     from bilbo.cluster.sweep import leftovers
     from bilbo.present.leftovers import leftover_rows, leftovers_document
+    from bilbo.prices import load
 
-    costs = read_prices(prices)
+    given = read_prices(prices)
     with work(context, default_target(context)) as w:
         found = leftovers(w, _regions(context, w, asked, everywhere=all_regions))
         # There may be no default region, and STS is asked in one.
         account = replace(w, target=replace(w.target, region=found.regions[0])).account
+    costs = {each: {**load(context.home, each).machines, **given} for each in found.regions}
     if as_json:
         print_json(leftovers_document(found, account, costs))
     elif found.leftovers or found.built:
