@@ -634,7 +634,7 @@ class Host:
 
 def test_agent_answers(fuzz: Fuzzer) -> None:
     """Whatever a host's agent answers is the named failure of that host, or what it should be."""
-    spec = building.build(DOCUMENT, "one")
+    spec = building.build({**DOCUMENT, "lifetime": {}}, "one")
     found = inventory(spec, OUTPUTS)
     plans = list(services.stage_plan(spec, found, "token").hosts())
     plans = [replace(each, init_cmd=("true",), requirements=("x",)) for each in plans]
