@@ -12,7 +12,7 @@ DUTIES: tuple[str, ...] = ("deciding",)
 # In the order in which they import each other.
 WATCHER_MODULES: tuple[str, ...] = (
     *("service", "channel", "boot", "power", "page", "watcher"),
-    *("farewell", "figures", "hearing", "presence", *DUTIES),
+    *("presence", "farewell", "figures", "hearing", *DUTIES),
 )
 
 # As the agent's loader: the modules' sources are treated as imported.
