@@ -39,7 +39,7 @@ def duties(folder: Path) -> List[Duty]:
     if not (folder / SETTINGS).exists():
         return []
     part = Leader(folder) if settings(folder)["leads"] else Follower(folder)
-    return [Duty(PERIOD, part.look)]
+    return [Duty(PERIOD, part.look, folder / SETTINGS)]
 
 
 def settings(folder: Path) -> Settings:
