@@ -7,14 +7,21 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
 from bilbo_cli import INSTANCE, ONE_PROCESS, Bilbo, clients
 from jupyter_client.blocking.client import BlockingKernelClient
 from waiting import eventually
+
+from bilbo import local
+from bilbo.cluster.launches import closed_groups
+from bilbo.cluster.work import Work
+from bilbo.profile import building
+from bilbo.record import Store
 
 NAME = "outlived"
 LIFETIME = {"ttl": "2h", "idle": "20s"}
@@ -96,6 +103,21 @@ def cost_of(life: Life, role: str) -> tuple[float, int]:
     raise AssertionError(f"no watcher on the {role}")
 
 
+def seen_closed(life: Life) -> None:
+    """A group counts as one in which AWS launches nothing only as long as AWS says so."""
+    home = life.bilbo.home
+    kept = Store(home).load(NAME)
+    spec = replace(building.build(kept.profile, NAME, kept.region), owner=kept.owner)
+    work: Any = Work(Store(home), local.start(home), cast(Any, None))
+    _, autoscaling = clients(home)
+    (group,) = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+    name = group["AutoScalingGroupName"]
+    assert closed_groups(spec, work) == {"worker"}
+    autoscaling.resume_processes(AutoScalingGroupName=name, ScalingProcesses=["Launch"])
+    assert closed_groups(spec, work) == frozenset()
+    autoscaling.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=["Launch"])
+
+
 def test_a_life(bilbo: Bilbo, profile: str) -> None:
     """A task, a result that somebody holds, a busy kernel and a used terminal keep the cluster
     awake, for longer than its idle time. `extend` moves its end. With a shorter idle time it ends:
@@ -122,8 +144,10 @@ def test_a_life(bilbo: Bilbo, profile: str) -> None:
         assert "Kept awake:\n" in text
         assert "As things are it ends in 3h: its time is over." in text or "2h59m" in text, text
         del held
-    costs = {role: cost_of(life, role) for role in life.ids}
-    print(costs)
+    for role in life.ids:
+        seconds, memory = cost_of(life, role)
+        assert seconds < 10 and memory < 64 << 20, (role, seconds, memory)
+    seen_closed(life)
     bilbo("--local", "create", profile, "-p", "lifetime.idle=4s")
     ended = {"head": "stopped", "notebook": "stopped", "worker": "terminated"}
     eventually(lambda: life.states() == ended, 120)

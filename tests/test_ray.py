@@ -19,8 +19,10 @@ import pytest
 from bilbo_cli import INSTANCE, Bilbo, client, nothing_is_left
 from browser import run_in_kernel
 from reliability import errors, told
+from waiting import eventually
 
 from bilbo import bundle, local
+from bilbo.agent import figures
 
 NAME = "ray"
 BUCKET = "rays"
@@ -71,6 +73,29 @@ class Counter:
 
 counter = Counter.options(lifetime="detached", name="counter", num_gpus=1).remote()
 assert ray.get(counter.count.remote()) == 1
+"""
+
+
+# Does what it is told, a line each, and says so.
+HOLDER = """
+import sys, ray
+
+ray.init(sys.argv[1], log_to_driver=False)
+
+@ray.remote
+def wait(seconds):
+    import time
+    time.sleep(seconds)
+
+@ray.remote
+class Idle:
+    pass
+
+print("connected", flush=True)
+held = []
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
 """
 
 
@@ -238,6 +263,36 @@ def seen_dead(bilbo: Bilbo, what: str) -> None:
     told(f"`kill -9` of Ray's {what} and its supervisor, as `desc --refresh` tells",
          f"{first}\n{line}\n{hint}", 3,
          "`restart` starts head and workers anew, `create` what is dead")  # fmt: skip
+
+
+def finds(head: str, holder: subprocess.Popen[str], does: str, expected: list[str]) -> None:
+    """Has the client do something; then Ray's figures say so."""
+    assert holder.stdin and holder.stdout
+    holder.stdin.write(f"{does}\n")
+    assert holder.stdout.readline() == "done\n"
+    eventually(lambda: [what for what, _ in figures.ray(head)] == expected, 60)
+
+
+def test_its_figures_say_whether_it_is_idle(record: dict[str, Any]) -> None:
+    """What the watcher asks Ray: an object that a client holds, a task and an actor are not idle; a
+    client that holds nothing is."""
+    head = record["head"]["private_ip"]
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, record["ray_client_address"]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as holder:
+        assert holder.stdout and holder.stdout.readline() == "connected\n"
+        finds(head, holder, "pass", [])
+        finds(head, holder, "held.append(ray.put(bytes(10)))", ["Ray holds 1 object"])
+        finds(head, holder, "held.clear()", [])
+        finds(head, holder, "held.append(wait.remote(1000))", ["Ray has 1 task"])
+        # The client holds the function that it has used.
+        finds(head, holder, "ray.cancel(held.pop(), force=True)", ["Ray holds 1 object"])
+        finds(head, holder, "held.append(Idle.remote())", ["Ray has 1 actor"])
+    eventually(lambda: figures.ray(head) == [], 120)
 
 
 def test_a_killed_worker_costs_no_result(bilbo: Bilbo, record: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def duties(folder: Path) -> List[Duty]:
     if not (folder / SETTINGS).exists():
         return []
     part = Leader(folder) if settings(folder)["leads"] else Follower(folder)
-    return [Duty(PERIOD, part.look)]
+    return [Duty(PERIOD, part.look, folder / SETTINGS)]
 
 
 def settings(folder: Path) -> Settings:
@@ -85,7 +85,7 @@ class Watching:
         before = remembered(folder)
         self.booted = booted(folder, before)
         self.quiet = max(float(before.get("quiet", 0.0)), self.booted) or time.time()
-        self.farewell = Farewell(settings(folder)["cluster"])
+        self.farewell = Farewell(settings(folder)["cluster"], folder)
 
     def findings(self, told: Settings) -> List[Finding]:
         """What people and programs do here, and how many seconds ago: 0 for now."""
