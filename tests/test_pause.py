@@ -131,11 +131,14 @@ def test_a_pause_is_refused_killed_and_completed(resting: Resting, ada: Machine)
 
 
 @pytest.mark.timeout(600)
-def test_a_team_mate_resumes_it(resting: Resting, ben: Machine) -> None:
-    """Ben attaches it as it is, and resumes it, with the token that Ada knows."""
+def test_a_team_mate_resumes_it(resting: Resting, ada: Machine, ben: Machine) -> None:
+    """Ben attaches it as it is, and resumes it, with the token that Ada knows; then her bilbo, too,
+    sees that it is paused no more."""
     attach(ben)
     assert ben.bilbo.record(NAME)["status"] == "paused"
     resting.is_back(ben, ben("resume", NAME).stderr)
+    seen = ada("desc", NAME, "--refresh", code=3).stdout
+    assert "Status: partial" in seen and "dask-scheduler runs on 1 of 1" in seen
 
 
 @pytest.mark.timeout(600)

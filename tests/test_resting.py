@@ -149,6 +149,7 @@ def endings(**there: str) -> dict[str, Ending]:
         # One still runs, is about to, or has not stopped yet; or it is neither paused nor ended.
         (endings(i_1="stopped", i_2="stopped", i_3="running"), None),
         (endings(i_1="stopped", i_2="stopped", i_9="pending"), None),
+        (endings(i_1="stopped", i_2="stopped", i_3="stopped"), None),
         (endings(i_1="stopped itself", i_2="running"), None),
         (endings(i_1="stopping itself", i_2="stopped"), None),
         (endings(i_1="stopped", i_2="terminated"), None),

@@ -11,7 +11,7 @@ from bilbo.cluster.launching import check_images, limits, public_keys
 from bilbo.cluster.noticing import noticed
 from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
-from bilbo.cluster.resting import ended, is_told_paused, paused
+from bilbo.cluster.resting import as_told, ended, is_told_paused, paused
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import initialised, not_moving
@@ -51,6 +51,7 @@ def plan(spec: ClusterSpec, work: Work, *, my_ip: bool = False, show: bool = Fal
         spec = with_root_devices(spec, work, state)
         if spec.owner is None:
             work.progress.say(_NO_OWNER)
+        before = as_told(before, state) if before and spec.state else before
         asked = spec
         if is_told_paused(state):
             spec = paused(spec)
