@@ -32,6 +32,8 @@ REACH = "reach"
 # It runs, and is billed, although its cluster is at rest.
 STOP = "stop"
 
+_GONE = {"gone", "terminated", "shutting-down"}
+
 # How many seconds a worker may take to join the head before it counts as lost.
 _JOINING_SECONDS = 60.0
 
@@ -148,12 +150,13 @@ class Rest:
 
 def rest_of(recorded: Inventory, found: Mapping[str, Ending]) -> Rest | None:
     """How a cluster came to rest, whose instances AWS has `found`; None if any of them runs, or is
-    about to, or if some of notebook and head are gone and others only stopped."""
-    stay = [node.instance_id for node in (recorded.notebook, recorded.head) if node]
-    states = {name: found[name].state if name in found else "gone" for name in stay}
-    runs = any(each.state in ("pending", "running", "stopping") for each in found.values())
-    gone = all(each in ("gone", "terminated", "shutting-down") for each in states.values())
-    if not stay or runs or not (gone or all(each == "stopped" for each in states.values())):
+    about to, if a worker is only stopped, or if notebook and head are neither all stopped nor all
+    gone."""
+    stay = {node.instance_id for node in (recorded.notebook, recorded.head) if node}
+    states = {found[name].state if name in found else "gone" for name in stay}
+    workers = {each.state for name, each in found.items() if name not in stay}
+    gone = states <= _GONE
+    if not stay or not workers <= _GONE or not (gone or states == {"stopped"}):
         return None
     there = [found[name] for name in stay if name in found]
     return Rest(gone, any(each.by_itself for each in there), max((e.at for e in there), default=""))

@@ -24,6 +24,7 @@ LONGEST_FIRST = (
     "test_gitops_refusals",
     "test_scale",
     "test_crash_contract",
+    "test_pause",
     "test_faults_interrupt",
     "test_ray",
     "test_faults_aws",

@@ -43,10 +43,16 @@ class Resting:
         self.standin = team.standin
         self.ec2 = client(team.standin, "ec2")
         team.s3().create_bucket(Bucket=BUCKET)
-        self.document = team.shared(2)
-        ada("create", ada.profile(self.document), "-n", NAME)
+        self.team = team
+        ada("create", self.profile(ada), "-n", NAME)
         self.first = ada.bilbo.record(NAME)
         ada("rcmd", NAME, "notebook", "echo kept >file")
+
+    def profile(self, machine: Machine) -> str:
+        """The cluster's profile with the machine's own path of the key, as `attach` takes it."""
+        document = self.team.shared(2)
+        document["instance"]["ssh_private_key"] = machine.path(".ssh/team.pem")
+        return machine.profile(document)
 
     def states(self) -> dict[str, str]:
         """The states of all instances that are not terminated, by their names."""
@@ -91,7 +97,7 @@ class Resting:
     def plan_is_clean(self, machine: Machine) -> None:
         """Terraform has nothing to do, and who plans learns why there are no workers."""
         plan = machine(
-            "plan", machine.profile(self.document), "-n", NAME, "--detailed-exitcode"
+            "plan", self.profile(machine), "-n", NAME, "--detailed-exitcode"
         )  # fmt: skip
         assert "Nothing to do." in plan.stdout and "Count: 2" in plan.stdout
         assert f"`bilbo resume {NAME}`, or `bilbo create`, brings it back with 2" in plan.stderr
@@ -125,11 +131,14 @@ def test_a_pause_is_refused_killed_and_completed(resting: Resting, ada: Machine)
 
 
 @pytest.mark.timeout(600)
-def test_a_team_mate_resumes_it(resting: Resting, ben: Machine) -> None:
-    """Ben attaches it as it is, and resumes it, with the token that Ada knows."""
+def test_a_team_mate_resumes_it(resting: Resting, ada: Machine, ben: Machine) -> None:
+    """Ben attaches it as it is, and resumes it, with the token that Ada knows; then her bilbo, too,
+    sees that it is paused no more."""
     attach(ben)
     assert ben.bilbo.record(NAME)["status"] == "paused"
     resting.is_back(ben, ben("resume", NAME).stderr)
+    seen = ada("desc", NAME, "--refresh", code=3).stdout
+    assert "Status: partial" in seen and "dask-scheduler runs on 1 of 1" in seen
 
 
 @pytest.mark.timeout(600)
@@ -148,7 +157,7 @@ def test_a_cluster_that_paused_itself_comes_back(resting: Resting, ben: Machine)
     assert "Status: paused, before " in seen and ", by itself\n" in seen
     assert f"Workers: none; after `bilbo resume {NAME}`: 2" in seen
     assert f"cluster {NAME!r} is paused before" in ben("logs", NAME, code=1).stderr
-    profile = ben.profile(resting.document)
+    profile = resting.profile(ben)
     resting.killed(ben, "creating", "create", profile, "-n", NAME)
     done = ben("resume", NAME).stderr
     assert ": it was idle for 30m" in done

@@ -33,6 +33,7 @@ from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, ReviewError
 from bilbo.model import ClusterSpec, Inventory, Target
 from bilbo.present.condition import amiss
+from bilbo.present.report import summary
 from bilbo.profile import building
 from bilbo.reality import LAUNCH, NOTHING, STOP, Reality, Rest, judged, rest_of
 from bilbo.record import Record
@@ -90,7 +91,11 @@ def test_a_team_mates_pause_is_told_by_the_state() -> None:
     assert is_told_paused(told) and not is_told_paused(untold) and not is_told_paused({})
     assert as_told(RECORD, told).status == "paused"
     assert as_told(RECORD, untold) is RECORD and as_told(PAUSED, told) is PAUSED
-    assert as_told(PAUSED, untold).status == "partial"
+    resumed = as_told(PAUSED, untold)
+    assert resumed.status == "partial" and not resumed.rest and not resumed.paused_workers
+    assert "Status: paused, since " in summary(PAUSED)
+    assert "Workers: none; after `bilbo resume t`: 2" in summary(PAUSED)
+    assert "since" not in summary(PAUSED.changed(status="creating"))
     itself = PAUSED.changed(rest={"why": "by itself"})
     assert as_told(itself, untold) is itself
     assert "paused" not in taken({**SHARED, "paused": True})
@@ -149,6 +154,7 @@ def endings(**there: str) -> dict[str, Ending]:
         # One still runs, is about to, or has not stopped yet; or it is neither paused nor ended.
         (endings(i_1="stopped", i_2="stopped", i_3="running"), None),
         (endings(i_1="stopped", i_2="stopped", i_9="pending"), None),
+        (endings(i_1="stopped", i_2="stopped", i_3="stopped"), None),
         (endings(i_1="stopped itself", i_2="running"), None),
         (endings(i_1="stopping itself", i_2="stopped"), None),
         (endings(i_1="stopped", i_2="terminated"), None),

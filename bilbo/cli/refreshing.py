@@ -13,14 +13,14 @@ from bilbo.cli.context import Context, target_of, work
 from bilbo.cli.output import echo, echo_table, print_json
 from bilbo.cli.spending import spent
 from bilbo.cluster.look import look
-from bilbo.cluster.noticing import noticed, remember
+from bilbo.cluster.noticing import noticed, remember, told
 from bilbo.cluster.work import Work
 from bilbo.errors import BilboError, PartlyDone
 from bilbo.model import Target
 from bilbo.present import report
 from bilbo.present.condition import amiss, condition, condition_document
 from bilbo.reality import Reality
-from bilbo.record import Record, to_json
+from bilbo.record import PAUSED, Record, to_json
 
 # Each has up to 256 connections.
 _AT_ONCE = 8
@@ -45,9 +45,10 @@ def _seen(record: Record, w: Work) -> tuple[Record, Reality]:
     """Returns what there is of a cluster, and its record, which says from now on whether the
     cluster has paused or ended itself."""
     seen = look(record, w)
-    if seen.trouble or any(each.state == "running" for each in seen.machines):
+    runs = any(each.state == "running" for each in seen.machines)
+    if seen.trouble or (runs and record.status != PAUSED):
         return record, seen
-    now = noticed(record, w)
+    now = told(record, w) if runs else noticed(record, w)
     remember(record, now, w)
     return now, (seen if now is record else look(now, w))
 

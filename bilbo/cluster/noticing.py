@@ -7,7 +7,8 @@ from datetime import datetime
 
 from bilbo import aws, reality
 from bilbo import record as states
-from bilbo.cluster.resting import BY_ITSELF, at_rest
+from bilbo.cluster.ownership import stored
+from bilbo.cluster.resting import BY_ITSELF, as_told, at_rest
 from bilbo.cluster.work import Work
 from bilbo.errors import RecordError
 from bilbo.profile import building
@@ -32,6 +33,15 @@ def noticed(record: Record, work: Work) -> Record:
     # AWS does not say when a machine powered itself off, but nothing outlives its lifetime.
     before = "" if rest.at else min(filter(None, [record.ends, now()]), key=datetime.fromisoformat)
     return at_rest(record, status, counts, {"since": rest.at, "before": before, "why": why})
+
+
+def told(record: Record, work: Work) -> Record:
+    """Returns the record of a cluster as its shared state has it, if a team-mate has paused or
+    resumed it since; else the same. Raises AwsError."""
+    spec = building.build(record.profile, record.name, record.region)
+    if spec.state is None:
+        return record
+    return as_told(record, stored(work.target, work.terraform(spec.name), spec.name, spec.state))
 
 
 def remember(before: Record, found: Record, work: Work) -> None:

@@ -16,7 +16,7 @@ from bilbo.cluster.ownership import owned, right_account, stored
 from bilbo.cluster.planning import PLAN_FILE, Planned, write_rendered
 from bilbo.cluster.price_refresh import Priced
 from bilbo.cluster.purchases import purchase_notes, with_purchases
-from bilbo.cluster.resting import ended, is_told_paused, paused
+from bilbo.cluster.resting import as_told, ended, is_told_paused, paused
 from bilbo.cluster.root_devices import with_root_devices
 from bilbo.cluster.settling import same_place, settle
 from bilbo.cluster.shared_state import initialised, not_moving, recorded
@@ -69,6 +69,7 @@ def plan(
             work.progress.say(note)
         if spec.owner is None:
             work.progress.say(_NO_OWNER)
+        before = as_told(before, state) if before and spec.state else before
         asked = spec
         if is_told_paused(state):
             spec = paused(spec)

@@ -52,7 +52,7 @@ def as_told(record: Record, state: Mapping[str, Any]) -> Record:
     if told and record.status not in states.RESTING:
         return record.changed(status=states.PAUSED)
     if not told and record.status == states.PAUSED and record.rest.get("why") in (None, BY_PAUSE):
-        return record.changed(status=states.PARTIAL)
+        return record.changed(status=states.PARTIAL, paused_workers={}, rest={})
     return record
 
 

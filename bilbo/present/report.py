@@ -67,7 +67,7 @@ def summary(record: Record) -> str:
         workers = [node for node in record.inventory.workers if node.group == group]
         lines += ["", "Workers:" if group == WORKER else f"Workers ({group}):"]
         lines += [_node_line(numbered, worker) for worker in workers]
-    if record.paused_workers:
+    if record.paused_workers and record.status in RESTING:
         groups = [
             f"{count}" if group == WORKER else f"{count} in {group}"
             for group, count in record.paused_workers.items()
@@ -101,7 +101,9 @@ def _node_line(numbered: Mapping[str, int], node: Node) -> str:
 
 
 def _rest(record: Record) -> str:
-    """Returns since when a cluster is at rest, and why."""
+    """Returns since when a cluster is at rest, and why; empty if it is not."""
+    if record.status not in RESTING:
+        return ""
     when = [
         f"{word} {local_time(record.rest[word])}"
         for word in ("since", "before")
