@@ -86,6 +86,7 @@ ON_THE_HOST = {
 # The person's side, without `await`: by file, function and called name.
 HERE = {
     ("aws/tagged.py", "start_instances", "wait"): "boto3's waiter gives up after ten minutes",
+    ("aws/price_list.py", "price_list", "result"): "boto3's clients have",
     ("aws/prerequisites.py", "problems", "result"): "boto3's clients have",
     ("aws/prerequisites.py", "notes", "result"): "boto3's clients have",
     ("cli/commands/hosts.py", "_become", "call"): "a person's ssh",

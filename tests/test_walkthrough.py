@@ -250,8 +250,8 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     )
     grown = bilbo("create", profile, "-n", "test-cluster")
     assert "[5] instance_id:" in grown.stdout
-    refused = bilbo("scale", "test-cluster", "4", code=1).stderr
-    assert "would cost 0.1879 USD per hour, 0.0079 more than its budget" in refused
+    over = bilbo("scale", "test-cluster", "4", code=1).stderr
+    assert "would cost 0.1879 USD per hour, 0.0079 more than its budget" in over
 
     bilbo.profile("test", {**document, "notebook": {}})
     refused = bilbo("create", profile, "-n", "test-cluster", code=1)
