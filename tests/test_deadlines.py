@@ -89,6 +89,7 @@ ON_THE_HOST = {
 HERE = {
     ("aws/stopping.py", "start_instances", "wait"): "boto3's waiter gives up after ten minutes",
     ("aws/stopping.py", "stop_instances", "wait"): "boto3's waiter gives up after ten minutes",
+    ("aws/price_list.py", "price_list", "result"): "boto3's clients have",
     ("aws/prerequisites.py", "problems", "result"): "boto3's clients have",
     ("aws/prerequisites.py", "notes", "result"): "boto3's clients have",
     ("cli/commands/hosts.py", "_become", "call"): "a person's ssh",

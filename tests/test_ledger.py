@@ -14,6 +14,7 @@ from bilbo.aws.lives import sighting
 from bilbo.costs import Spent, ended_themselves, shares, total
 from bilbo.held import Sighting
 from bilbo.ledger import ITSELF, Ledger, begun, observed, read, stop, written
+from bilbo.present import report
 from bilbo.present.cost_text import (
     Account,
     account_document,
@@ -23,7 +24,7 @@ from bilbo.present.cost_text import (
     spent_word,
 )
 from bilbo.prices import Prices
-from bilbo.record import LEDGERS, Store
+from bilbo.record import LEDGERS, Record, Store
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 PRICES = Prices("us-east-1", written(NOON), {"t3.micro": 0.01}, {"t3.micro": 0.003}, 0.73, 0.005)
@@ -252,6 +253,17 @@ def test_what_aws_answers() -> None:
     found = sighting({**instance, "StateTransitionReason": ""}, [{**other,
         "Attachments": [{"InstanceId": "i-1"}]}])  # fmt: skip
     assert (found.ended, found.gib, found.others) == ("", 0, True)
+
+
+def test_clusters_have_a_column() -> None:
+    """What each has cost so far, where a ledger tells; without any ledger the table is as ever."""
+    record = Record("one", "ready", "us-east-1", "dask", written(NOON), {}, "")
+    assert report.clusters([record])[0][-1] == "AGE"
+    rows = report.clusters([record], ["two"], {"one": "0.42"})
+    assert [row[-1] for row in rows] == ["USD", "0.42", "-"]
+    book = Book()
+    assert spent_word(book.look(2, seen("terminated", **ended(1))), at(9)) == "0.03"
+    assert spent_word(Ledger(), at(9)) == ""
 
 
 def test_it_outlives_its_cluster(tmp_path: Path) -> None:

@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bilbo_cli import Bilbo
 
 from bilbo.aws.price_list import DISKS, MACHINES, by_type, one, suits
+from bilbo.cluster.budget import check_budget
+from bilbo.cluster.price_refresh import Priced
+from bilbo.cluster.work import Work
 from bilbo.costs import Bill, Hourly, Kept, bill, growing, hourly, of_inventory, of_spec
-from bilbo.errors import RecordError
+from bilbo.errors import BilboError, RecordError
 from bilbo.local import pricing_api
-from bilbo.model import ClusterSpec, Inventory, Node
+from bilbo.model import ClusterSpec, Inventory, Node, Target
 from bilbo.present.cost_text import bill_document, bill_line, bill_text, over_budget
 from bilbo.prices import Prices, load, parsed, path_of, save, usable
 from bilbo.profile import building
+from bilbo.record import Record, Store, now
 
 PRICES = Prices(
     "us-east-1", "2026-03-01T00:00:00+00:00", {"t3.micro": 0.01, "m5.large": 0.1}, {}, 0.073, 0.005
@@ -170,3 +175,104 @@ def test_the_profiles_key() -> None:
     """`budget` is a number of US dollars per hour."""
     assert spec(budget={"usd_per_hour": 5}).budget == 5
     assert spec().budget is None
+
+
+# -- budgets -------------------------------------------------------------------------------
+
+
+class Silent:
+    """Nobody is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Keeps it."""
+        self.said.append(text)
+
+
+def budgeted(home: Path, count: int, budget: float | None, **kinds: str) -> tuple[Any, ClusterSpec]:
+    """What an operation needs, with PRICES of today stored, and a profile of so many workers with a
+    budget. All disks have 10 GiB, so that nobody is asked."""
+    save(home, replace(PRICES, date=now()))
+    instance = {**INSTANCE, "vol_size": 10, **kinds}
+    document: dict[str, Any] = {"instance": instance, "dask": {"worker": {"count": count}}}
+    if budget is not None:
+        document["budget"] = {"usd_per_hour": budget}
+    nowhere = Target("us-east-1", "http://127.0.0.1:1", {})
+    return Work(Store(home), nowhere, Silent()), building.build(document, "one", "us-east-1")  # type: ignore[arg-type]
+
+
+def recorded(spec: ClusterSpec, workers: int) -> Record:
+    """The record of a scheduler and so many workers."""
+    nodes = tuple(node(n, "worker", "t3.micro") for n in range(workers))
+    inventory = Inventory(head=node(99, "scheduler", "t3.micro"), workers=nodes)
+    return Record("one", "ready", "us-east-1", "dask", now(), spec.profile, "", inventory=inventory)
+
+
+def test_a_budget_is_kept(tmp_path: Path) -> None:
+    """What is over it is refused with the sum and by how much; what is within passes, and says what
+    it costs once it begins."""
+    work, spec = budgeted(tmp_path, 2, 0.05)
+    check_budget(spec, work)()
+    assert work.progress.said == ["Costs 0.0480 USD per hour, 35.04 per month."]
+    work, spec = budgeted(tmp_path, 3, 0.05)
+    with pytest.raises(BilboError, match=r"would cost 0.0640 USD per hour, 0.0140 more"):
+        check_budget(spec, work)
+    work, spec = budgeted(tmp_path, 3, None)
+    check_budget(spec, work)
+
+
+def test_a_budget_lets_a_cluster_shrink(tmp_path: Path) -> None:
+    """A change that makes the cluster cheaper is allowed, though the rest is still over it; one
+    that changes no sum says nothing."""
+    work, spec = budgeted(tmp_path, 3, 0.05)
+    check_budget(spec, work, recorded(spec, 5))
+    said = check_budget(spec, work, replace(recorded(spec, 3), status="ready"))
+    with pytest.raises(BilboError, match="more than its budget"):
+        check_budget(spec, work, recorded(spec, 2))
+    with pytest.raises(BilboError, match="more than its budget"):  # only its disks are billed now
+        check_budget(spec, work, replace(recorded(spec, 3), status="paused"))
+    said()
+
+
+def test_a_budget_does_not_guess(tmp_path: Path) -> None:
+    """What has no known price is refused if it is to be launched, and left alone if it runs."""
+    work, spec = budgeted(tmp_path, 3, 100.0, ec2type="x9.huge")
+    with pytest.raises(BilboError, match=r"there is no price for x9.huge in us-east-1"):
+        check_budget(spec, work)
+    there = recorded(spec, 3)
+    nodes = [replace(each, ec2type="x9.huge") for each in there.inventory.nodes()]
+    same = Inventory(head=nodes[0], workers=tuple(nodes[1:]))
+    check_budget(spec, work, replace(there, inventory=same))
+
+
+def test_prices_that_nobody_tells(tmp_path: Path) -> None:
+    """Old ones stay where AWS does not answer; a command that needs none waits for none."""
+    save(tmp_path, PRICES)
+    work, spec = budgeted(tmp_path, 1, None)
+    save(tmp_path, PRICES)
+    assert PRICES.old()
+    priced = Priced("us-east-1", work)
+    assert priced.now() == PRICES
+    assert priced.now(30) == PRICES
+    check_budget(spec, work)
+
+
+# -- commands ------------------------------------------------------------------------------
+
+
+def test_the_commands_without_a_cluster(tmp_path: Path) -> None:
+    """They say what is not known, and what to do."""
+    bilbo = Bilbo(tmp_path)
+    said = bilbo("prices", "show", "--region", "eu-west-1", code=1).stderr
+    assert "bilbo prices update --region eu-west-1" in said
+    save(tmp_path, PRICES)
+    shown = bilbo("prices", "show", "--region", "us-east-1", "m5.large", "x9.huge").stdout
+    assert "m5.large" in shown and "0.1000" in shown
+    assert "x9.huge" in shown and "unknown" in shown
+    said = bilbo("prices", "update", "--region", "cn-north-1", code=3).stderr
+    assert "AWS charges CNY in cn-north-1" in said
+    assert bilbo("cost").stderr.endswith("No cluster has a ledger yet.\n")
+    assert "there is no cluster 'nobody'" in bilbo("cost", "nobody", code=1).stderr
+    assert "'soon' is not a duration" in bilbo("cost", "--since", "soon", code=2).stderr

@@ -207,7 +207,7 @@ def the_ledger_agrees(bilbo: Bilbo) -> None:
 
 def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     """`Client()` without an argument, in a kernel of the cloud notebook, is on the cluster."""
-    document = {
+    document: dict[str, Any] = {
         "instance": INSTANCE,
         "notebook": {"instance": {"ec2type": "m5.large"}},
         "dask": {"worker": {"count": 2, **ONE_PROCESS}},
@@ -240,6 +240,7 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     the_budget_is_kept(bilbo, profile)
 
     document["dask"] = {"worker": {"count": 3, **ONE_PROCESS}}
+    document["budget"] = {"usd_per_hour": 0.18}
     bilbo.profile("test", document)
     done = bilbo("plan", profile, "-n", "test-cluster")
     assert "Costs 0.1708 USD per hour, 124.70 per month; now 0.1538 and 112.26." in done.stderr
@@ -250,6 +251,8 @@ def test_notebook_and_dask_together(bilbo: Bilbo) -> None:
     )
     grown = bilbo("create", profile, "-n", "test-cluster")
     assert "[5] instance_id:" in grown.stdout
+    over = bilbo("scale", "test-cluster", "4", code=1).stderr
+    assert "would cost 0.1879 USD per hour, 0.0079 more than its budget" in over
 
     bilbo.profile("test", {**document, "notebook": {}})
     refused = bilbo("create", profile, "-n", "test-cluster", code=1)

@@ -74,12 +74,14 @@ def kept(
     if look and unknown:
         with suppress(AwsError):  # the preflight says what is wrong
             aws.look_at_images(work.target, unknown, work.images)
-        then = of_spec(spec, _known_sizes(spec, before, work))
+        sizes = _known_sizes(spec, before, work)
+        now = of_inventory(before.inventory, sizes, runs=runs) if before else []
+        then = of_spec(spec, sizes)
     return now, then
 
 
 def _known_sizes(spec: ClusterSpec, before: Record | None, work: Work) -> dict[str, float]:
-    """Returns GiB of disk by group, and by instance id, from the ledger and from AMIs."""
+    """Returns GiB of disk by group, and by instance id: from the ledger, AMIs and the profile."""
     sizes: dict[str, float] = {}
     if before:
         with suppress(OSError):
@@ -90,6 +92,8 @@ def _known_sizes(spec: ClusterSpec, before: Record | None, work: Work) -> dict[s
         image = work.images.get(group.machine.ami)
         if image and image.size:
             sizes[group.name] = image.size
+        if group.machine.vol_size:
+            sizes.setdefault(group.name, group.machine.vol_size)
     return sizes
 
 
@@ -97,7 +101,7 @@ def _within(spec: ClusterSpec, found: Bill, unknown: Sequence[str]) -> None:
     """Raises BilboError if the bill is not within the budget, or cannot be known."""
     budget, then, now = spec.budget or 0.0, found.total_then, found.total_now
     over = then.usd - budget
-    if over > 1e-9 and then.usd > now.usd:
+    if over > 1e-9 and then.usd > now.usd + 1e-9:
         least = "at least " if then.unknown else ""
         raise BilboError(
             f"cluster {spec.name!r} would cost {least}{then.usd:.4f} USD per hour, {over:.4f} more "
