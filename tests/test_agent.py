@@ -26,6 +26,7 @@ from bilbo.agent.measure import count_cpus
 from bilbo.agent.service import MARKER, processes_with, start_time
 from bilbo.engines import dask
 from bilbo.remote.agent_session import AGENT_MODULES, COMMAND, agent_source, opening_lines
+from bilbo.remote.watching import WATCHER_MODULES
 
 FOREVER = "echo here we are; exec sleep 1000"
 
@@ -117,14 +118,20 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("module", [*AGENT_MODULES, "supervisor", "await_dask", "settings_dask"])
+@pytest.mark.parametrize(
+    "module",
+    sorted({*AGENT_MODULES, *WATCHER_MODULES, "supervisor", "await_dask", "settings_dask"}),
+)
 def test_old_pythons_on_hosts_understand_the_agent(module: str) -> None:
     """Each module is Python 3.6 and imports the standard library and its like only."""
     tree = ast.parse(agent_source(module), feature_version=(3, 6))
     names = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     names += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
     foreign = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
-    assert foreign <= {f"bilbo.agent.{name}" for name in AGENT_MODULES}
+    sent = AGENT_MODULES if module in AGENT_MODULES else WATCHER_MODULES
+    assert foreign <= {f"bilbo.agent.{name}" for name in sent}
+    if module in WATCHER_MODULES:
+        assert foreign <= {f"bilbo.agent.{name}" for name in WATCHER_MODULES}
     assert not (foreign and module == "supervisor")
     assert "__future__" not in names  # annotations from there are 3.7's
 

@@ -81,6 +81,8 @@ ON_THE_HOST = {
     ("agent/serve.py", "on_init", "call"): "a person's command runs to its end",
     ("agent/software.py", "install", "call"): "pip runs to its end",
     ("agent/supervisor.py", "run", "wait"): "a service runs until it ends",
+    ("agent/watcher.py", "main", "flock"): "LOCK_NB waits for nobody",
+    ("agent/watcher.py", "main", "join"): "the watcher runs until it is ended",
     ("agent/supervisor.py", "main", "run"): "a service runs until it ends",
 }
 # The person's side, without `await`: by file, function and called name.

@@ -85,8 +85,8 @@ def test_every_file_is_short_enough_to_be_read() -> None:
 
 
 VERBS = {
-    "attach", "build_image", "check", "create", "destroy", "drift", "export", "host_access", "plan",
-    "restart", "scale", "state_bucket", "sweep",
+    "attach", "build_image", "check", "create", "destroy", "drift", "export", "extend",
+    "host_access", "plan", "restart", "scale", "state_bucket", "sweep",
 }  # fmt: skip
 
 

@@ -1,12 +1,17 @@
 """The warning before a cluster ends, where people are: in terminals, in JupyterLab's list of files,
 and in the watcher's log."""
 
+# ruff: noqa: UP006, UP035 - hosts may have Python 3.6, which knows no newer spelling
+
 import contextlib
+import os
 import time
 from pathlib import Path
+from typing import List
 
 from bilbo.agent.boot import said
-from bilbo.agent.service import Failure, remove, write_private
+from bilbo.agent.presence import processes, terminal_name, variables_of
+from bilbo.agent.service import MARKER, Failure, remove, write_private
 from bilbo.agent.watcher import say
 
 TEXT = """\
@@ -18,8 +23,9 @@ To keep it, run on the machine that has bilbo: bilbo extend {cluster} 2h
 class Farewell:
     """Warns once of each end, and takes the warning back."""
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, folder: Path) -> None:
         self._cluster = cluster
+        self._folder = folder
         self.is_due = False
 
     def _path(self) -> Path:
@@ -38,7 +44,19 @@ class Farewell:
         try:
             said(["wall"], text, 10.0)
         except Failure as error:
-            say(f"no warning in terminals: {error}")
+            say(f"no warning in terminals of logins: {error}")
+        for terminal in self._jupyters():
+            with contextlib.suppress(OSError):
+                write_to(terminal, text)
+
+    def _jupyters(self) -> List[str]:
+        """JupyterLab's terminals: `wall` knows those of logins alone."""
+        mark = f"{MARKER}={self._folder / 'jupyter'}".encode()
+        return [
+            terminal_name(each.terminal)
+            for each in processes()
+            if each.leads and each.terminal and mark in variables_of(each.pid)
+        ]
 
     def take_back(self) -> None:
         """It does not end soon."""
@@ -47,6 +65,15 @@ class Farewell:
         self.is_due = False
         with contextlib.suppress(OSError):
             remove(self._path())
+
+
+def write_to(terminal: str, text: str) -> None:
+    """Show a text on a terminal. Raises OSError, also if nobody reads there."""
+    place = os.open(terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        os.write(place, ("\n" + text).replace("\n", "\r\n").encode())
+    finally:
+        os.close(place)
 
 
 def words(seconds: float) -> str:

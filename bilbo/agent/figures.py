@@ -38,10 +38,10 @@ def dask(host: str) -> List[Finding]:
 def ray(host: str) -> List[Finding]:
     """Tasks, actors and objects of the head at `host`. The objects, which every worker is asked
     for, only where nothing else is."""
-    done = _filters(("state", "FINISHED"), ("state", "FAILED"))
+    # Ray looks for `=` where actors are kept, which may be many. One that starts is a task.
     lists = (
-        ("task", "tasks", done),
-        ("actor", "actors", _filters(("state", "DEAD"))),
+        ("task", "tasks", _filters("state", "!%3D", "FINISHED", "FAILED")),
+        ("actor", "actors", _filters("state", "%3D", "ALIVE")),
         ("object", "objects", ""),
     )
     for name, path, filters in lists:
@@ -54,10 +54,11 @@ def ray(host: str) -> List[Finding]:
     return []
 
 
-def _filters(*pairs: Tuple[str, str]) -> str:
-    """What the state API leaves out: key and value."""
+def _filters(key: str, predicate: str, *values: str) -> str:
+    """What the state API counts, as it is asked."""
     return "".join(
-        f"&filter_keys={key}&filter_predicates=!%3D&filter_values={value}" for key, value in pairs
+        f"&filter_keys={key}&filter_predicates={predicate}&filter_values={value}"
+        for value in values
     )
 
 

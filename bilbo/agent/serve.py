@@ -178,6 +178,14 @@ def on_start(client: Client, request: Request) -> None:
         client.emit("open", cause=str(error), ended=not already, log=log)
 
 
+def on_watched(client: Client, request: Request) -> None:
+    """As `on_watch`; also has the next boot start the watcher, even if no service was started."""
+    on_watch(client, request)
+    if request["files"]:
+        folder = folder_of(request)
+        installations[folder] = Installation(request["cluster"], folder)
+
+
 def on_keep(client: Client, request: Request) -> None:
     """From now on have the `service` started again when it dies, and at boot -> `kept`.
 
@@ -290,7 +298,7 @@ REQUESTS: Dict[str, Callable[[Client, Any], None]] = {
     "roll": on_roll,
     "stop": on_stop,
     "status": on_status,
-    "watch": on_watch,
+    "watch": on_watched,
     "extend": on_extend,
     "logs": on_logs,
     "program": on_program,

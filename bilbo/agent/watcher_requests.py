@@ -56,7 +56,7 @@ def on_extend(client: Client, request: Request) -> None:
     folder = cluster_folder(request["cluster"], request.get("host", ""))
     now, seconds = time.time(), request["seconds"]
     with locked(folder):
-        told, ended = document(folder / "ending.json"), document(folder / "ended")
+        told, ended = document(folder / "deciding.json"), document(folder / "ended")
         if not told:
             raise Failure("nothing ends it: it was created without a lifetime")
         since = max(told["at"], document(folder / "awake.json").get("booted", 0.0))
@@ -66,14 +66,14 @@ def on_extend(client: Client, request: Request) -> None:
             told["left"] = max(0.0, told["at"] + told["left"] - now) + seconds
             told["at"] = now
         told.update(never=seconds is None, hold=(seconds or 0.0) + now - told["at"])
-        write_private(folder / "ending.json", json.dumps(told))
+        write_private(folder / "deciding.json", json.dumps(told))
     client.emit("extended", left=None if told["never"] else told["left"])
 
 
 def found_awake(folder: Path) -> Optional[Dict[str, Any]]:
     """What the watcher found at its last look, times as seconds from now; None without one."""
     found = document(folder / "awake.json")
-    if not (folder / "ending.json").exists() or not found:
+    if not (folder / "deciding.json").exists() or not found:
         return None
     now, ends = time.time(), found.get("ends")
     return {

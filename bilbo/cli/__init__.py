@@ -26,6 +26,7 @@ _COMMANDS = {
     "desc": ("inspect", "Describe a cluster."),
     "destroy": ("lifecycle", "Destroy cluster."),
     "drift": ("inspect", "Show changes made outside Terraform."),
+    "extend": ("extending", "Have a cluster end later."),
     "get": ("hosts", "Copy files from an instance."),
     "image": ("image", "Build machine images."),
     "images": ("image", "List built images."),

@@ -39,7 +39,7 @@ def watched(plan: StagePlan, spec: ClusterSpec, record: Record, work: Work) -> S
             return host
         settings = _settings(spec, record.inventory, leader, node)
         watch = partial(_now, settings, spec.lifetime.ttl if spec.lifetime else None, record)
-        return replace(host, watches={**host.watches, "ending": watch})
+        return replace(host, watches={**host.watches, "deciding": watch})
 
     return replace(
         plan,

@@ -8,6 +8,7 @@ from typing import Any
 
 from bilbo.errors import QUOTE
 from bilbo.model import HEADS, WORKER
+from bilbo.present.keeping_awake import awake_document, awake_lines
 from bilbo.present.report import age_of, numbers, reality_lines
 from bilbo.reality import RENEW, START, WAIT, MachineReality, Reality
 from bilbo.record import Record
@@ -16,6 +17,7 @@ from bilbo.record import Record
 def condition(record: Record, seen: Reality) -> str:
     """Returns what runs, and what is not as recorded."""
     blocks = ["\n".join(["Services:", *_services(seen)])] if seen.machines else []
+    blocks += ["\n".join(lines)] if (lines := awake_lines(seen)) else []
     return "\n\n".join([*blocks, "\n".join(amiss(record, seen))])
 
 
@@ -82,6 +84,7 @@ def condition_document(seen: Reality) -> dict[str, Any]:
         "well": seen.well,
         "aws": seen.trouble or None,
         "differences": [asdict(each) for each in seen.differences()],
+        "awake": awake_document(seen),
         "machines": [_machine(each) for each in seen.machines],
     }
 

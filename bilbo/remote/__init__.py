@@ -7,6 +7,7 @@ from bilbo.remote.bringup import bring_up
 from bilbo.remote.commands import (
     CommandResult,
     LogLines,
+    extend,
     fetch_logs,
     run_command,
     software,
@@ -34,6 +35,7 @@ __all__ = [
     "Remote",
     "bring_up",
     "connect",
+    "extend",
     "fetch_logs",
     "get_files",
     "has_terminal",

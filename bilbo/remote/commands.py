@@ -241,6 +241,21 @@ async def stop_services(
     return await with_agent(nodes, cluster, remote, one)
 
 
+async def extend(node: Node, cluster: str, remote: Remote, seconds: int | None) -> float | None:
+    """Have the cluster that this node decides on end so much later, for None never. Returns what is
+    left of its time in seconds, None if that ends nothing. Raises HostFailure."""
+    found: list[float | None] = []
+
+    async def one(_node: Node, session: Session) -> None:
+        event = await session.ask("extend", remote.deadlines.start, seconds=seconds)
+        found.append(event["left"])
+
+    (failure,) = await with_agent([node], cluster, remote, one)
+    if failure:
+        raise failure
+    return found[0]
+
+
 async def software(
     hosts: Sequence[HostPlan], cluster: str, remote: Remote
 ) -> tuple[Event | HostFailure, ...]:

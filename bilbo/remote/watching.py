@@ -8,11 +8,11 @@ from bilbo.remote.agent_session import agent_source
 
 # The agent's modules that have a duty for the watcher, each with its settings in a file of its name
 # on the host.
-DUTIES: tuple[str, ...] = ("ending", "spot")
+DUTIES: tuple[str, ...] = ("deciding", "spot")
 # In the order in which they import each other.
 WATCHER_MODULES: tuple[str, ...] = (
     *("first", "service", "software", "channel", "boot", "power", "page", "watcher"),
-    *("farewell", "figures", "hearing", "presence", *DUTIES),
+    *("presence", "farewell", "figures", "hearing", *DUTIES),
 )
 # The engines' programs that remove workers, which a duty runs.
 PROGRAMS = ("leave_dask", "leave_ray")

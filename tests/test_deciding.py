@@ -20,18 +20,19 @@ from ssh_hosts import fresh_address
 from test_agent import Agent
 from waiting import eventually
 
-from bilbo.agent.ending import BY_HAND, judge
+from bilbo.agent.deciding import BY_HAND, judge
 from bilbo.agent.hearing import tell
 from bilbo.agent.service import processes_with
 from bilbo.remote.watching import watcher_files
 
 PORT = 8799
+AT: dict[str, Any] = {"name": "scheduler i-1", "host": "", "port": PORT, "doors": []}
 LEADER: dict[str, Any] = {
     "cluster": "test",
     "name": "scheduler i-1",
     "leads": True,
     "led": True,
-    "leader": {"name": "scheduler i-1", "host": "", "port": PORT, "doors": []},
+    "leader": AT,
     "members": [],
     "period": 0.3,
     "idle": None,
@@ -54,11 +55,11 @@ class Watched(Agent):
         self.machine = home.with_name(f"{home.name}.machine")
         self.power = self.machine / "var" / "lib" / "bilbo"
         self.power.mkdir(parents=True)
-        self.leader = {**LEADER["leader"], "host": address}
+        self.leader = {**AT, "host": address}
 
     def watch(self, **more: Any) -> None:
         settings = {**LEADER, "leader": self.leader, **more}
-        self.ask("watch", files=watcher_files(), settings={"ending": settings})
+        self.ask("watch", files=watcher_files(), settings={"deciding": settings})
 
     def follow(self, **more: Any) -> None:
         self.watch(name="worker i-2", leads=False, led=False, **more)
@@ -128,10 +129,22 @@ def test_its_time_is_over(hosts: Callable[..., Watched]) -> None:
     """People are warned at once of a short time, in terminals, in the list of files and in the log.
     `extend` takes that back; in the end the machine is asked to power off, and says why."""
     host = hosts()
+    ours, theirs = pty.openpty()
+    takes = f"exec <>{shlex.quote(os.ttyname(theirs))} >&0 2>&0; exec sleep 300"
+    env = {"HOME": str(host.home), "PATH": os.environ["PATH"]}
+    env["BILBO_SERVICE"] = str(host.folder / "jupyter")
+    shell = subprocess.Popen(["/bin/sh", "-c", takes], env=env, start_new_session=True)
+    eventually(lambda: b"sleep" in Path(f"/proc/{shell.pid}/cmdline").read_bytes())
     host.watch(left=600)
-    wall = eventually(lambda: (p := host.machine / "var/log/wall").exists() and p.read_text())
+    path = host.machine / "var" / "log" / "wall"
+    wall = eventually(lambda: path.read_text() if path.exists() else "")
     assert "cluster test ends in 10 minutes" in wall
     assert "bilbo extend test 2h" in wall
+    shell.kill()
+    shell.wait()
+    assert os.read(ours, 4096).replace(b"\r", b"").endswith(wall.encode())
+    os.close(ours)
+    os.close(theirs)
     (notice,) = host.home.glob("*.txt")
     assert (notice.name, notice.read_text()) == ("test ENDS SOON.txt", wall)
     assert "its time is over" in host.log()
@@ -158,7 +171,7 @@ def test_what_keeps_it_awake(hosts: Callable[..., Watched]) -> None:
     env = {"HOME": str(host.home), "PATH": os.environ["PATH"]}
     spin = "end = __import__('time').time() + 300\nwhile __import__('time').time() < end: pass"
     with subprocess.Popen([sys.executable, "-c", spin], env=env) as spinning:
-        host.watch(idle=6)
+        host.watch(idle=3)
         eventually(lambda: any("of a CPU, python" in each for each in host.found()["awake"]))
         spinning.kill()
     ours, theirs = pty.openpty()
@@ -177,9 +190,9 @@ def test_what_keeps_it_awake(hosts: Callable[..., Watched]) -> None:
     with shell("/dev/pts/99999") as left_behind:
         eventually(lambda: host.found()["awake"] == [])
         seen = host.found()
-        assert 0 < seen["ends_in"] <= 6
-        assert seen["why"] == "nobody has used it for 6s"
-        assert "nobody has used it for 6s" in eventually(host.asked, 20)
+        assert 0 < seen["ends_in"] <= 3
+        assert seen["why"] == "nobody has used it for 3s"
+        assert "nobody has used it for 3s" in eventually(host.asked, 20)
         left_behind.kill()
     os.close(ours)
     os.close(theirs)
@@ -229,7 +242,7 @@ def test_a_leader_that_is_up_is_followed_by_nobody(hosts: Callable[..., Watched]
         host.leader["doors"] = [1, door.getsockname()[1]]
         host.follow(follow=2)
         eventually(lambda: "does not hear this machine" in host.found().get("trouble", ""))
-        time.sleep(3)
+        time.sleep(2.5)
         assert not host.asked()
     assert "has not answered for 2s" in eventually(host.asked, 20)
 

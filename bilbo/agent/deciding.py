@@ -3,7 +3,7 @@ when the machine that decides that is gone.
 
 The engine's head decides, or the notebook where there is no engine. The other machines tell it what
 people do on them, and follow: when it says that this is the end, or when they cannot reach it for a
-while. All times are by this machine's clock. `ending.json` are bilbo's settings, `awake.json` is
+while. All times are by this machine's clock. `deciding.json` are bilbo's settings, `awake.json` is
 what the last look found, and `ended` is left when a machine asks for its own end.
 """
 
@@ -29,7 +29,7 @@ NOTICE = 600.0  # how long before the end people are warned
 BY_HAND = 1800.0  # what a machine that has booted has at least
 # A service that does not answer is not idle, but a broken one must not keep a cluster for ever.
 PATIENCE = 3600.0
-SETTINGS, AWAKE, ENDED = "ending.json", "awake.json", "ended"
+SETTINGS, AWAKE, ENDED = "deciding.json", "awake.json", "ended"
 
 Settings = Dict[str, Any]
 
@@ -74,7 +74,7 @@ def lasting(seconds: float) -> str:
     return f"{int(seconds)}s"
 
 
-class Machine:
+class Watching:
     """What leader and follower share: what people do on this machine, and its end."""
 
     def __init__(self, folder: Path) -> None:
@@ -85,7 +85,7 @@ class Machine:
         before = remembered(folder)
         self.booted = booted(folder, before)
         self.quiet = max(float(before.get("quiet", 0.0)), self.booted) or time.time()
-        self.farewell = Farewell(settings(folder)["cluster"])
+        self.farewell = Farewell(settings(folder)["cluster"], folder)
 
     def findings(self, told: Settings) -> List[Finding]:
         """What people and programs do here, and how many seconds ago: 0 for now."""
@@ -126,7 +126,7 @@ class Machine:
         write_private(self.folder / AWAKE, json.dumps(found))
 
 
-class Leader(Machine):
+class Leader(Watching):
     """Decides."""
 
     def __init__(self, folder: Path) -> None:
@@ -209,7 +209,7 @@ class Leader(Machine):
         return min(left, period)
 
 
-class Follower(Machine):
+class Follower(Watching):
     """Tells the leader what people do here, and ends when that is over or gone."""
 
     def __init__(self, folder: Path) -> None:
