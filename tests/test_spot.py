@@ -31,6 +31,7 @@ from bilbo.profile import building
 from bilbo.remote.agent_session import agent_source
 from bilbo.remote.watching import PROGRAMS
 from bilbo.services import stage_plan
+from bilbo.terraform import hint_for
 
 HOST = "i-0123456789abcdef0"
 
@@ -90,22 +91,21 @@ def test_types_that_a_group_had_are_taken_away() -> None:
     assert not group.types
 
 
-def test_a_change_of_purchase_is_said() -> None:
+SAID = [
+    ({"count": 4, "spot": True}, state(100), "its 3 running worker(s) stay, on demand"),
+    ({"count": 3}, state(0), "is no longer one of spot instances"),
+    ({"spot": True}, state(0), ""),
+    ({}, state(100), ""),
+    ({"spot": True}, {}, ""),
+    ({"spot": True}, state(100, size=0), ""),
+]
+
+
+@pytest.mark.parametrize(("worker", "before", "said"), SAID)
+def test_a_change_of_purchase_is_said(worker: Any, before: dict[str, Any], said: str) -> None:
     """Running workers stay, whichever way a group changes; nothing is said where nothing does."""
-    for worker, before, said in (
-        ({"count": 4, "spot": True}, state(100), "its 3 running worker(s) stay, on demand"),
-        ({"count": 3}, state(0), "is no longer one of spot instances"),
-    ):
-        settled = with_purchases(spec_of(worker), before)
-        assert [said in note for note in purchase_notes(settled, before)] == [True]
-    unchanged: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
-        ({"spot": True}, state(0)),
-        ({}, state(100)),
-        ({"spot": True}, {}),
-        ({"spot": True}, state(100, size=0)),
-    )
-    for worker, before in unchanged:
-        assert not purchase_notes(with_purchases(spec_of(worker), before), before)
+    notes = purchase_notes(with_purchases(spec_of(worker), before), before)
+    assert [said in note for note in notes] == [True] * bool(said)
 
 
 def test_a_saved_plan_with_fallback_is_refused() -> None:
@@ -149,6 +149,21 @@ def test_spot_has_quotas_of_its_own() -> None:
     assert quotas.vcpus(more, sizes, {}, allowed) == []
     (said,) = quotas.vcpus(more, sizes, {"L-34B43A08": 1}, allowed)
     assert said.startswith("8 more vCPUs of Standard") and "spot instances are needed" in said
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("Could not launch Spot Instances. UnfulfillableCapacity - Unable to", "more `types`"),
+        ("InsufficientInstanceCapacity - There is no Spot capacity available", "more `types`"),
+        ("Max spot instance count exceeded. Launching EC2 instance failed.", "quota of spot"),
+        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "spot.amazonaws.com"),
+        ("We currently do not have sufficient m5.large capacity in the zone", "another ec2type"),
+    ],
+)
+def test_hints_on_spot(message: str, said: str) -> None:
+    """What AWS says of spot instances has advice of its own."""
+    assert said in hint_for(message)
 
 
 # -- the notice ----------------------------------------------------------------------------
