@@ -70,9 +70,7 @@ def plan(
         if spec.owner is None:
             work.progress.say(_NO_OWNER)
         before = as_told(before, state) if before and spec.state else before
-        asked = spec
-        if is_told_paused(state):
-            spec = paused(spec)
+        asked, spec = spec, paused(spec) if is_told_paused(state) else spec
         files = write_rendered(spec, terraform)
         initialised(terraform, work, spec.name)
         settings = compare(spec, known(spec, work, before))

@@ -73,14 +73,13 @@ def sweep(
     from bilbo.cli.reviews import read_prices
     from bilbo.cluster.sweep import leftovers
     from bilbo.present.leftovers import leftover_rows, leftovers_document
-    from bilbo.prices import load
 
     given = read_prices(prices)
     with work(context, default_target(context)) as w:
         found = leftovers(w, _regions(context, w, asked, everywhere=all_regions))
         # There may be no default region, and STS is asked in one.
         account = replace(w, target=replace(w.target, region=found.regions[0])).account
-    costs = {each: {**load(context.home, each).machines, **given} for each in found.regions}
+    costs = _costs(context, found, given)
     if as_json:
         print_json(leftovers_document(found, account, costs))
     elif found.leftovers or found.built:
@@ -91,6 +90,12 @@ def sweep(
     _tell(found, left, account, yes=yes)
     if left or found.built or found.unseen:
         raise click.exceptions.Exit(PartlyDone.exit_code)
+
+
+def _costs(context: Context, found: Swept, given: dict[str, float]) -> dict[str, dict[str, float]]:
+    from bilbo.prices import load
+
+    return {each: {**load(context.home, each).machines, **given} for each in found.regions}
 
 
 def _regions(context: Context, w: Work, asked: tuple[str, ...], *, everywhere: bool) -> list[str]:
