@@ -225,3 +225,14 @@ def test_what_is_promised_is_tested() -> None:
         for target in re.findall(r"\]\((?!https://)([^)#]+)", text_of(document)):
             assert (PROJECT / target).exists(), target
     assert f"## [{__version__}]" in text_of("CHANGELOG.md")
+
+
+def test_what_ends_a_cluster_is_tested() -> None:
+    """Every test that docs/cost.md names is there."""
+    tests = {
+        name
+        for path in (PROJECT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    named = set(re.findall(r"`(test_\w+)`", text_of("docs/cost.md")))
+    assert named and named <= tests, named - tests

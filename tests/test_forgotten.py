@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ def ended(home: Path) -> dict[str, tuple[str, str]]:
     }
 
 
+def written(path: Path) -> str:
+    """A file's text; empty as long as there is none."""
+    return path.read_text() if path.exists() else ""
+
+
 def nobody_came(bilbo: Bilbo) -> None:
     """bilbo is killed between Terraform and SSH, and the time passes: the machines end. Their clock
     is set on, since a loaded computer needs longer for Terraform than a test wants to wait."""
@@ -58,7 +64,7 @@ def nobody_came(bilbo: Bilbo) -> None:
     assert "Ends by itself 8h after it is ready, at the latest; then notebook" in running.said
     for role in ROLES:
         since = folder(bilbo.home, role) / "etc/systemd/system/bilbo_lifetime.since"
-        begun = int(eventually(lambda since=since: since.exists() and since.read_text(), 60))
+        begun = int(eventually(partial(written, since), 60))
         assert time.time() - begun < 1200
         since.write_text(f"{begun - 1200}\n")
     wanted = {role: (state, BY_ITSELF) for role, state in ROLES.items()}

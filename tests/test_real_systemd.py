@@ -1,4 +1,5 @@
-"""The unit that bilbo installs, under a real systemd: it starts the services at boot.
+"""The units that bilbo installs, under a real systemd: one starts the services at boot, one powers
+the machine off.
 
 A user's manager runs in namespaces of its own, with its own processes, `/run` and cgroups: nothing
 of this machine's systemd is asked or changed. To such a manager, its start is the boot.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,12 +72,8 @@ def booted() -> Iterator[None]:
         manager.wait(60)
 
 
-def inside(home: Path, name: str) -> dict[str, Any]:
-    """What happens at boots, in namespaces of their own."""
-    from bilbo.agent import boot
-    from bilbo.agent.service import HostedService, machine
-    from bilbo.remote.agent_session import agent_source
-
+def settle_in(name: str) -> None:
+    """Gives this process, in namespaces of its own, what a manager needs."""
     for each in cgroups(name):
         each.mkdir()
         (each / "cgroup.procs").write_text("0")
@@ -84,6 +82,15 @@ def inside(home: Path, name: str) -> dict[str, Any]:
     subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
     for path in ("/run/systemd/system", os.environ["XDG_RUNTIME_DIR"]):
         Path(path).mkdir(parents=True)
+
+
+def inside(home: Path, name: str) -> dict[str, Any]:
+    """What happens at boots, in namespaces of their own."""
+    from bilbo.agent import boot
+    from bilbo.agent.service import HostedService, machine
+    from bilbo.remote.agent_session import agent_source
+
+    settle_in(name)
     sleeper, another = (
         HostedService(home / ".bilbo" / "test" / name, "sleeper") for name in ("i-1", "i-2")
     )
@@ -117,42 +124,50 @@ def inside(home: Path, name: str) -> dict[str, Any]:
     return found
 
 
+def powered(home: Path, name: str) -> dict[str, Any]:
+    """What becomes of a machine whose user data bilbo has written."""
+    from bilbo.lifetime import UNIT as LIFETIME
+    from bilbo.lifetime import install_script
+
+    settle_in(name)
+    units, marks, off = home / "etc/systemd/system", home / "var/lib/bilbo", home / "off"
+    (units / "default.target.wants").mkdir(parents=True)
+    (units / "multi-user.target").write_text("[Unit]\nDescription=as a system has it\n")
+    (units / "default.target.wants" / "multi-user.target").symlink_to("../multi-user.target")
+    # Which systemctl the unit finds.
+    path = f"Environment=PATH={home}/bin:{os.defpath}"
+    (units / f"{LIFETIME}.d").mkdir()
+    (units / f"{LIFETIME}.d" / "path.conf").write_text(f"[Service]\n{path}\n")
+    script = home / "part-001"
+    script.write_text(install_script("root", 3600))
+    found: dict[str, Any] = {}
+    with booted():
+        for _ in range(2):
+            subprocess.run(["sh", str(script)], check=True)
+        found["installed"] = [systemctl("is-enabled", LIFETIME), str(marks.is_dir())]
+        found["first"] = until(lambda: systemctl("is-active", LIFETIME) == "active")
+        assert systemctl("show", "-p", "Environment", LIFETIME) == path
+        (marks / "reached").write_text("")
+        first = systemctl("show", "-p", "MainPID", LIFETIME)
+        systemctl("kill", "--signal=KILL", LIFETIME)
+        found["again"] = until(lambda: systemctl("show", "-p", "MainPID", LIFETIME) != first)
+    with booted():
+        found["boot"] = until(lambda: systemctl("is-active", LIFETIME) == "active")
+        found["stays"] = not off.exists()
+        (marks / "poweroff").write_text("a test\n")
+        found["obeyed"] = until(off.exists)
+        found["once"] = not (marks / "poweroff").exists()
+    return found
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes such namespaces")
 def test_a_boot_starts_the_services(tmp_path: Path) -> None:
     """The unit is found and enabled, starts what should run at each boot, ends it with the machine
     or by name, and leaves ended what a person has ended. Another machine's unit, in the home that
     both have, starts nothing here."""
-    probe = subprocess.run([*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/run"], check=False)
-    if probe.returncode or not all(os.access(each.parent, os.W_OK) for each in cgroups("x")):
-        pytest.skip("this machine allows no namespaces or no cgroups")
-    lingers = tmp_path / "bin" / "loginctl"  # would ask the machine's own logind
-    lingers.parent.mkdir()
-    lingers.write_text('#!/bin/sh\n[ "$1" = enable-linger ]\n')
-    lingers.chmod(0o700)
-    name = f"bilbo-test-{os.getpid()}"
-    program = (
-        "import json, test_real_systemd as t; from pathlib import Path; "
-        f"print(json.dumps(t.inside(Path({str(tmp_path)!r}), {name!r})))"
-    )
-    around = {
-        "PATH": f"{lingers.parent}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "XDG_RUNTIME_DIR": "/run/user/0",
-        "PYTHONPATH": str(Path(__file__).parent),
-    }
-    try:
-        done = subprocess.run(
-            [*NAMESPACES, sys.executable, "-c", program],
-            env=around, capture_output=True, text=True, check=False, timeout=500,
-        )  # fmt: skip
-    finally:
-        for each in cgroups(name):
-            for folder in sorted((f for f in each.rglob("*") if f.is_dir()), reverse=True):
-                folder.rmdir()
-            if each.is_dir():
-                each.rmdir()
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {
+    # Would ask the machine's own logind.
+    program(tmp_path, "loginctl", '[ "$1" = enable-linger ]')
+    assert happens(inside, tmp_path) == {
         "installed": ["enabled", None],
         "boot": True,
         "state": "active",
@@ -163,3 +178,66 @@ def test_a_boot_starts_the_services(tmp_path: Path) -> None:
         "shutdown": True,
         "ended": ["active", None],
     }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes such namespaces")
+def test_the_unit_powers_a_machine_off(tmp_path: Path) -> None:
+    """User data, run twice, install a unit that runs at once and at each boot, is started again
+    when it dies, and has the machine power off when that is asked for."""
+    # Here a user's manager stands for the system's, and must not power this machine off.
+    systemd = shutil.which("systemctl")
+    lines = f"""[ "$1" != poweroff ] || exec touch "{tmp_path}/off"\nexec {systemd} --user "$@"\n"""
+    program(tmp_path, "systemctl", lines)
+    units = f"{tmp_path}/etc/systemd/system:"
+    assert happens(powered, tmp_path, SYSTEMD_UNIT_PATH=units) == {
+        "installed": ["enabled", "True"],
+        "first": True,
+        "again": True,
+        "boot": True,
+        "stays": True,
+        "obeyed": True,
+        "once": True,
+    }
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    """Writes a program that is found before this machine's."""
+    path = folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o700)
+
+
+def happens(
+    what: Callable[[Path, str], dict[str, Any]], tmp_path: Path, **more: str
+) -> dict[str, Any]:
+    """What a function finds in namespaces of its own."""
+    probe = subprocess.run([*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/run"], check=False)
+    if probe.returncode or not all(os.access(each.parent, os.W_OK) for each in cgroups("x")):
+        pytest.skip("this machine allows no namespaces or no cgroups")
+    name = f"bilbo-test-{os.getpid()}"
+    text = (
+        "import json, test_real_systemd as t; from pathlib import Path; "
+        f"print(json.dumps(t.{what.__name__}(Path({str(tmp_path)!r}), {name!r})))"
+    )
+    around = {
+        **more,
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "XDG_RUNTIME_DIR": "/run/user/0",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    try:
+        done = subprocess.run(
+            [*NAMESPACES, sys.executable, "-c", text],
+            env=around, capture_output=True, text=True, check=False, timeout=500,
+        )  # fmt: skip
+    finally:
+        for each in cgroups(name):
+            for folder in sorted((f for f in each.rglob("*") if f.is_dir()), reverse=True):
+                folder.rmdir()
+            if each.is_dir():
+                each.rmdir()
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found

@@ -7,6 +7,7 @@ from dataclasses import replace
 from bilbo.inventory import inventory, missing, stopped
 from bilbo.model import SCHEDULER, WORKER, HostResult, Inventory, Node
 from bilbo.present import report
+from bilbo.present.times import local_time
 from bilbo.profile.building import build
 from bilbo.record import Record
 from bilbo.terraform import Outcome, PlannedChange
@@ -64,7 +65,7 @@ WORKERS = (
 def test_the_notebooks_summary() -> None:
     """A notebook alone is printed as in the specification."""
     found = record(notebook=NOTEBOOK)
-    when = report.local_time("2020-01-08T17:27:33+00:00")
+    when = local_time("2020-01-08T17:27:33+00:00")
     assert report.summary(found) == (
         f"Name: test-cluster\nReady Time: {when}\n"
         "\nNotebook:\n[1] instance_id: i-0c69620cad536bf43, public_ip: 13.124.57.145"
@@ -74,7 +75,7 @@ def test_the_notebooks_summary() -> None:
 def test_the_whole_clusters_summary() -> None:
     """Numbers run on from the notebook over the scheduler to the workers."""
     found = replace(record(notebook=NOTEBOOK, head=HEAD, workers=WORKERS), type="dask")
-    when = report.local_time("2020-01-08T17:27:33+00:00")
+    when = local_time("2020-01-08T17:27:33+00:00")
     assert report.summary(found) == (
         f"Name: test-cluster\nReady Time: {when}\n"
         "\nNotebook:\n[1] instance_id: i-0c69620cad536bf43, public_ip: 13.124.57.145\n"
@@ -88,7 +89,7 @@ def test_the_whole_clusters_summary() -> None:
 def test_the_summary_without_a_notebook() -> None:
     """The scheduler is the first, and the engine stands above it."""
     found = replace(record(head=HEAD, workers=WORKERS), type="dask")
-    when = report.local_time("2020-01-08T17:27:33+00:00")
+    when = local_time("2020-01-08T17:27:33+00:00")
     assert report.summary(found) == (
         f"Name: test-cluster\nReady Time: {when}\n"
         "Type: dask\n"

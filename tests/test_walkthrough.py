@@ -69,6 +69,7 @@ def test_a_notebook_alone(bilbo: Bilbo) -> None:
     assert bilbo("clusters").stdout == ""
 
     created = bilbo("--local", "create", profile)
+    assert created.stderr.count("Nothing ends this cluster by itself.") == 1
     assert "Create notebook.\n" in created.stderr
     assert "Start notebook.\n" in created.stderr
     layout = (

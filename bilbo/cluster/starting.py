@@ -39,9 +39,9 @@ class Created:
 def tell(spec: ClusterSpec, work: Work, verb: str) -> None:
     """Reports what begins, in the wording of bilbo's own specification."""
     if verb == "Create":
+        work.progress.say(ending(spec))
         if spec.engine:
             work.progress.say(f"Create {spec.engine} cluster '{spec.name}'.")
-        work.progress.say(ending(spec))
     if spec.notebook:
         work.progress.say(f"{verb} notebook.")
     if verb == "Start" and spec.engine:

@@ -21,7 +21,7 @@ from bilbo.model import (
     Node,
     NodeGroup,
 )
-from bilbo.present.ending import HOW_TO_SET, end_cell, end_of
+from bilbo.present.ending import end_cell, end_of
 from bilbo.present.times import local_time
 from bilbo.record import ENDED, RESTING, Record
 from bilbo.status import ANOTHERS, InstanceDifference
@@ -143,9 +143,8 @@ def next_steps(record: Record) -> str:
     engine = ENGINES.get(record.type or "")
     if engine and (connect := engine.how_to_connect(record.addresses)):
         lines.append(f"From your own Python: {connect}")
-    lines.append(
-        f"Ends by itself:       {end_of(record) or f'never. To have it end: {HOW_TO_SET}'}"
-    )
+    if end := end_of(record):
+        lines.append(f"Ends by itself:       {end}")
     lines.append(f"Remove it all:        bilbo destroy {record.name}")
     return "\n".join(lines)
 

@@ -127,6 +127,8 @@ def _type(error: Any) -> str:
     hint = ""
     if error.validator_value == "string" and isinstance(value, int | float):
         hint = f'; write "{json.dumps(value)}"'
+        if not re.search(error.schema.get("pattern", ""), json.dumps(value)):
+            hint = f"; it {error.schema['patternErrorMessage']}"
     allowed = error.validator_value
     names = [_NAMES[name] for name in ([allowed] if isinstance(allowed, str) else allowed)]
     return f"must be {' or '.join(names)}, not {_value(value)}{hint}"
@@ -136,7 +138,8 @@ def _pattern(error: Any) -> str:
     words = error.schema["patternErrorMessage"]
     # What may be a list, too, has lists among its examples.
     examples = [each for each in error.schema.get("examples", ()) if isinstance(each, str)]
-    such_as = f", such as {shown(examples[0], 120)}" if examples else ""
+    shows = examples and "such as" not in words
+    such_as = f", such as {shown(examples[0], 120)}" if shows else ""
     return f"{words}{such_as}; it is {_value(error.instance)}"
 
 

@@ -446,6 +446,7 @@ MEASURED = {
 ENDED = {"code": 1, "log": ["why"]}
 ANSWERS: dict[str, list[dict[str, Any]]] = {
     "measure": [{"event": "measured", **MEASURED}],
+    "reach": [{"event": "reached", "why": ""}, {"event": "reached", "why": EVIL}],
     "grow": [{"event": "grown", "done": True, "why": "x"}],
     "boot": [{"event": "done", "ran": 0}, {"event": "waiting", "cause": "x"}, {"event": "timeout"}],
     "init": [{"event": "done", "ran": 1}, {"event": "exited", **ENDED, "number": 1}],
@@ -521,7 +522,7 @@ class Host:
 
 def test_agent_answers(fuzz: Fuzzer) -> None:
     """Whatever a host's agent answers is the named failure of that host, or what it should be."""
-    spec = building.build(DOCUMENT, "one")
+    spec = building.build({**DOCUMENT, "lifetime": {}}, "one")
     found = inventory(spec, OUTPUTS)
     plans = list(services.stage_plan(spec, found, "token").hosts())
     plans = [replace(each, init_cmd=("true",), requirements=("x",)) for each in plans]
