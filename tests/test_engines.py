@@ -248,7 +248,9 @@ def test_a_third_engine_takes_three_places(tmp_path: Path) -> None:
 def test_only_an_engine_s_own_files_name_it() -> None:
     """No code outside `engines/` and the agent's programs of one engine compares with an engine's
     name, its packages or services, or imports its module."""
-    own = {f"{kind}_{name}.py" for name in ENGINES for kind in ("leave", "await", "roll")}
+    own = {
+        f"{kind}_{name}.py" for name in ENGINES for kind in ("leave", "await", "roll", "figures")
+    }
     services_ = {f"{each.name}-{role}" for each in ENGINES.values() for role in (*HEADS, "worker")}
     names = {*ENGINES, *services_, "distributed", *(f"bilbo.engines.{name}" for name in ENGINES)}
     found = []

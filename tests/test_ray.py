@@ -22,7 +22,7 @@ from reliability import errors, told
 from waiting import eventually
 
 from bilbo import bundle, local
-from bilbo.agent import figures
+from bilbo.agent import figures_ray
 
 NAME = "ray"
 BUCKET = "rays"
@@ -270,7 +270,7 @@ def finds(head: str, holder: subprocess.Popen[str], does: str, expected: list[st
     assert holder.stdin and holder.stdout
     holder.stdin.write(f"{does}\n")
     assert holder.stdout.readline() == "done\n"
-    eventually(lambda: [what for what, _ in figures.ray(head)] == expected, 60)
+    eventually(lambda: [what for what, _ in figures_ray.engine(head)] == expected, 60)
 
 
 def test_its_figures_say_whether_it_is_idle(record: dict[str, Any]) -> None:
@@ -292,7 +292,7 @@ def test_its_figures_say_whether_it_is_idle(record: dict[str, Any]) -> None:
         # The client holds the function that it has used.
         finds(head, holder, "ray.cancel(held.pop(), force=True)", ["Ray holds 1 object"])
         finds(head, holder, "held.append(Idle.remote())", ["Ray has 1 actor"])
-    eventually(lambda: figures.ray(head) == [], 120)
+    eventually(lambda: figures_ray.engine(head) == [], 120)
 
 
 def test_a_killed_worker_costs_no_result(bilbo: Bilbo, record: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ what the last look found, and `ended` is left when a machine asks for its own en
 
 # ruff: noqa: UP006, UP035, UP045 - hosts may have Python 3.6, which knows no newer spelling
 
+import importlib
 import json
 import os
 import threading
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from bilbo.agent.farewell import Farewell
-from bilbo.agent.figures import ENGINES, Finding, jupyter
+from bilbo.agent.figures import Finding, jupyter
 from bilbo.agent.hearing import Ear, is_up, tell
 from bilbo.agent.power import ask_poweroff
 from bilbo.agent.presence import Presence, machines_root
@@ -95,7 +96,8 @@ class Watching:
             return found
         engine, page = told.get("engine"), told.get("jupyter")
         if engine:
-            found += self._of("the engine", lambda: ENGINES[engine](told["leader"]["host"]))
+            figures = importlib.import_module(f"bilbo.agent.figures_{engine}")
+            found += self._of("the engine", lambda: figures.engine(told["leader"]["host"]))
         if page:
             found += self._of("JupyterLab", lambda: jupyter(self.folder, **page))
         return found

@@ -1,4 +1,4 @@
-"""What keeps a cluster's engine and JupyterLab busy, by their own figures.
+"""What keeps JupyterLab busy, by its own figures; `figures_ENGINE` are the engines'.
 
 Each function returns what there is to do or was done, with how many seconds ago, and raises OSError
 if its service does not answer. To ask costs the services a few milliseconds.
@@ -16,53 +16,10 @@ from typing import Any, Dict, List, Tuple
 from bilbo.agent.page import fetch, where_it_is
 from bilbo.agent.service import HostedService, read_text
 
-DASK_PORT = 8787
-RAY_PORT = 8265
 SECONDS = 5.0  # for each answer
 
 Finding = Tuple[str, float]
 Place = Dict[str, Any]
-
-
-def dask(host: str) -> List[Finding]:
-    """Tasks of the scheduler at `host`, and results that clients hold."""
-    told = asked({"host": host, "port": DASK_PORT, "path": "/bilbo/tasks"})
-    running, tasks = int(told["running"]), int(told["tasks"])
-    if running:
-        return [(f"Dask computes {counted(running, 'task')}", 0.0)]
-    return [(f"Dask holds {counted(tasks, 'task or result', 'tasks or results')}", 0.0)] * bool(
-        tasks
-    )
-
-
-def ray(host: str) -> List[Finding]:
-    """Tasks, actors and objects of the head at `host`. The objects, which every worker is asked
-    for, only where nothing else is."""
-    # Ray looks for `=` where actors are kept, which may be many. One that starts is a task.
-    lists = (
-        ("task", "tasks", _filters("state", "!%3D", "FINISHED", "FAILED")),
-        ("actor", "actors", _filters("state", "%3D", "ALIVE")),
-        ("object", "objects", ""),
-    )
-    for name, path, filters in lists:
-        place = {"host": host, "port": RAY_PORT, "path": f"/api/v0/{path}?limit=1{filters}"}
-        told = asked(place)["data"]["result"]
-        count = int(told["num_filtered"] if filters else told["total"])
-        if count:
-            verb = "holds" if name == "object" else "has"
-            return [(f"Ray {verb} {counted(count, name)}", 0.0)]
-    return []
-
-
-def _filters(key: str, predicate: str, *values: str) -> str:
-    """What the state API counts, as it is asked."""
-    return "".join(
-        f"&filter_keys={key}&filter_predicates={predicate}&filter_values={value}"
-        for value in values
-    )
-
-
-ENGINES = {"dask": dask, "ray": ray}
 
 
 def jupyter(folder: Path, host: str, port: int, described: str, token_file: str) -> List[Finding]:

@@ -12,7 +12,7 @@ DUTIES: tuple[str, ...] = ("deciding", "spot")
 # In the order in which they import each other.
 WATCHER_MODULES: tuple[str, ...] = (
     *("first", "service", "software", "channel", "boot", "power", "page", "watcher"),
-    *("presence", "farewell", "figures", "hearing", *DUTIES),
+    *("presence", "farewell", "figures", "figures_dask", "figures_ray", "hearing", *DUTIES),
 )
 # The engines' programs that remove workers, which a duty runs.
 PROGRAMS = ("leave_dask", "leave_ray")
