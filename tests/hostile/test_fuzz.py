@@ -559,6 +559,8 @@ ENDED = {"code": 1, "log": ["why"]}
 ANSWERS: dict[str, list[dict[str, Any]]] = {
     "measure": [{"event": "measured", **MEASURED}],
     "reach": [{"event": "reached", "why": ""}, {"event": "reached", "why": EVIL}],
+    "watch": [{"event": "watched"}],
+    "extend": [{"event": "extended", "left": 60.5}, {"event": "extended", "left": None}],
     "grow": [{"event": "grown", "done": True, "why": "x"}],
     "boot": [{"event": "done", "ran": 0}, {"event": "waiting", "cause": "x"}, {"event": "timeout"}],
     "init": [{"event": "done", "ran": 1}, {"event": "exited", **ENDED, "number": 1}],
@@ -637,7 +639,9 @@ def test_agent_answers(fuzz: Fuzzer) -> None:
     spec = building.build({**DOCUMENT, "lifetime": {}}, "one")
     found = inventory(spec, OUTPUTS)
     plans = list(services.stage_plan(spec, found, "token").hosts())
-    plans = [replace(each, init_cmd=("true",), requirements=("x",)) for each in plans]
+    watches = {"deciding": lambda: {"left": 60}}
+    more: dict[str, Any] = {"init_cmd": ("true",), "requirements": ("x",), "watches": watches}
+    plans = [replace(each, **more) for each in plans]
     remote = Remote(KnownHosts(fuzz.scratch / "known_hosts"))
 
     def read(random: Random) -> None:
