@@ -118,8 +118,8 @@ def seen_closed(life: Life) -> None:
 
 
 def test_a_life(bilbo: Bilbo, profile: str) -> None:
-    """A task, a result that somebody holds, a busy kernel and a used terminal keep the cluster
-    awake, for longer than its idle time. `extend` moves its end. With a shorter idle time it ends:
+    """A task, a result that somebody holds and a busy kernel keep the cluster awake, for longer than
+    its idle time. `extend` moves its end. With a shorter idle time it ends:
     every machine, with the same reason, and no worker comes again."""
     from distributed import Client
 
@@ -130,7 +130,6 @@ def test_a_life(bilbo: Bilbo, profile: str) -> None:
     address = life.record["dask_scheduler_address"]
     with life.busy_kernel(), connect(address, timeout=30) as client:
         task = client.submit(time.sleep, 1000)
-        life.jupyter("POST", "terminals", {})
         kernel = f"a kernel computes (python3) on the notebook {life.ids['notebook']}"
         wanted = {"Dask computes 1 task", kernel}
         eventually(lambda: wanted <= {*life.awake()["by"]}, 60)

@@ -85,8 +85,10 @@ def _known_sizes(spec: ClusterSpec, before: Record | None, work: Work) -> dict[s
     sizes: dict[str, float] = {}
     if before:
         with suppress(OSError):
-            for life in ledger_of(work.store, spec.name).machines.values():
-                if life.gib and life.gone is None:
+            lives = ledger_of(work.store, spec.name).machines.values()
+            # A group that has no machine now gets such ones again.
+            for life in sorted(lives, key=lambda each: each.gone is None):
+                if life.gib:
                     sizes |= {life.id: life.gib, life.group: life.gib}
     for group in spec.groups():
         image = work.images.get(group.machine.ami)
