@@ -286,6 +286,9 @@ def test_an_instance_ends_by_hand(bilbo: Bilbo) -> None:
     lost, asleep = (each["instance_id"] for each in before["workers"])
     ec2.terminate_instances(InstanceIds=[lost, before["notebook"]["instance_id"]])
     ec2.stop_instances(InstanceIds=[before["scheduler"]["instance_id"], asleep])
+    for page, role in (("notebook", "notebook"), ("dashboard", "scheduler")):
+        gone = bilbo(page, "hand", "-u", code=1)  # the address may be another's by now
+        assert f"the {role} {before[role]['instance_id']} of cluster 'hand' does not" in gone.stderr
     told_ = bilbo("desc", "hand", "--refresh", code=3).stdout
     assert f"{lost} is gone" in told_
     assert f"{before['scheduler']['instance_id']} is stopped" in told_

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import datetime
 
 from bilbo import aws, reality
 from bilbo import record as states
@@ -30,8 +29,8 @@ def noticed(record: Record, work: Work) -> Record:
     counts = {group.name: group.count for group in spec.workers}
     status = states.ENDED if rest.ended else states.PAUSED
     why = BY_ITSELF if rest.by_itself else "in AWS, not by bilbo"
-    # AWS does not say when a machine powered itself off, but nothing outlives its lifetime.
-    before = "" if rest.at else min(filter(None, [record.ends, now()]), key=datetime.fromisoformat)
+    # AWS does not say when a machine powered itself off.
+    before = "" if rest.at else now()
     return at_rest(record, status, counts, {"since": rest.at, "before": before, "why": why})
 
 

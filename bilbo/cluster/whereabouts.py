@@ -14,7 +14,7 @@ from typing import TypeVar
 from bilbo import aws
 from bilbo.cluster.work import Work
 from bilbo.engines import ENGINES
-from bilbo.errors import AwsError, RecordError
+from bilbo.errors import AwsError, BilboError, RecordError
 from bilbo.model import Inventory, Node
 from bilbo.record import Record
 
@@ -114,11 +114,19 @@ def remember(record: Record, work: Work, found: Mapping[str, str]) -> Record:
     return now
 
 
-def present(record: Record, work: Work) -> Record:
+def present(record: Record, work: Work, needed: Node | None) -> Record:
     """Returns the record with its machines' present addresses, and saves changed ones. Goes on with
-    the recorded ones, and says so, if AWS does not answer."""
+    the recorded ones, and says so, if AWS does not answer. Raises BilboError if the `needed`
+    machine does not run: its recorded address may be somebody else's by now."""
     found = addresses_now(record, work)
-    return record if found is None else remember(record, work, found)
+    if found is None:
+        return record
+    if needed and needed.instance_id not in found:
+        raise BilboError(
+            f"the {needed.role} {needed.instance_id} of cluster {record.name!r} does not run",
+            hint=f"What has become of it: bilbo desc {record.name} --refresh",
+        )
+    return remember(record, work, found)
 
 
 class Whereabouts:

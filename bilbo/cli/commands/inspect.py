@@ -29,7 +29,10 @@ from bilbo.present import report
 from bilbo.record import Record, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bilbo.cluster.compatibility import Checked
+    from bilbo.model import Inventory, Node
 
 
 @click.command(short_help="List active clusters.")
@@ -142,7 +145,8 @@ def notebook(context: Context, name: str, url: bool) -> None:
       bilbo notebook test
       bilbo notebook test -u
     """
-    open_notebook(context.store, _found_again(context, name), only_print=url)
+    record = _found_again(context, name, lambda there: there.notebook)
+    open_notebook(context.store, record, only_print=url)
 
 
 @click.command(short_help="Open dashboard.")
@@ -157,19 +161,21 @@ def dashboard(context: Context, name: str, url: bool) -> None:
       bilbo dashboard test
       bilbo dashboard test -u
     """
-    open_dashboard(context.store, _found_again(context, name), only_print=url)
+    record = _found_again(context, name, lambda there: there.head)
+    open_dashboard(context.store, record, only_print=url)
 
 
-def _found_again(context: Context, name: str) -> Record:
+def _found_again(context: Context, name: str, needed: Callable[[Inventory], Node | None]) -> Record:
     """Returns the record with its machines' present addresses: AWS may have given the recorded one
-    to somebody else, who would be sent the token."""
+    to somebody else, who would be sent the token. Raises BilboError if the machine that is `needed`
+    does not run."""
     from bilbo.cluster.whereabouts import present
 
     record = awake(context, name)
     if not any(True for _ in record.inventory.nodes()):
         return record
     with work(context, target_of(context, record)) as w:
-        return present(record, w)
+        return present(record, w, needed(record.inventory))
 
 
 @click.command(short_help="List all profiles.")
