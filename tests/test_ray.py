@@ -228,6 +228,36 @@ def test_opens_only_what_people_reach(record: dict[str, Any]) -> None:
     assert ports and re.findall(r'"(\d+)"', ports[1]) == ["10001", "2222", "8265", "8888"]
 
 
+def finds(head: str, holder: subprocess.Popen[str], does: str, expected: list[str]) -> None:
+    """Has the client do something; then Ray's figures say so."""
+    assert holder.stdin and holder.stdout
+    holder.stdin.write(f"{does}\n")
+    assert holder.stdout.readline() == "done\n"
+    eventually(lambda: [what for what, _ in figures_ray.engine(head)] == expected, 60)
+
+
+def test_its_figures_say_whether_it_is_idle(record: dict[str, Any]) -> None:
+    """What the watcher asks Ray: an object that a client holds, a task and an actor are not idle; a
+    client that holds nothing is. Before the notebook, whose kernel stays connected."""
+    head = record["head"]["private_ip"]
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, record["ray_client_address"]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as holder:
+        assert holder.stdout and holder.stdout.readline() == "connected\n"
+        finds(head, holder, "pass", [])
+        finds(head, holder, "held.append(ray.put(bytes(10)))", ["Ray holds 1 object"])
+        finds(head, holder, "held.clear()", [])
+        finds(head, holder, "held.append(wait.remote(1000))", ["Ray has 1 task"])
+        # The client holds the function that it has used.
+        finds(head, holder, "ray.cancel(held.pop(), force=True)", ["Ray holds 1 object"])
+        finds(head, holder, "held.append(Idle.remote())", ["Ray has 1 actor"])
+    eventually(lambda: figures_ray.engine(head) == [], 120)
+
+
 def test_a_cloud_notebook_is_on_the_cluster(record: dict[str, Any]) -> None:
     """`ray.init()` without an argument in a cloud notebook computes on both workers, and what asks
     for a GPU or a resource on the worker that has it."""
@@ -263,36 +293,6 @@ def seen_dead(bilbo: Bilbo, what: str) -> None:
     told(f"`kill -9` of Ray's {what} and its supervisor, as `desc --refresh` tells",
          f"{first}\n{line}\n{hint}", 3,
          "`restart` starts head and workers anew, `create` what is dead")  # fmt: skip
-
-
-def finds(head: str, holder: subprocess.Popen[str], does: str, expected: list[str]) -> None:
-    """Has the client do something; then Ray's figures say so."""
-    assert holder.stdin and holder.stdout
-    holder.stdin.write(f"{does}\n")
-    assert holder.stdout.readline() == "done\n"
-    eventually(lambda: [what for what, _ in figures_ray.engine(head)] == expected, 60)
-
-
-def test_its_figures_say_whether_it_is_idle(record: dict[str, Any]) -> None:
-    """What the watcher asks Ray: an object that a client holds, a task and an actor are not idle; a
-    client that holds nothing is."""
-    head = record["head"]["private_ip"]
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, record["ray_client_address"]],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    ) as holder:
-        assert holder.stdout and holder.stdout.readline() == "connected\n"
-        finds(head, holder, "pass", [])
-        finds(head, holder, "held.append(ray.put(bytes(10)))", ["Ray holds 1 object"])
-        finds(head, holder, "held.clear()", [])
-        finds(head, holder, "held.append(wait.remote(1000))", ["Ray has 1 task"])
-        # The client holds the function that it has used.
-        finds(head, holder, "ray.cancel(held.pop(), force=True)", ["Ray holds 1 object"])
-        finds(head, holder, "held.append(Idle.remote())", ["Ray has 1 actor"])
-    eventually(lambda: figures_ray.engine(head) == [], 120)
 
 
 def test_a_killed_worker_costs_no_result(bilbo: Bilbo, record: dict[str, Any]) -> None:
