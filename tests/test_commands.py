@@ -412,8 +412,8 @@ def test_clusters_and_profiles(cluster: Cluster, forget: None) -> None:
     (cluster.bilbo.home / "clusters" / "torn" / "cluster.json").write_text("{")
     assert cluster.bilbo("clusters").stdout == f"{cluster.name}\ntorn\n"
     child = terminal(cluster, "clusters")
-    child.expect("NAME +STATUS +TYPE +NODES +AGE *\r\n")
-    child.expect(rf"{cluster.name} +\x1b\[32mready *\x1b\[0m +dask +4 +\d+[sm] *\r\n")
+    child.expect("NAME +STATUS +TYPE +NODES +AGE +ENDS +USD *\r\n")
+    child.expect(rf"{cluster.name} +\x1b\[32mready *\x1b\[0m +dask +4 +\d+[sm] +- +\S+ *\r\n")
     child.expect(r"torn +\x1b\[31mdamaged *\x1b\[0m")
     assert ended(child) == 0
     first, second = json.loads(cluster.bilbo("clusters", "--json").stdout)
