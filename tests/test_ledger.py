@@ -258,7 +258,7 @@ def test_what_aws_answers() -> None:
 def test_clusters_have_a_column() -> None:
     """What each has cost so far, where a ledger tells; without any ledger the table is as ever."""
     record = Record("one", "ready", "us-east-1", "dask", written(NOON), {}, "")
-    assert report.clusters([record])[0][-1] == "AGE"
+    assert report.clusters([record])[0][-1] == "ENDS"
     rows = report.clusters([record], ["two"], {"one": "0.42"})
     assert [row[-1] for row in rows] == ["USD", "0.42", "-"]
     book = Book()

@@ -118,9 +118,9 @@ def seen_closed(life: Life) -> None:
 
 
 def test_a_life(bilbo: Bilbo, profile: str) -> None:
-    """A task, a result that somebody holds and a busy kernel keep the cluster awake, longer than its
-    idle time. `extend` moves its end. With a shorter idle time it ends: every machine, with the
-    same reason, and no worker comes again."""
+    """A task, a result that somebody holds and a busy kernel keep the cluster awake for longer than
+    its idle time. `extend` moves its end. With a shorter idle time it ends: every machine, with
+    the same reason, and no worker comes again."""
     from distributed import Client
 
     said = bilbo("--local", "create", profile)

@@ -153,15 +153,16 @@ class Leader(Watching):
                 self._heard.add(name)
             left = None if self._ends is None else self._ends - time.time()
             soon = self.farewell.is_due
-            return {"left": left, "why": self._why, "soon": soon, "over": bool(self._over)}
+            over = self._is_over(settings(self.folder))
+            return {"left": left, "why": self._why, "soon": soon, "over": over}
 
     def look(self) -> float:
         """Find out what people do, and judge."""
         told, now = settings(self.folder), time.time()
         period = float(told["period"])
-        if self._over and told["at"] <= self._since:
+        if self._is_over(told):
             return self._finish(period)
-        self._over = 0.0  # or bilbo has been here since
+        self._over = 0.0
         found = [*self.findings(told), *self._heard_of(told, period)]
         awake = [what for what, ago in found if ago <= 0]
         # A command of bilbo's is use, too.
@@ -171,6 +172,10 @@ class Leader(Watching):
             self._ends, self._why = at, why
         self.note(awake=awake, ends=at, why=why, heard=sorted(self._heard), trouble=self._trouble())
         return self._act(told, now, period)
+
+    def _is_over(self, told: Settings) -> bool:
+        """Whether the end has come, and bilbo has not been here since."""
+        return bool(self._over) and told["at"] <= self._since
 
     def _heard_of(self, told: Settings, period: float) -> List[Finding]:
         """What people do on the other machines."""
