@@ -123,7 +123,7 @@ def test_a_pause_is_refused_killed_and_completed(resting: Resting, ada: Machine)
     paused = ada("pause", NAME, "-y")
     assert resting.states() == AT_REST
     assert f"Workers: none; after `bilbo resume {NAME}`: 2" in paused.stdout
-    assert "Stays billed:         the volumes of its machines (15 GiB, 15 GiB; at " in paused.stderr
+    assert "Stays billed:         the volumes of its machines (15 GiB, 15 GiB; " in paused.stderr
     resting.plan_is_clean(ada)
     seen = ada("clusters", "--refresh").stdout
     assert "It is paused, since" in seen and "AWS and the hosts match the record." in seen
