@@ -197,17 +197,20 @@ def test_a_paused_cluster_is_well_while_nothing_runs() -> None:
 
 def test_who_is_woken_and_starts_anew() -> None:
     """All of a cluster at rest; of another one those that stopped. Services start anew, but a head
-    that workers have outlived keeps them."""
+    that workers have outlived keeps them. A come-back that was killed woke them already."""
     assert list(asleep(None, Reality())) == []
     assert list(asleep(PAUSED, Reality())) == ["i-1", "i-2"]
     assert list(asleep(RECORD.changed(status="ended"), Reality())) == []
     instances = {"i-1": ("stopped", ""), "i-2": ("stopped", ""), "i-3": ("stopped", "")}
     lonely = judged(INVENTORY, replace(WELL, instances=instances))
     assert list(asleep(RECORD, lonely)) == ["i-1", "i-2"]
-    assert booted(lonely, INVENTORY, ["i-1", "i-2"]) == ["i-1", "i-2"]
+    assert booted(None, lonely, INVENTORY, ["i-1", "i-2"]) == ["i-1", "i-2"]
     outlived = judged(INVENTORY, replace(WELL, instances={**instances, "i-4": ("running", "")}))
-    assert booted(outlived, INVENTORY, ["i-1", "i-2"]) == ["i-1"]
-    assert booted(outlived, INVENTORY, []) == []
+    assert booted(RECORD, outlived, INVENTORY, ["i-1", "i-2"]) == ["i-1"]
+    assert booted(RECORD, outlived, INVENTORY, []) == []
+    killed = RECORD.changed(status=states.CREATING, rest={"why": "by itself"})
+    assert booted(killed, Reality(), INVENTORY, []) == ["i-1", "i-2"]
+    assert booted(killed.changed(rest={}), Reality(), INVENTORY, []) == []
 
 
 def test_what_a_state_tells_of_a_paused_cluster() -> None:

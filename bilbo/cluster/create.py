@@ -123,7 +123,7 @@ def _started(
     rest, record = record.rest, work.store.save(with_nodes(record, spec, applied.inventory))
     note_machines(before, record, work)
     tell(spec, work, "Start")
-    fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
+    fresh = [*mend(seen, work), *booted(before, seen, record.inventory, woken)]
     results = start(spec, work, record, fresh=fresh)
     say_why(spec.name, rest, record.inventory, work)
     return Created(conclude(spec, work, record, results, applied.error))

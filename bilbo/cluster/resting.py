@@ -138,10 +138,15 @@ def asleep(record: Record | None, seen: Reality) -> Collection[str]:
     ]
 
 
-def booted(seen: Reality, found: Inventory, woken: Collection[str]) -> list[str]:
+def booted(
+    before: Record | None, seen: Reality, found: Inventory, woken: Collection[str]
+) -> list[str]:
     """Returns the machines of those `woken` whose services may have other settings now, because
     addresses have changed: they lose nothing by starting anew, unless workers have outlived the
-    head that was `seen`."""
+    head that was `seen`. So may those of a cluster that a killed bilbo began to bring back: nobody
+    has been told that it is ready."""
+    if before and before.rest and before.status == states.CREATING:
+        woken = [node.instance_id for node in singles(found)]
     outlived = any(each.node.role == WORKER and each.state == "running" for each in seen.machines)
     anew = [found.notebook] if outlived else singles(found)
     return [node.instance_id for node in anew if node and node.instance_id in woken]

@@ -73,7 +73,7 @@ def resume(name: str, work: Work, *, yes: bool = False, force: bool = False) -> 
         record = work.store.save(with_nodes(record, spec, applied.inventory))
         note_machines(before, record, work)
         tell(spec, work, "Start")
-        fresh = [*mend(seen, work), *booted(seen, record.inventory, woken)]
+        fresh = [*mend(seen, work), *booted(before, seen, record.inventory, woken)]
         results = start(spec, work, record, fresh=fresh)
         say_why(name, before.rest, record.inventory, work)
         return Created(conclude(spec, work, record, results, applied.error, f"bilbo resume {name}"))
