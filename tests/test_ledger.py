@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from bilbo.aws.lives import sighting
+from bilbo.cli import spending
+from bilbo.cli.context import Context
 from bilbo.costs import Spent, ended_themselves, shares, total
 from bilbo.held import Sighting
 from bilbo.ledger import ITSELF, Ledger, begun, observed, read, stop, written
@@ -264,6 +266,14 @@ def test_clusters_have_a_column() -> None:
     book = Book()
     assert spent_word(book.look(2, seen("terminated", **ended(1))), at(9)) == "0.03"
     assert spent_word(Ledger(), at(9)) == ""
+
+
+def test_a_ledger_that_cannot_be_read_hides_no_cluster(tmp_path: Path) -> None:
+    """The list of clusters does without it."""
+    store = Store(tmp_path)
+    (store.folder("one") / "ledger.jsonl").mkdir(parents=True)
+    record = Record("one", "ready", "us-east-1", "dask", written(NOON), {}, "")
+    assert spending.spent(Context(verbose=0, local=False, home=tmp_path), [record]) == {}
 
 
 def test_it_outlives_its_cluster(tmp_path: Path) -> None:

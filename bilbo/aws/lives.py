@@ -7,19 +7,18 @@ inside the machine (EC2's API reference, Instance).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from bilbo.aws.session import asking, client
+from bilbo.aws.stopping import ended_at
+from bilbo.aws.tagged import by_tag, described, is_of
 from bilbo.held import Sighting
-from bilbo.model import CLUSTER_TAG, GROUP_TAG, OWNER_TAG, ROLE_TAG, Target
+from bilbo.model import GROUP_TAG, ROLE_TAG, Target
 
 # How many values a filter takes (EC2's API reference, DescribeInstances).
 _AT_ONCE = 200
-# "User initiated (2026-03-01 10:00:00 GMT)"
-_AT = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 
 
 def sightings(
@@ -30,22 +29,15 @@ def sightings(
 
     Those of another owner are left out, unless they are `known`. Raises AwsError.
     """
-    by_tag = [{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
     with asking(f"cannot list the instances of cluster {cluster!r}"):
         ec2 = client(target, "ec2", optional=True)
-        found = {each["InstanceId"]: each for each in _instances(ec2, by_tag)}
+        found = {each["InstanceId"]: each for each in described(ec2, by_tag(cluster))}
         if lost := sorted({*known} - found.keys()):
             by_id = [{"Name": "instance-id", "Values": lost[:_AT_ONCE]}]
-            found |= {each["InstanceId"]: each for each in _instances(ec2, by_id)}
-        own = [each for name, each in found.items() if name in known or _is_of(each, owner)]
+            found |= {each["InstanceId"]: each for each in described(ec2, by_id)}
+        own = [each for name, each in found.items() if name in known or is_of(each, owner)]
         volumes = list(_volumes(ec2, [each["InstanceId"] for each in own if _has_disks(each)]))
     return [sighting(each, volumes) for each in own]
-
-
-def _instances(ec2: Any, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
-        for reservation in page["Reservations"]:
-            yield from reservation["Instances"]
 
 
 def _has_disks(instance: Mapping[str, Any]) -> bool:
@@ -59,17 +51,9 @@ def _volumes(ec2: Any, ids: list[str]) -> Iterator[dict[str, Any]]:
             yield from page["Volumes"]
 
 
-def _tags(instance: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
-
-
-def _is_of(instance: Mapping[str, Any], owner: str | None) -> bool:
-    return _tags(instance).get(OWNER_TAG, "") == (owner or "")
-
-
 def sighting(instance: Mapping[str, Any], volumes: Collection[Mapping[str, Any]]) -> Sighting:
     """What DescribeInstances and DescribeVolumes tell of an instance. Pure."""
-    tags = _tags(instance)
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
     disks = [
         (each.get("VolumeType"), int(each.get("Size", 0)))
         for each in volumes
@@ -77,7 +61,6 @@ def sighting(instance: Mapping[str, Any], volumes: Collection[Mapping[str, Any]]
         if attached.get("InstanceId") == instance["InstanceId"]
     ]
     launched: datetime = instance["LaunchTime"]
-    at = _AT.search(instance.get("StateTransitionReason") or "")
     runs = instance["State"]["Name"] in ("pending", "running")
     return Sighting(
         instance["InstanceId"],
@@ -86,7 +69,7 @@ def sighting(instance: Mapping[str, Any], volumes: Collection[Mapping[str, Any]]
         tags.get(ROLE_TAG, ""),
         tags.get(GROUP_TAG, "") or tags.get(ROLE_TAG, ""),
         instance.get("InstanceType", ""),
-        f"{at[1].replace(' ', 'T')}+00:00" if at and not runs else "",
+        "" if runs else ended_at(instance),
         (instance.get("StateReason") or {}).get("Code", "") if not runs else "",
         instance.get("InstanceLifecycle") == "spot",
         sum(size for kind, size in disks if kind == "gp3"),

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bilbo.aws.session import asking, client
-from bilbo.model import CLUSTER_TAG, OWNER_TAG, Target
+from bilbo.aws.tagged import by_tag, described, is_of
+from bilbo.model import Target
 from bilbo.status import Ending
 
 # What AWS gives as the cause if the machine itself powered off. Source: API_StateReason.
@@ -65,24 +66,23 @@ def endings(target: Target, cluster: str, owner: str | None) -> dict[str, Ending
     last hour included, which is as long as AWS lists them. One paged call. Raises AwsError."""
     found: dict[str, Ending] = {}
     with asking(f"cannot list the instances of cluster {cluster!r}"):
-        pages = client(target, "ec2").get_paginator("describe_instances").paginate(
-            Filters=[{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
-        )  # fmt: skip
-        for page in pages:
-            for reservation in page["Reservations"]:
-                for each in reservation["Instances"]:
-                    tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", [])}
-                    if tags.get(OWNER_TAG, "") == (owner or ""):
-                        found[each["InstanceId"]] = _ending(each)
+        for each in described(client(target, "ec2"), by_tag(cluster)):
+            if is_of(each, owner):
+                found[each["InstanceId"]] = _ending(each)
     return found
 
 
+def ended_at(instance: Mapping[str, Any]) -> str:
+    """When an instance stopped or was terminated, ISO 8601 in UTC; empty if AWS does not tell."""
+    when = _AT.search(instance.get("StateTransitionReason") or "")
+    return f"{when[1]}T{when[2]}+00:00" if when else ""
+
+
 def _ending(instance: Mapping[str, Any]) -> Ending:
-    when = _AT.search(instance.get("StateTransitionReason", ""))
     return Ending(
         instance["State"]["Name"],
         instance.get("StateReason", {}).get("Code") == _BY_ITSELF,
-        f"{when[1]}T{when[2]}+00:00" if when else "",
+        ended_at(instance),
     )
 
 

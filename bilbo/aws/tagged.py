@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +50,7 @@ def machines(target: Target, cluster: str) -> list[Resource]:
     Raises AwsError if AWS refuses or does not answer.
     """
     with asking(f"cannot list the instances of cluster {cluster!r}"):
-        return list(_instances(client(target, "ec2"), _by_tag(cluster)))
+        return list(_instances(client(target, "ec2"), by_tag(cluster)))
 
 
 def reclaimed(target: Target, cluster: str) -> set[str]:
@@ -61,7 +61,7 @@ def reclaimed(target: Target, cluster: str) -> set[str]:
         pages = client(target, "ec2").get_paginator("describe_instances")
         return {
             instance["InstanceId"]
-            for page in pages.paginate(Filters=[*_by_tag(cluster), why])
+            for page in pages.paginate(Filters=[*by_tag(cluster), why])
             for reservation in page["Reservations"]
             for instance in reservation["Instances"]
         }
@@ -120,41 +120,53 @@ def _interface(found: dict[str, Any]) -> str:
 
 def everything_tagged(target: Target, cluster: str) -> Iterator[Resource]:
     """As `tagged`, but raises boto3's own errors."""
-    return _everything(target, _by_tag(cluster))
+    return _everything(target, by_tag(cluster))
 
 
-def _everything(target: Target, by_tag: list[dict[str, Any]]) -> Iterator[Resource]:
+def _everything(target: Target, having: list[dict[str, Any]]) -> Iterator[Resource]:
     ec2 = client(target, "ec2")
-    yield from _instances(ec2, by_tag)
-    for page in ec2.get_paginator("describe_security_groups").paginate(Filters=by_tag):
+    yield from _instances(ec2, having)
+    for page in ec2.get_paginator("describe_security_groups").paginate(Filters=having):
         for group in page["SecurityGroups"]:
             yield _of("aws_security_group", group["GroupId"], "", group)
-    for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=by_tag):
+    for page in ec2.get_paginator("describe_launch_templates").paginate(Filters=having):
         for template in page["LaunchTemplates"]:
             yield _of("aws_launch_template", template["LaunchTemplateId"], "", template)
-    for page in ec2.get_paginator("describe_volumes").paginate(Filters=by_tag):
+    for page in ec2.get_paginator("describe_volumes").paginate(Filters=having):
         for volume in page["Volumes"]:
             # An attached volume goes with its instance, which is already listed.
             if volume["State"] == "available":
                 yield _of("aws_ebs_volume", volume["VolumeId"], volume["State"], volume)
     autoscaling = client(target, "autoscaling")
-    pages = autoscaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=by_tag)
+    pages = autoscaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=having)
     for page in pages:
         for group in page["AutoScalingGroups"]:
             name = group["AutoScalingGroupName"]
             yield _of("aws_autoscaling_group", name, group.get("Status", ""), group)
 
 
-def _by_tag(cluster: str) -> list[dict[str, Any]]:
-    return [{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
+def _instances(ec2: Any, having: list[dict[str, Any]]) -> Iterator[Resource]:
+    for instance in described(ec2, having):
+        if instance["State"]["Name"] not in _GONE:
+            yield _instance(instance)
 
 
-def _instances(ec2: Any, by_tag: list[dict[str, Any]]) -> Iterator[Resource]:
-    for page in ec2.get_paginator("describe_instances").paginate(Filters=by_tag):
+def described(ec2: Any, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What EC2 tells of its instances, those that have ended included. Raises boto3's errors."""
+    for page in ec2.get_paginator("describe_instances").paginate(Filters=filters):
         for reservation in page["Reservations"]:
-            for instance in reservation["Instances"]:
-                if instance["State"]["Name"] not in _GONE:
-                    yield _instance(instance)
+            yield from reservation["Instances"]
+
+
+def is_of(instance: Mapping[str, Any], owner: str | None) -> bool:
+    """Whether an instance carries the owner; None is a cluster from before owners."""
+    tags: dict[str, str] = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+    return tags.get(OWNER_TAG, "") == (owner or "")
+
+
+def by_tag(cluster: str) -> list[dict[str, Any]]:
+    """The filter for a cluster's resources."""
+    return [{"Name": f"tag:{CLUSTER_TAG}", "Values": [cluster]}]
 
 
 def _of(kind: str, identifier: str, state: str, found: dict[str, Any]) -> Resource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timezone
 
 from bilbo.cli.context import Context
@@ -16,7 +17,7 @@ def spent(context: Context, records: Iterable[Record]) -> dict[str, str]:
     found, now = {}, datetime.now(timezone.utc)
     for record in records:
         path = context.store.folder(record.name) / LEDGER
-        if path.is_file():
+        with suppress(OSError):  # there is none, or the list must do without it
             text = path.read_text(encoding="utf-8", errors="replace")
             found[record.name] = spent_word(read(text), now)
     return {name: word for name, word in found.items() if word}

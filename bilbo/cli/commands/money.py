@@ -113,9 +113,10 @@ def _account(context: Context, record: Record, w: object) -> Account:
     try:
         mine = replace(w, target=target_of(context, record))
         ledger = look_at_machines(record, record, mine)
-    except BilboError as error:
+    except (BilboError, OSError) as error:  # a full disk must not hide what is known
+        what = error.what if isinstance(error, BilboError) else f"{error.strerror}"
         ledger = ledger_of(context.store, record.name)
-        return Account(record.name, record.status, ledger, record.region, error.what)
+        return Account(record.name, record.status, ledger, record.region, what)
     return Account(record.name, record.status, ledger, record.region)
 
 
