@@ -79,6 +79,7 @@ def test_no_worker_ends_that_aws_would_replace(monkeypatch: pytest.MonkeyPatch) 
         if each
     )
     plan = StagePlan("test", head=head, notebook=notebook, workers=tuple(workers))
+    # What AWS says of its groups is asked for real in test_outlived; here it is only judged.
     monkeypatch.setattr(lifetimes, "closed_groups", lambda *_: frozenset({"cpu"}))
     said: list[str] = []
 
